@@ -6,6 +6,7 @@ pub mod config;
 pub mod entropy;
 pub mod event;
 pub mod hlc;
+pub mod index;
 pub mod id;
 pub mod ledger;
 pub mod lower;
