@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""Golden vectors of the wire contract, made by PyArrow; and a check of those that our Rust code made.
+
+    make.py            writes put/*.arrows, put.json, bulk/*.arrows, bulk.json
+    make.py --check    compares what is on disk with what would be written, then reads ours:
+                       get/*.arrows with get.json, key_hash.json
+
+Needs pyarrow, numpy, blake3 and xxhash (tests/python/requirements.txt) and nothing of Bowstring: what
+it knows of the contract is written down here a second time, on purpose.
+
+put.json and bulk.json list the streams. `dtype`, `shape` and `data` (hex, C order, complex numbers as
+pairs) are what the server must hold after the put; a stream with a `code` must be refused with it, and a
+row with a `code` must be in the PutResult's `errors`.
+"""
+
+import json
+import pathlib
+import struct
+import sys
+
+import blake3
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+#: dtype on the wire: (NumPy dtype of the storage, whether Arrow has the type itself).
+DTYPES = {name: (np.dtype(name), True) for name in "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()}
+DTYPES |= {
+    "bool": (np.dtype("uint8"), False),
+    "bfloat16": (np.dtype("uint16"), False),
+    "float8_e4m3fn": (np.dtype("uint8"), False),
+    "float8_e5m2": (np.dtype("uint8"), False),
+    "complex64": (np.dtype("float32"), False),
+    "complex128": (np.dtype("float64"), False),
+}
+SHAPE = (2, 3, 2, 1, 2, 2, 1, 2)
+
+
+def values(dtype, shape):
+    """Storage values that differ from one another where the type allows: a counter's bytes, hashed."""
+    storage, _ = DTYPES[dtype]
+    shape = tuple(shape) + ((2,) if dtype.startswith("complex") else ())
+    count = int(np.prod(shape, dtype=np.int64))
+    if dtype == "bool":
+        return (np.arange(count) % 3 == 1).astype(np.uint8).reshape(shape)
+    random = blake3.blake3(f"{dtype} {list(shape)}".encode()).digest(length=max(count * storage.itemsize, 1))
+    return np.frombuffer(random, storage, count).reshape(shape)
+
+
+def column(storage, kind=None):
+    """An Arrow array whose rows are the leading axis."""
+    flat = pa.Array.from_buffers(pa.from_numpy_dtype(storage.dtype), storage.size, [None, pa.py_buffer(storage.tobytes())])
+    if storage.ndim < 2:
+        return flat
+    cell = int(np.prod(storage.shape[1:], dtype=np.int64))
+    lists = pa.FixedSizeListArray.from_buffers(pa.list_(flat.type, cell), len(storage), [None], children=[flat])
+    return pa.ExtensionArray.from_storage(kind or pa.fixed_shape_tensor(flat.type, storage.shape[1:]), lists)
+
+
+def table(array, dtype=None, metadata=None, name="tensor"):
+    kept = {"tensor.dtype": dtype} if dtype and not DTYPES[dtype][1] else None
+    return pa.table([array], schema=pa.schema([pa.field(name, array.type, metadata=kept)], metadata))
+
+
+def stream(tab, rows=None):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, tab.schema) as writer:
+        for batch in tab.to_batches(max_chunksize=rows):
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def put_streams():
+    """(name, stream, expectation) of puts of one tensor."""
+
+    def good(name, tab, dtype, shape, data, rows=None, **more):
+        data = data if isinstance(data, bytes) else np.asarray(data, order="C").tobytes()
+        return name, stream(tab, rows), {"dtype": dtype, "shape": list(shape), "data": data.hex(), **more}
+
+    def bad(name, tab, code="invalid_argument"):
+        return name, stream(tab), {"code": code}
+
+    for dtype in DTYPES:
+        for rank in range(9) if dtype in ("float32", "complex64", "bool") else (0, 1, 3):
+            shape = SHAPE[:rank]
+            array = values(dtype, shape)
+            tab = table(column(array), dtype, {"tensor.shape": "[]"} if rank == 0 else None)
+            yield good(f"{dtype}-{rank}", tab, dtype, shape, array)
+    for shape in [(0,), (0, 3), (3, 0), (2, 0, 4), (0, 0)]:
+        array = values("int32", shape)
+        yield good("empty-" + "x".join(map(str, shape)), table(column(array)), "int32", shape, array)
+
+    array = values("int16", (11, 3))
+    tab = table(column(array))
+    yield good("batches", tab, "int16", (11, 3), array, rows=4)
+    yield good("sliced", tab[2:7], "int16", (5, 3), array[2:7])
+    yield good("another-name", table(column(array), name="x"), "int16", (11, 3), array)
+    yield good("shape-beside", table(column(array), metadata={"tensor.shape": "[33]"}), "int16", (33,), array)
+    yield good("user-metadata", table(column(array), metadata={"user.model": "m1"}), "int16", (11, 3), array, metadata={"model": "m1"})
+    ignored = {"tensor.namespace": "x", "tensor.key": "y", "tensor.version": "1", "tensor.checksum": "0" * 32}
+    yield good("as-a-get-returned-it", table(column(array), metadata=ignored), "int16", (11, 3), array)
+
+    flat, offsets = pa.array(array.reshape(-1)), range(0, 34, 3)
+    yield good("fixed-size-list", table(pa.FixedSizeListArray.from_arrays(flat, 3)), "int16", (11, 3), array)
+    nested = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(pa.array(values("int8", (24,))), 3), 4)
+    yield good("nested", table(nested), "int8", (2, 4, 3), values("int8", (24,)))
+    yield good("list", table(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)), "int16", (11, 3), array)
+    yield good("list-sliced", table(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)[4:9]), "int16", (5, 3), array[4:9])
+    yield good("large-list", table(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)), "int16", (11, 3), array)
+    ones = pa.Array.from_buffers(pa.int16(), 33, [pa.py_buffer(b"\xff" * 5), flat.buffers()[1]])
+    yield good("validity-of-ones", table(ones), "int16", (33,), array)
+
+    bits = values("bool", (21, 5))
+    yield good("bits", table(pa.array(bits.reshape(-1).astype(bool))), "bool", (105,), bits)
+    yield good("bits-sliced", table(pa.array(bits.reshape(-1).astype(bool))[3:90]), "bool", (87,), bits.reshape(-1)[3:90])
+    yield good("bits-batches", table(pa.array(bits.reshape(-1).astype(bool))), "bool", (105,), bits, rows=13)
+    yield good("bits-tensor", table(pa.FixedShapeTensorArray.from_numpy_ndarray(bits.astype(bool))), "bool", (21, 5), bits)
+    odd = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1, 2, -1], pa.int8()))
+    yield good("bool8", table(odd), "bool", (4,), b"\0\1\1\1")
+
+    cells = values("int32", (5, 2, 3, 4))
+    for order in [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)]:
+        kind = pa.fixed_shape_tensor(pa.int32(), [2, 3, 4], permutation=order)
+        logical = cells.transpose(0, *(axis + 1 for axis in order))
+        yield good("permutation-" + "".join(map(str, order)), table(column(cells, kind)), "int32", logical.shape, logical, rows=2)
+    named = pa.fixed_shape_tensor(pa.int32(), [2, 3, 4], dim_names=["a", "b", "c"])
+    yield good("dim-names", table(column(cells, named)), "int32", cells.shape, cells)
+    yield good("numpy-by-pyarrow", table(pa.FixedShapeTensorArray.from_numpy_ndarray(cells)), "int32", cells.shape, cells)
+
+    yield bad("no-null", table(pa.array([1, None, 3])))
+    yield bad("no-null-in-a-cell", table(pa.array([[1, 2], [3, None]], pa.list_(pa.int32(), 2))))
+    yield bad("no-null-cell", table(pa.array([[1, 2], None], pa.list_(pa.int32(), 2))))
+    yield bad("no-uneven-lists", table(pa.array([[1, 2], [3]])))
+    yield bad("no-two-in-bool", table(pa.array([0, 1, 2], pa.uint8()), "bool"))
+    yield bad("no-wrong-product", table(column(array), metadata={"tensor.shape": "[5, 5]"}))
+    yield bad("no-negative-shape", table(column(array), metadata={"tensor.shape": "[-3, -11]"}))
+    yield bad("no-bfloat16-in-float32", table(pa.array([1.0], pa.float32()), "bfloat16"))
+    for name, other in {
+        "text": pa.array(["a"]),
+        "binary": pa.array([b"a"]),
+        "time": pa.array([1], pa.timestamp("us")),
+        "decimal": pa.array([1], pa.decimal128(5)),
+        "null-type": pa.nulls(1),
+        "dictionary": pa.array([1.0]).dictionary_encode(),
+        "struct": pa.array([{"a": 1}]),
+        "run-ends": pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([1.0])),
+    }.items():
+        yield bad(f"no-{name}", table(other))
+
+
+def bulk_streams():
+    """(name, stream, expectation) of puts of many tensors; the command is `{"namespace": …}` and `command`."""
+
+    def row(key, dtype, array):
+        return {"key": key, "dtype": dtype, "shape": list(array.shape), "data": np.asarray(array, order="C").tobytes().hex()}
+
+    def bulk(name, keys, tensors, rows, per_batch=None, dtype=None, names=("key", "tensor"), **command):
+        kept = {"tensor.dtype": dtype} if dtype and not DTYPES[dtype][1] else None
+        schema = pa.schema([pa.field(names[0], keys.type), pa.field(names[1], tensors.type, metadata=kept)])
+        return name, stream(pa.table([keys, tensors], schema=schema), per_batch), {"command": command, "rows": rows}
+
+    for dtype in DTYPES:
+        if not dtype.startswith("complex"):
+            array = values(dtype, (3, 2, 2))
+            yield bulk(dtype, pa.array(["a", "b", "c"]), column(array), [row(*of) for of in zip("abc", [dtype] * 3, array)], dtype=dtype)
+    array = values("float32", (5, 3))
+    text = ["ä", "b", "c", "d", "e"]
+    rows = [row(key, "float32", cell) for key, cell in zip(text, array)]
+    for kind in (pa.utf8(), pa.large_utf8()):
+        yield bulk(f"key-{kind}", pa.array(text, kind), column(array), rows)
+    yield bulk("batches", pa.array(text), column(array), rows, per_batch=2)
+    yield bulk("renamed", pa.array(text), column(array), rows, names=("word", "vector"), key_column="word", tensor_column="vector")
+    numbers = [-1, 0, 1, 2**63 - 1, -(2**63)]
+    yield bulk("key-int64", pa.array(numbers), column(array), [row(str(key), "float32", cell) for key, cell in zip(numbers, array)])
+    raw = [bytes([i, 255 - i]) for i in range(5)]
+    yield bulk("key-binary", pa.array(raw, pa.binary(2)), column(array), [row(key.hex(), "float32", cell) for key, cell in zip(raw, array)])
+    yield bulk("scalars", pa.array(text), pa.array(array[:, 0]), [row(key, "float32", cell) for key, cell in zip(text, array[:, 0])])
+    for form, kind in {"list": pa.list_, "large-list": pa.large_list}.items():
+        yield bulk(form, pa.array(text), pa.array(array.tolist(), kind(pa.float32())), rows)
+    uneven = pa.array([None, [1, 2], [3], [4, 5], [6, None]], pa.list_(pa.int32()))
+    expected = [row("b", "int32", np.array([1, 2], "i4")), row("d", "int32", np.array([4, 5], "i4"))]
+    yield bulk("uneven", pa.array(text), uneven, expected + [{"row": at, "code": "invalid_argument"} for at in (0, 2, 4)])
+    keys = pa.array(["ä", None, "", "x" * 1025, "nul\0"])
+    yield bulk("bad-keys", keys, column(array), rows[:1] + [{"row": at, "code": "invalid_argument"} for at in (1, 2, 3, 4)])
+
+
+def made():
+    """Every file that this script makes, by its path."""
+    files = {}
+    for folder, streams in (("put", put_streams()), ("bulk", bulk_streams())):
+        entries = []
+        for name, data, expected in streams:
+            assert f"{folder}/{name}.arrows" not in files, name
+            files[f"{folder}/{name}.arrows"] = data
+            entries.append({"file": f"{folder}/{name}.arrows", **expected})
+        lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+        files[f"{folder}.json"] = f"[\n{lines}\n]\n".encode()
+    return files
+
+
+def check_made():
+    files = made()
+    for name, data in files.items():
+        assert (HERE / name).read_bytes() == data, f"{name} is not what {pathlib.Path(__file__).name} makes"
+    for folder in ("put", "bulk"):
+        for found in (HERE / folder).iterdir():
+            assert f"{folder}/{found.name}" in files, f"{folder}/{found.name} is left over"
+    return len(files)
+
+
+def check_key_hash():
+    """The first 16 bytes of BLAKE3 over the parts, each behind its length as u32 little-endian."""
+    vectors = json.loads((HERE / "key_hash.json").read_text())
+    for vector in vectors:
+        parts = [vector[part].encode() for part in ("tenant", "namespace", "key")]
+        framed = b"".join(struct.pack("<I", len(part)) + part for part in parts)
+        assert blake3.blake3(framed).digest()[:16].hex() == vector["key_hash"], vector
+    return len(vectors)
+
+
+def check_get(entry):
+    """One stream that our codec made, as PyArrow reads it."""
+    with pa.ipc.open_stream((HERE / entry["file"]).read_bytes()) as reader:
+        tab = reader.read_all()
+    metadata = {name.decode(): text.decode() for name, text in tab.schema.metadata.items()}
+    data, dtype, shape = bytes.fromhex(entry["data"]), entry["dtype"], entry["shape"]
+    if entry["layout"] == "opaque":
+        assert tab.to_pylist() == [{"key": entry["key"], "dtype": dtype, "shape": shape, "data": data}], entry["file"]
+        return
+    assert (metadata["tensor.dtype"], json.loads(metadata["tensor.shape"])) == (dtype, shape), entry["file"]
+    assert metadata["tensor.checksum"] == xxhash.xxh3_128_hexdigest(data), entry["file"]
+    storage, native = DTYPES[dtype]
+    stored = shape + ([2] if dtype.startswith("complex") else [])
+    field = tab.schema.field("tensor")
+    assert not field.nullable and (field.metadata or {}).get(b"tensor.dtype", b"").decode() == ("" if native else dtype)
+    array = tab["tensor"].combine_chunks()
+    if entry["layout"] == "rows" and len(stored) > 1:
+        assert field.type == pa.fixed_shape_tensor(pa.from_numpy_dtype(storage), stored[1:]), entry["file"]
+        back = array.to_numpy_ndarray()
+        assert back.shape == tuple(stored)
+    else:
+        assert field.type == pa.from_numpy_dtype(storage), entry["file"]
+        back = array.to_numpy()
+    assert back.tobytes() == data, entry["file"]
+
+
+def check_gets():
+    entries = json.loads((HERE / "get.json").read_text())
+    for entry in entries:
+        check_get(entry)
+    return len(entries)
+
+
+def main():
+    if "--check" in sys.argv[1:]:
+        print(f"{check_made()} files as PyArrow makes them, {check_key_hash()} key hashes, {check_gets()} streams of ours read")
+        return
+    for folder in ("put", "bulk"):
+        (HERE / folder).mkdir(exist_ok=True)
+        for old in (HERE / folder).iterdir():
+            old.unlink()
+    for name, data in made().items():
+        (HERE / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

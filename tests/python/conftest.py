@@ -1,0 +1,43 @@
+"""Fixtures: one server for most tests, a namespace for each test, fresh servers where memory is looked at."""
+
+import re
+import sys
+import pathlib
+
+import pyarrow.flight as flight
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from server import Server  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def server():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    with flight.connect(server.uri) as connected:
+        yield connected
+
+
+@pytest.fixture
+def fresh():
+    """A server of this test's own, for what must not be mixed with other tests' entries."""
+    with Server(memory="256MiB") as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_client(fresh):
+    with flight.connect(fresh.uri) as connected:
+        yield connected
+
+
+@pytest.fixture
+def namespace(request):
+    """A namespace that no other test uses."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{request.module.__name__}.{request.node.name}")[-128:]

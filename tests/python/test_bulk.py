@@ -1,0 +1,233 @@
+"""Bulk puts: many tensors as the rows of one table, with every kind of key and tensor column."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from calls import act, chunks, command, get, path, put, refused
+from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of, table_of
+
+ARRAY = sample("float32", (5, 3))
+KEYS = ["e", "d", "c", "b", "a"]
+
+
+def bulk(keys, array, **columns):
+    """A table of a key column and a tensor column (and others), a row for each row of the array."""
+    keys = keys if isinstance(keys, (pa.Array, pa.ExtensionArray)) else pa.array(keys, pa.utf8())
+    fields = [pa.field("key", keys.type), field_of(array)]
+    others = [pa.field(name, column.type) for name, column in columns.items()]
+    return pa.table([keys, column_of(storage_of(array)), *columns.values()], schema=pa.schema(fields + others))
+
+
+def test_stores_a_tensor_a_row(client, namespace):
+    reply = put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    assert (reply["stored"], reply["existed"], reply["bytes"]) == (5, 0, ARRAY.nbytes)
+    assert (reply["errors"], reply["errors_total"]) == ([], 0)
+    for key, row in zip(KEYS, ARRAY):
+        assert same(array_of(get(client, namespace=namespace, key=key)), row)
+
+
+@pytest.mark.parametrize("cell", [(), (4,), (2, 3), (2, 0), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype(client, namespace, name, cell):
+    array = sample(name, (4, *cell))
+    put(client, command(namespace=namespace), bulk(["a", "b", "c", "d"], array))
+    for key, row in zip("abcd", array):
+        assert same(array_of(get(client, namespace=namespace, key=key)), np.asarray(row))
+    table = get(client, namespace=namespace, keys=["d", "a"])
+    assert table["key"].to_pylist() == ["d", "a"]
+
+
+@pytest.mark.parametrize(
+    "keys, expected",
+    [
+        (pa.array(["x", "y", "z"], pa.utf8()), ["x", "y", "z"]),
+        (pa.array(["x", "y", "z"], pa.large_utf8()), ["x", "y", "z"]),
+        (pa.array([-1, 0, 7], pa.int8()), ["-1", "0", "7"]),
+        (pa.array([2**63 - 1, 0, -(2**63)], pa.int64()), [str(2**63 - 1), "0", str(-(2**63))]),
+        (pa.array([2**64 - 1, 0, 7], pa.uint64()), [str(2**64 - 1), "0", "7"]),
+        (pa.array([b"\x00\xff", b"ab", b"\x10\x01"], pa.binary(2)), ["00ff", "6162", "1001"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_kinds_of_keys(client, namespace, keys, expected):
+    array = sample("int32", (3, 2))
+    assert put(client, command(namespace=namespace), bulk(keys, array))["stored"] == 3
+    for key, row in zip(expected, array):
+        assert same(array_of(get(client, namespace=namespace, key=key)), row)
+
+
+@pytest.mark.parametrize("form", ["fixed list", "nested", "list", "large_list", "primitive", "bits", "bits in lists", "sliced"])
+def test_kinds_of_tensor_columns(client, namespace, form):
+    array = sample("int64", (5, 4))
+    flat, bits = pa.array(array.reshape(-1)), array > 0
+    column, rows = {
+        "fixed list": lambda: (pa.FixedSizeListArray.from_arrays(flat, 4), array),
+        "nested": lambda: (
+            pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(flat, 2), 2),
+            array.reshape(5, 2, 2),
+        ),
+        "list": lambda: (pa.array(array.tolist(), pa.list_(pa.int64())), array),
+        "large_list": lambda: (pa.array(array.tolist(), pa.large_list(pa.int64())), array),
+        "primitive": lambda: (flat[:5], array.reshape(-1)[:5]),
+        "bits": lambda: (pa.array(bits[:, 0]), bits[:, 0]),
+        "bits in lists": lambda: (pa.FixedSizeListArray.from_arrays(pa.array(bits.reshape(-1)), 4), bits),
+        "sliced": lambda: (pa.FixedSizeListArray.from_arrays(flat, 4)[2:4], array[2:4]),
+    }[form]()
+    keys = pa.array([f"k{i}" for i in range(len(column))])
+    reply = put(client, command(namespace=namespace), pa.table({"key": keys, "tensor": column}))
+    assert reply["stored"] == len(rows)
+    for key, row in zip(keys.to_pylist(), rows):
+        assert same(array_of(get(client, namespace=namespace, key=key)), np.asarray(row))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100, 1000])
+def test_many_batches(client, namespace, rows):
+    array, keys = sample("float16", (1000, 6)), [f"{i:04}" for i in range(1000)]
+    reply = put(client, command(namespace=namespace), bulk(keys, array), rows_per_batch=rows)
+    assert (reply["stored"], reply["bytes"]) == (1000, array.nbytes)
+    table = get(client, namespace=namespace, prefix="", dtype="float16", shape=[6])
+    assert table["key"].to_pylist() == keys
+    assert same(table["tensor"].combine_chunks().to_numpy_ndarray(), array)
+
+
+def test_no_rows(client, namespace):
+    reply = put(client, command(namespace=namespace), bulk(KEYS, ARRAY)[:0])
+    assert (reply["stored"], reply["existed"], reply["bytes"], reply["errors_total"]) == (0, 0, 0, 0)
+
+
+def test_columns_by_other_names_and_in_another_order(client, namespace):
+    table = bulk(KEYS, ARRAY).rename_columns(["word", "vector"]).select(["vector", "word"])
+    where = command(namespace=namespace, key_column="word", tensor_column="vector")
+    assert put(client, where, table)["stored"] == 5
+    assert same(array_of(get(client, namespace=namespace, key="c")), ARRAY[2])
+
+
+def test_a_missing_column(client, namespace):
+    with refused("invalid_argument", "key"):
+        put(client, command(namespace=namespace), bulk(KEYS, ARRAY).rename_columns(["word", "tensor"]))
+    with refused("invalid_argument", "tensor"):
+        put(client, command(namespace=namespace), bulk(KEYS, ARRAY).rename_columns(["key", "vector"]))
+
+
+def test_extra_columns_are_refused_by_name(client, namespace):
+    table = bulk(KEYS, ARRAY, price=pa.array(range(5)))
+    with refused("invalid_argument", "price"):
+        put(client, command(namespace=namespace), table)
+    with refused("not_found"):
+        get(client, namespace=namespace, key="a")
+    assert put(client, command(namespace=namespace, extra_columns="ignore"), table)["stored"] == 5
+
+
+def test_keep_is_the_default(client, namespace):
+    put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    reply = put(client, command(namespace=namespace), bulk([*KEYS[:2], "new"], -ARRAY[:3]))
+    assert (reply["stored"], reply["existed"], reply["errors_total"]) == (1, 2, 0)
+    assert same(array_of(get(client, namespace=namespace, key="e")), ARRAY[0])
+    assert same(array_of(get(client, namespace=namespace, key="new")), -ARRAY[2])
+
+
+def test_replace(client, namespace):
+    put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    reply = put(client, command(namespace=namespace, mode="replace"), bulk(KEYS, -ARRAY))
+    assert (reply["stored"], reply["errors_total"]) == (5, 0)
+    assert same(array_of(get(client, namespace=namespace, key="b")), -ARRAY[3])
+
+
+def test_create_names_the_rows_that_differ(client, namespace):
+    put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    changed = ARRAY.copy()
+    changed[3] += 1
+    reply = put(client, command(namespace=namespace, mode="create"), bulk([*KEYS, "new"], np.vstack([changed, ARRAY[:1]])))
+    assert (reply["stored"], reply["existed"], reply["errors_total"]) == (1, 4, 1)
+    (error,) = reply["errors"]
+    assert (error["row"], error["key"], error["code"]) == (3, "b", "already_exists")
+    assert same(array_of(get(client, namespace=namespace, key="b")), ARRAY[3])
+
+
+def test_the_same_key_twice_in_one_put(client, namespace):
+    put(client, command(namespace=namespace), bulk(["a", "a"], ARRAY[:2]))
+    assert same(array_of(get(client, namespace=namespace, key="a")), ARRAY[0])
+
+
+def test_bad_rows_do_not_lose_the_others(client, namespace):
+    keys = pa.array(["a", None, "", "x" * 1025, "nul\0", "ok"])
+    reply = put(client, command(namespace=namespace), bulk(keys, sample("int8", (6, 2))))
+    assert (reply["stored"], reply["errors_total"]) == (2, 4)
+    assert [error["row"] for error in reply["errors"]] == [1, 2, 3, 4]
+    assert {error["code"] for error in reply["errors"]} == {"invalid_argument"}
+    assert all(error["message"] for error in reply["errors"])
+    assert same(array_of(get(client, namespace=namespace, key="ok")), sample("int8", (6, 2))[5])
+
+
+def test_a_row_number_counts_over_batches(client, namespace):
+    keys = [f"k{i}" for i in range(9)] + [""]
+    reply = put(client, command(namespace=namespace), bulk(keys, sample("int8", (10, 2))), rows_per_batch=4)
+    assert reply["stored"] == 9 and [error["row"] for error in reply["errors"]] == [9]
+
+
+def test_at_most_100_errors_are_listed(client, namespace):
+    reply = put(client, command(namespace=namespace), bulk([""] * 250 + ["a"], sample("int8", (251, 2))))
+    assert (reply["stored"], len(reply["errors"]), reply["errors_total"]) == (1, 100, 250)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int32()), pa.large_list(pa.int32())], ids=str)
+def test_lists_of_another_length_are_that_rows_error(client, namespace, kind):
+    column = pa.array([None, [1, 2], [3], [4, 5], [6, None], []], kind)
+    reply = put(client, command(namespace=namespace), pa.table({"key": list("abcdef"), "tensor": column}))
+    assert reply["stored"] == 2 and [error["row"] for error in reply["errors"]] == [0, 2, 4, 5]
+    assert same(array_of(get(client, namespace=namespace, key="d")), np.array([4, 5], "int32"))
+
+
+def test_a_null_tensor_is_that_rows_error(client, namespace):
+    column = pa.array([[1, 2], None, [3, 4], [5, None]], pa.list_(pa.int32(), 2))
+    reply = put(client, command(namespace=namespace), pa.table({"key": list("abcd"), "tensor": column}))
+    assert reply["stored"] == 2 and [error["row"] for error in reply["errors"]] == [1, 3]
+
+
+def test_one_version_format_for_all(client, namespace):
+    put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    versions = {key: get(client, namespace=namespace, key=key).schema.metadata[b"tensor.version"] for key in KEYS}
+    assert all(version.isdigit() for version in versions.values())
+
+
+def test_progress(client, namespace):
+    table = bulk(KEYS, ARRAY)
+    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema)
+    with writer:
+        writer.write_batch(table.to_batches()[0])
+        first = json.loads(replies.read().to_pybytes())
+        writer.done_writing()
+        last = json.loads(replies.read().to_pybytes())
+    assert (first["stored"], last["stored"]) == (5, 5)
+
+
+def test_rows_of_a_whole_batch_are_visible_before_the_end(client, namespace):
+    table = bulk(KEYS, ARRAY)
+    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema)
+    with writer:
+        writer.write_batch(table.to_batches()[0])
+        replies.read()
+        assert same(array_of(get(client, namespace=namespace, key="a")), ARRAY[4])
+        writer.done_writing()
+        replies.read()
+
+
+def test_metadata_and_expiry_columns(client, namespace):
+    table = bulk(
+        ["a", "b"],
+        ARRAY[:2],
+        ttl_ms=pa.array([None, 3_600_000], pa.int64()),
+        metadata=pa.array([[("model", "m1")], None], pa.map_(pa.utf8(), pa.utf8())),
+    )
+    assert put(client, command(namespace=namespace), table)["stored"] == 2
+    assert get(client, namespace=namespace, key="a").schema.metadata[b"user.model"] == b"m1"
+    assert not any(name.startswith(b"user.") for name in get(client, namespace=namespace, key="b").schema.metadata)
+
+
+def test_one_large_row_beside_small_keys(client, namespace):
+    array = sample("uint8", (3, 1 << 20))
+    assert put(client, command(namespace=namespace), bulk(["a", "b", "c"], array), rows_per_batch=1)["stored"] == 3
+    assert same(array_of(get(client, namespace=namespace, key="b")), array[1])
