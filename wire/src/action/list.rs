@@ -1,0 +1,167 @@
+//! Every action of the wire contract, for ListActions and for the answer to one that is not built.
+
+/// An action as ListActions describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActionInfo {
+    /// The action's type.
+    pub name: &'static str,
+    /// The members of its body.
+    pub members: &'static [&'static str],
+    /// What it does.
+    pub does: &'static str,
+    /// False where it answers `unimplemented` until it is built.
+    pub built: bool,
+}
+
+impl ActionInfo {
+    /// What ListActions says of it.
+    pub fn description(&self) -> String {
+        let members = match self.members {
+            [] => String::from("no members"),
+            members => format!("members: {}", members.join(", ")),
+        };
+        let built = if self.built { "" } else { " (not built yet)" };
+        format!("{}; {members}{built}", self.does)
+    }
+}
+
+/// The action of a name; `None` for one that is not in the wire contract.
+pub fn find(name: &str) -> Option<&'static ActionInfo> {
+    ACTIONS.iter().find(|action| action.name == name)
+}
+
+/// Every action of the wire contract.
+pub const ACTIONS: &[ActionInfo] = &[
+    built(
+        "exists",
+        &["namespace", "keys"],
+        "says which keys are there, and how many from the first are all present",
+    ),
+    built(
+        "delete",
+        &["namespace", "keys", "prefix", "if_version"],
+        "deletes keys, or all keys that begin with a prefix; a missing key is no error",
+    ),
+    built(
+        "describe",
+        &["namespace", "keys"],
+        "says dtype, shape, size, version, checksum, metadata and expiry of keys",
+    ),
+    built("stats", &[], "says counters and memory of this server"),
+    built(
+        "namespaces",
+        &[],
+        "lists namespaces with their entries and bytes",
+    ),
+    later(
+        "expire",
+        &["namespace", "keys", "ttl_ms"],
+        "gives keys a time to live",
+    ),
+    later("pin", &["namespace", "keys"], "keeps keys from eviction"),
+    later(
+        "unpin",
+        &["namespace", "keys"],
+        "lets keys be evicted again",
+    ),
+    later(
+        "namespace_set",
+        &["namespace", "settings", "if_version"],
+        "changes settings of a namespace: default_ttl_ms, mode, bytes_max, entries_max, admit, \
+         write_policy, compression",
+    ),
+    later(
+        "clear",
+        &["namespace", "confirm"],
+        "deletes all keys of one namespace; confirm must be true",
+    ),
+    later(
+        "flush",
+        &["namespace"],
+        "writes what is only in memory to the cold tier",
+    ),
+    later(
+        "evict",
+        &["namespace", "keys", "prefix"],
+        "moves entries out of memory",
+    ),
+    later(
+        "prewarm",
+        &["namespace", "keys", "prefix"],
+        "reads entries from the cold tier into memory",
+    ),
+    later("load", &["namespace"], "reads files into a namespace"),
+    later(
+        "attach",
+        &["namespace"],
+        "serves files that the server reads",
+    ),
+    later(
+        "begin_load",
+        &["namespace", "replace_all"],
+        "opens a load: puts that carry its load_id are invisible until it is committed",
+    ),
+    later(
+        "commit_load",
+        &["load_id"],
+        "publishes all of a load at once",
+    ),
+    later("abort_load", &["load_id"], "forgets a load"),
+    later(
+        "rollback_load",
+        &["load_id"],
+        "restores what was before a load, while that is still held",
+    ),
+];
+
+const fn built(
+    name: &'static str,
+    members: &'static [&'static str],
+    does: &'static str,
+) -> ActionInfo {
+    ActionInfo {
+        name,
+        members,
+        does,
+        built: true,
+    }
+}
+
+const fn later(
+    name: &'static str,
+    members: &'static [&'static str],
+    does: &'static str,
+) -> ActionInfo {
+    ActionInfo {
+        built: false,
+        ..built(name, members, does)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Object;
+
+    #[test]
+    fn what_is_built_lists_the_members_that_it_reads() {
+        let members = |name| find(name).unwrap().members;
+        assert_eq!(members("exists"), super::super::ExistsMembers::MEMBERS);
+        assert_eq!(members("delete"), super::super::DeleteMembers::MEMBERS);
+        assert_eq!(members("describe"), super::super::DescribeMembers::MEMBERS);
+        let built = ACTIONS.iter().filter(|action| action.built);
+        assert_eq!(built.count(), 5);
+    }
+
+    #[test]
+    fn names_are_found_once() {
+        for (i, action) in ACTIONS.iter().enumerate() {
+            assert_eq!(find(action.name), Some(action));
+            assert!(ACTIONS[..i].iter().all(|other| other.name != action.name));
+        }
+        assert_eq!(find("Exists"), None);
+        let text = find("pin").unwrap().description();
+        let expected = "keeps keys from eviction; members: namespace, keys (not built yet)";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,308 @@
+//! What actions and GetFlightInfo answer, as JSON. Members may be added; none changes its meaning.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::json;
+use crate::metadata::Metadata;
+use crate::name::{Key, Namespace};
+use crate::shape::Shape;
+use crate::version::Version;
+
+/// What all replies can do.
+pub trait Reply: Serialize + DeserializeOwned {
+    /// How messages call it.
+    const WHAT: &'static str;
+
+    /// The reply's JSON.
+    fn to_json(&self) -> String {
+        json::to_string(self)
+    }
+
+    /// Reads what a server answered. Members that this version does not know are skipped.
+    ///
+    /// # Errors
+    /// `internal` where it is no such JSON.
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        json::read_reply(Self::WHAT, bytes)
+    }
+}
+
+/// The reply to `exists`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExistsReply {
+    /// One for each key asked, in order.
+    pub keys: Vec<KeyFound>,
+    /// How many keys, from the first, are all present.
+    #[serde(with = "json::uint")]
+    pub leading: u64,
+}
+
+/// The reply to `delete`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteReply {
+    /// One for each key asked, in order; absent for a prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyFound>>,
+    /// How many entries went.
+    #[serde(with = "json::uint")]
+    pub deleted: u64,
+}
+
+/// A key, and whether it was there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFound {
+    /// The key.
+    pub key: Key,
+    /// Whether it was there.
+    pub found: bool,
+}
+
+/// The reply to `describe`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribeReply {
+    /// One for each key asked, in order.
+    pub keys: Vec<KeyDescribed>,
+}
+
+/// A key, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyDescribed {
+    /// The key.
+    pub key: Key,
+    /// Whether it was there.
+    pub found: bool,
+    /// The entry's members beside these two; absent where it was not there.
+    #[serde(flatten)]
+    pub entry: Option<EntryDescribed>,
+}
+
+/// All about an entry but its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryDescribed {
+    /// Its element type.
+    pub dtype: DType,
+    /// Its logical shape.
+    pub shape: Shape,
+    /// Its tensor's bytes.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+    /// Its version.
+    pub version: Version,
+    /// xxh3-128 of the C-order bytes, 32 hexadecimal digits.
+    pub checksum: String,
+    /// Where it lies: `hot`.
+    pub tier: String,
+    /// Its own metadata.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// Milliseconds until it expires; absent where it does not.
+    #[serde(
+        default,
+        with = "json::uint_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ttl_ms: Option<u64>,
+    /// How often it was asked for, as far as that is counted.
+    #[serde(with = "json::uint")]
+    pub hits: u64,
+}
+
+/// The `app_metadata` of a FlightInfo. Of many entries, only what all of them share.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FlightMetadata {
+    /// The element type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<DType>,
+    /// The logical shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// The version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// Where it lies: `hot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The entry's own metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// The reply to `namespaces`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespacesReply {
+    /// In the order of their names.
+    pub namespaces: Vec<NamespaceDescribed>,
+}
+
+/// A namespace and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceDescribed {
+    /// Its name.
+    pub namespace: Namespace,
+    /// Its entries.
+    #[serde(with = "json::uint")]
+    pub entries: u64,
+    /// Their tensors' bytes.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+}
+
+/// The reply to `stats`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StatsReply {
+    /// The server's version.
+    pub server: String,
+    /// The wire contract's version.
+    pub wire: u32,
+    /// Milliseconds since the server started.
+    #[serde(with = "json::uint")]
+    pub uptime_ms: u64,
+    /// All entries, of every namespace.
+    #[serde(with = "json::uint")]
+    pub entries: u64,
+    /// Their tensors' bytes.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+    /// What the budget is spent on.
+    pub memory: MemoryStats,
+    /// Counters by name, those of `/metrics`; they count from the start.
+    #[serde(default)]
+    pub counters: BTreeMap<String, Counter>,
+}
+
+/// The memory ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemoryStats {
+    /// The budget, `--memory`.
+    #[serde(with = "json::uint")]
+    pub limit_bytes: u64,
+    /// Charged now, all accounts together.
+    #[serde(with = "json::uint")]
+    pub used_bytes: u64,
+    /// Each account by name.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, AccountStats>,
+}
+
+/// One account of the memory ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountStats {
+    /// Charged now.
+    #[serde(with = "json::uint")]
+    pub used_bytes: u64,
+    /// The most that was charged at once.
+    #[serde(with = "json::uint")]
+    pub peak_bytes: u64,
+}
+
+/// A number that only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counter(#[serde(with = "json::uint")] pub u64);
+
+impl ExistsReply {
+    /// The reply for keys and whether each is there.
+    pub fn new(keys: Vec<KeyFound>) -> ExistsReply {
+        let leading = keys.iter().take_while(|key| key.found).count() as u64;
+        ExistsReply { keys, leading }
+    }
+}
+
+macro_rules! replies {
+    ($($name:ident = $what:literal;)*) => {$(
+        impl Reply for $name {
+            const WHAT: &'static str = $what;
+        }
+    )*};
+}
+
+replies! {
+    ExistsReply = "exists reply";
+    DeleteReply = "delete reply";
+    DescribeReply = "describe reply";
+    FlightMetadata = "flight info metadata";
+    NamespacesReply = "namespaces reply";
+    StatsReply = "stats reply";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(key: &str, found: bool) -> KeyFound {
+        let key = Key::parse(key).unwrap();
+        KeyFound { key, found }
+    }
+
+    #[test]
+    fn leading_stops_at_the_first_that_is_missing() {
+        let reply = ExistsReply::new(vec![found("a", true), found("b", false), found("c", true)]);
+        assert_eq!(
+            reply.to_json(),
+            r#"{"keys":[{"key":"a","found":true},{"key":"b","found":false},{"key":"c","found":true}],"leading":1}"#
+        );
+        assert_eq!(ExistsReply::parse(reply.to_json().as_bytes()), Ok(reply));
+    }
+
+    #[test]
+    fn a_prefix_delete_names_no_keys() {
+        let reply = DeleteReply {
+            keys: None,
+            deleted: 3,
+        };
+        assert_eq!(reply.to_json(), r#"{"deleted":3}"#);
+        assert_eq!(DeleteReply::parse(br#"{"deleted":3,"new":1}"#), Ok(reply));
+        let told = DeleteReply::parse(b"{}").unwrap_err().to_string();
+        assert!(
+            told.starts_with("internal: delete reply is not what was expected: "),
+            "{told}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn descriptions_round_trip(bytes in any::<u64>(), ttl_ms in prop::option::of(any::<u64>()), there in any::<bool>()) {
+            let entry = EntryDescribed {
+                dtype: DType::BFloat16,
+                shape: Shape::new(&[2, 0, 1 << 60]).unwrap(),
+                bytes,
+                version: Version { hlc: bytes, start: 3 },
+                checksum: format!("{bytes:032x}"),
+                tier: "hot".to_owned(),
+                metadata: Metadata::new([("a".to_owned(), "ä".to_owned())]).unwrap(),
+                ttl_ms,
+                hits: 5,
+            };
+            let flight = FlightMetadata {
+                dtype: Some(entry.dtype),
+                shape: Some(entry.shape.clone()),
+                version: Some(entry.version),
+                ..FlightMetadata::default()
+            };
+            prop_assert_eq!(FlightMetadata::parse(flight.to_json().as_bytes()), Ok(flight));
+            let key = Key::parse("k").unwrap();
+            let keys = vec![KeyDescribed { key, found: there, entry: there.then_some(entry) }];
+            let reply = DescribeReply { keys };
+            prop_assert_eq!(DescribeReply::parse(reply.to_json().as_bytes()), Ok(reply));
+        }
+
+        #[test]
+        fn stats_round_trip(value in any::<u64>()) {
+            let mut reply = StatsReply { uptime_ms: value, entries: 1, ..StatsReply::default() };
+            reply.counters.insert("gets".to_owned(), Counter(value));
+            let account = AccountStats { used_bytes: value, peak_bytes: value };
+            reply.memory.accounts.insert("arena".to_owned(), account);
+            prop_assert_eq!(StatsReply::parse(reply.to_json().as_bytes()), Ok(reply));
+            let namespaces = NamespacesReply {
+                namespaces: vec![NamespaceDescribed { namespace: Namespace::default(), entries: value, bytes: value }],
+            };
+            prop_assert_eq!(NamespacesReply::parse(namespaces.to_json().as_bytes()), Ok(namespaces));
+        }
+    }
+}
