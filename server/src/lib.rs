@@ -1,1 +1,255 @@
-//! placeholder
+//! The server of Bowstring: from the settings to a drained end.
+//!
+//! - `cli`, `config`, `byte_size`, `log`: what a person wrote, read once
+//! - `listener`, `accept`, `conn`, `grpc`: from a socket to a request
+//! - `flight`: the verbs of Arrow Flight, one a file
+//! - `http`, `metrics`: what an operator sees
+//! - `shutdown`: how it ends
+//!
+//! [`run`] puts them together. The caller brings both ends, the settings and the shutdown: the
+//! program gives it signals, a test gives it a handle.
+
+pub mod byte_size;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod flight {
+    //! Flight's verbs.
+    pub mod verb;
+}
+pub mod http;
+pub mod listener;
+pub mod log;
+pub mod metrics;
+pub mod shutdown;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bowstring_cache::clock::{Clock, SystemClock};
+use bowstring_cache::{Cache, CacheConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use config::{Config, HostPort, ListenAddress, Machine};
+use error::Error;
+use http::HttpState;
+use listener::Listener;
+use metrics::Metrics;
+use shutdown::{Drained, Shutdown};
+
+/// Where a server listens, once it does. Prints the lines that a parent process waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// A URI for each address that serves Flight, in the order of the settings.
+    pub flight: Vec<String>,
+    /// The address of `/healthz` and `/metrics`.
+    pub http: SocketAddr,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for uri in &self.flight {
+            writeln!(f, "flight {uri}")?;
+        }
+        writeln!(f, "http http://{}", self.http)
+    }
+}
+
+/// Runs a server until `shutdown` has drained it. `ready` is called once, when all addresses take
+/// connections. Dropping the future ends the server at once.
+///
+/// # Errors
+/// Where the settings do not fit this machine or an address cannot be listened on: then `ready`
+/// was not called.
+pub async fn run(
+    config: Config,
+    shutdown: Shutdown,
+    ready: impl FnOnce(&Ready),
+) -> Result<Drained, Error> {
+    run_with(config, Arc::new(SystemClock::new()), shutdown, ready).await
+}
+
+/// [`run`] with a clock of the caller's.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_with(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+    ready: impl FnOnce(&Ready),
+) -> Result<Drained, Error> {
+    let limits = Limits::within(&config, &Machine::this())?;
+    let http_listener = bind_http(&config.http).await?;
+    let listeners = bind_flight(&config.listen).await?;
+    let addresses = Ready {
+        flight: listeners
+            .iter()
+            .map(Listener::uri)
+            .collect::<Result<_, _>>()?,
+        http: http_listener.local_addr()?,
+    };
+
+    let cache_config = CacheConfig {
+        memory: limits.memory_bytes,
+        ..CacheConfig::default()
+    };
+    let cache = Cache::new(cache_config, clock.clone())?;
+    let metrics = Metrics::new();
+    metrics.add_source({
+        let cache = cache.clone();
+        move |text| metrics::render_engine(&cache.stats(), text)
+    });
+
+    let stop_http = CancellationToken::new();
+    let state = HttpState {
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let mut http = spawn(http::serve(
+        http_listener,
+        state,
+        clock.clone(),
+        stop_http.clone(),
+    ));
+    let running = shutdown.running();
+    let flight = start_flight(
+        &config,
+        limits,
+        listeners,
+        cache,
+        metrics,
+        clock.clone(),
+        &shutdown,
+    );
+    let mut flight = spawn(async move {
+        flight.await;
+        drop(running);
+    });
+
+    tracing::info!(
+        memory_bytes = limits.memory_bytes,
+        connections_max = limits.connections_max,
+        eviction = %config.eviction,
+        flight = ?addresses.flight,
+        http = %addresses.http,
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    ready(&addresses);
+
+    tokio::select! {
+        () = shutdown.draining() => {}
+        _ = &mut flight => return Err(Error::Ended("flight")),
+        _ = &mut http => return Err(Error::Ended("http")),
+    }
+    let drained = shutdown.drained(clock.sleep(config.drain_timeout)).await;
+    match drained {
+        Drained::Finished => tracing::info!("drained"),
+        Drained::TimedOut(_) => {
+            let drain_timeout_ms = config.drain_timeout.as_millis();
+            tracing::warn!(
+                drain_timeout_ms,
+                "drain timed out; what still ran was cut off"
+            );
+        }
+        Drained::Forced(_) => tracing::warn!("drain was cut short"),
+    }
+    stop_http.cancel();
+    let _ = http.await;
+    Ok(drained)
+}
+
+/// Settings that depend on the machine, worked out.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    memory_bytes: u64,
+    connections_max: u32,
+}
+
+impl Limits {
+    fn within(config: &Config, machine: &Machine) -> Result<Self, Error> {
+        let memory_bytes = config.memory.bytes(machine)?;
+        if let Ok(machine_bytes) = machine.memory_bytes()
+            && memory_bytes > machine_bytes
+        {
+            tracing::warn!(
+                memory_bytes,
+                machine_bytes,
+                "the budget is more than there is"
+            );
+        }
+        let connections_max = config.connections_within(memory_bytes)?;
+        Ok(Self {
+            memory_bytes,
+            connections_max,
+        })
+    }
+}
+
+/// Serves Flight on `listeners` until the drain has ended what ran, or it is forced.
+fn start_flight(
+    config: &Config,
+    limits: Limits,
+    listeners: Vec<Listener>,
+    cache: Cache,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    shutdown: &Shutdown,
+) -> impl Future<Output = ()> + Send + 'static {
+    let _ = (config.put_idle, config.streams_max, limits.connections_max);
+    let drain = shutdown.drain_token();
+    async move {
+        drain.cancelled().await;
+        drop((listeners, cache, metrics, clock));
+    }
+}
+
+async fn bind_http(address: &HostPort) -> Result<TcpListener, Error> {
+    let bound = TcpListener::bind((address.host.as_str(), address.port)).await;
+    bound.map_err(|source| Error::Listen {
+        address: address.to_string(),
+        source,
+    })
+}
+
+async fn bind_flight(addresses: &[ListenAddress]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let text = address.to_string();
+        match Listener::bind(&text).await {
+            Ok(listener) => {
+                warn_off_loopback(&listener);
+                listeners.push(listener);
+            }
+            Err(source) => {
+                return Err(Error::Listen {
+                    address: text,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// There are no credentials yet: whoever reaches the port reads and writes.
+fn warn_off_loopback(listener: &Listener) {
+    if let Listener::Tcp(listener) = listener
+        && let Ok(address) = listener.local_addr()
+        && !address.ip().is_loopback()
+    {
+        tracing::warn!(%address, "anybody who reaches this address can read and write");
+    }
+}
+
+/// A task that ends with its handle.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+#[cfg(test)]
+mod tests;

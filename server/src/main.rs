@@ -1,1 +1,54 @@
-fn main() {}
+//! The program `bowstring`: reads the command line, logs, and runs a server to its end.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use bowstring_server::cli::{self, Command};
+use bowstring_server::config::{Config, Environment};
+use bowstring_server::error::Error;
+use bowstring_server::shutdown::{Drained, Shutdown};
+use bowstring_server::{Ready, log, run};
+
+/// What the process exits with when a second signal cut its drain short.
+const EXIT_FORCED: u8 = 130;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os(), &Environment::of_process()) {
+        Ok(command) => command,
+        Err(error) => return error.report().into(),
+    };
+    let ended = match command {
+        Command::Serve(config) => serve(config),
+    };
+    match ended {
+        Ok(Drained::Finished | Drained::TimedOut(_)) => ExitCode::SUCCESS,
+        Ok(Drained::Forced(_)) => EXIT_FORCED.into(),
+        Err(error) => {
+            eprintln!("bowstring: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<Drained, Error> {
+    log::init(&config.log_level, config.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("bowstring")
+        .build()?;
+    let ended = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals()?;
+        run(config, shutdown, print_ready).await
+    });
+    // What was forced may hang in a system call; the process does not wait for it.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The lines that tell a parent process where we listen.
+fn print_ready(ready: &Ready) {
+    let mut out = std::io::stdout().lock();
+    // A parent that has closed our output does not want to know.
+    let _ = write!(out, "{ready}").and_then(|()| out.flush());
+}

@@ -1,0 +1,240 @@
+//! The settings of `bowstring serve`.
+//!
+//! One struct, [`Config`], is the flags, the environment and the file at once: its doc comments
+//! are the help text, its defaults are the defaults. `layers.rs` says which of the four wins;
+//! `address.rs`, `memory.rs` and `duration.rs` read the values. Settings are numbers and names
+//! only: clocks and sockets come to [`crate::run`] beside them.
+
+mod address;
+mod duration;
+mod layers;
+mod memory;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use address::{HostPort, ListenAddress};
+pub use layers::{Environment, load};
+pub use memory::{MEMORY_MIN, Machine, Memory};
+
+/// Most connections that `connections_max` can ask for.
+pub const CONNECTIONS_MAX: u32 = 65_536;
+/// Connections where `connections_max` is not given and memory allows.
+pub const CONNECTIONS_DEFAULT: u32 = 1_024;
+/// What every connection may always have unread, in bytes: the reason for the cap on them.
+pub const CONNECTION_GUARANTEE_BYTES: u64 = 64 << 10;
+/// At most one part in so many of the memory goes to the connections' guarantees.
+const CONNECTIONS_MEMORY_SHARE: u64 = 4;
+
+/// Serve tensors over Arrow Flight
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct Config {
+    /// Where to serve Arrow Flight: HOST:PORT, or unix:PATH for a Unix socket. May be given more
+    /// than once; port 0 picks a free port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8815")]
+    pub listen: Vec<ListenAddress>,
+
+    /// Where to serve /healthz and /metrics over HTTP
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8816")]
+    pub http: HostPort,
+
+    /// All the memory that data may take, index and buffers included: 1GiB, 512MiB, a number of
+    /// bytes, or a share such as 80% of the cgroup's limit, else of the host's memory
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub memory: Memory,
+
+    /// Which entries go when memory is full: sieve
+    #[arg(long, value_name = "POLICY", default_value = "sieve")]
+    pub eviction: Eviction,
+
+    /// Where entries go that do not fit in memory (not built yet)
+    #[arg(long, value_name = "URL", value_parser = cold_is_not_built)]
+    pub cold: Option<String>,
+
+    /// A TOML file with these settings, with _ for - in their names
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Most connections at once; further ones are closed. Default: 1024, or fewer where 64 KiB
+    /// each would pass a quarter of the memory
+    #[arg(long, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
+    pub connections_max: Option<u32>,
+
+    /// Most requests at once on one connection; a client waits before it sends more
+    #[arg(long, value_name = "NUMBER", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub streams_max: u32,
+
+    /// How long a put that holds memory may send nothing before it is cut off
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_non_zero)]
+    pub put_idle: Duration,
+
+    /// How long to wait for running requests after SIGTERM or SIGINT. The default leaves five of
+    /// the thirty seconds that Kubernetes gives
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration::parse)]
+    pub drain_timeout: Duration,
+
+    /// What to log on standard error: error, warn, info, debug, trace, or filters such as
+    /// info,bowstring_cache=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = crate::log::check_level)]
+    pub log_level: String,
+
+    /// How to log: text, or json with an object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Which entries go when memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// SIEVE: a queue with a moving hand, which spares what was read since it last came by.
+    Sieve,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for machines.
+    Json,
+}
+
+impl Config {
+    /// The most connections at once, within `memory_bytes`.
+    ///
+    /// # Errors
+    /// Where the setting was given and does not fit; where it was not, fewer are allowed.
+    pub fn connections_within(&self, memory_bytes: u64) -> Result<u32, ConfigError> {
+        let fit = memory_bytes / CONNECTIONS_MEMORY_SHARE / CONNECTION_GUARANTEE_BYTES;
+        let fit = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+        match self.connections_max {
+            None => Ok(CONNECTIONS_DEFAULT.min(fit)),
+            Some(wanted) if wanted <= fit => Ok(wanted),
+            Some(wanted) => Err(ConfigError::new(format!(
+                "connections_max=`{wanted}` is too many for memory=`{}`: 64 KiB each must stay \
+                 within a quarter of it; max=`{fit}`",
+                self.memory
+            ))),
+        }
+    }
+}
+
+impl Default for Config {
+    /// The settings without any flag, variable or file.
+    fn default() -> Self {
+        layers::defaults()
+    }
+}
+
+/// Policies that people ask for by name and that are not built.
+const EVICTION_LATER: [&str; 8] = [
+    "lru",
+    "s3-fifo",
+    "s3fifo",
+    "w-tinylfu",
+    "tinylfu",
+    "lfu",
+    "gdsf",
+    "fifo",
+];
+
+impl FromStr for Eviction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "sieve" => Ok(Self::Sieve),
+            later if EVICTION_LATER.contains(&later) => {
+                Err(format!("policy `{later}` is not built yet; `sieve` is"))
+            }
+            _ => Err(format!("there is no policy `{text}`; `sieve` is built")),
+        }
+    }
+}
+
+impl fmt::Display for Eviction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sieve => f.write_str("sieve"),
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is neither `text` nor `json`")),
+        }
+    }
+}
+
+fn cold_is_not_built(_: &str) -> Result<String, String> {
+    Err("the cold tier is not built yet; leave the setting out".to_owned())
+}
+
+/// A setting that cannot be: one sentence, for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_memory_on_loopback() {
+        let config = Config::default();
+        assert_eq!(config.listen, ["127.0.0.1:8815".parse().unwrap()]);
+        assert_eq!(config.http.to_string(), "127.0.0.1:8816");
+        assert_eq!(config.memory.to_string(), "1GiB");
+        assert_eq!(config.eviction, Eviction::Sieve);
+        assert_eq!(config.drain_timeout, Duration::from_secs(25));
+        assert_eq!((config.cold, config.config), (None, None));
+    }
+
+    #[test]
+    fn connections_fit_in_memory() {
+        let mut config = Config::default();
+        assert_eq!(config.connections_within(1 << 30), Ok(CONNECTIONS_DEFAULT));
+        assert_eq!(config.connections_within(16 << 20), Ok(64));
+        assert_eq!(config.connections_within(0), Ok(1));
+        config.connections_max = Some(65);
+        let error = config.connections_within(16 << 20).unwrap_err().to_string();
+        assert!(
+            error.contains("connections_max=`65`") && error.contains("max=`64`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn policies_that_are_not_built_say_so() {
+        assert_eq!("sieve".parse(), Ok(Eviction::Sieve));
+        assert!(
+            "lru"
+                .parse::<Eviction>()
+                .unwrap_err()
+                .contains("not built yet")
+        );
+        assert!(
+            "random"
+                .parse::<Eviction>()
+                .unwrap_err()
+                .contains("no policy `random`")
+        );
+        assert!("JSON".parse::<LogFormat>().unwrap_err().contains("`JSON`"));
+    }
+}

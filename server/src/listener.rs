@@ -1,0 +1,209 @@
+//! Where connections come from: TCP and Unix sockets behind one type.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// A bound socket. Dropping a Unix listener removes its file.
+#[derive(Debug)]
+pub enum Listener {
+    /// A TCP socket.
+    Tcp(TcpListener),
+    /// A Unix socket and the path it is bound to.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Address of a TCP peer.
+    Tcp(SocketAddr),
+    /// Process and user of a Unix peer, as the kernel tells them.
+    Unix {
+        /// User id.
+        uid: u32,
+        /// Process id, where the kernel knows it.
+        pid: Option<i32>,
+    },
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Binds `HOST:PORT` (port 0 picks a free one) or `unix:PATH`.
+    ///
+    /// A socket file that nobody listens on any more is replaced; one that is in use is an error.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        match address.strip_prefix("unix:") {
+            Some(path) => Self::bind_unix(Path::new(path)).await,
+            None => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+        }
+    }
+
+    async fn bind_unix(path: &Path) -> io::Result<Self> {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another process listens on path=`{}`", path.display()),
+            ));
+        }
+        // Only ever a socket: a mistyped path must not delete somebody's file.
+        if let Ok(meta) = std::fs::symlink_metadata(path) {
+            use std::os::unix::fs::FileTypeExt;
+            if !meta.file_type().is_socket() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    format!(
+                        "not a socket, and not ours to remove; path=`{}`",
+                        path.display()
+                    ),
+                ));
+            }
+            std::fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        Ok(Self::Unix(listener, SocketFile(path.to_owned())))
+    }
+
+    /// The address to print for clients: `grpc://HOST:PORT` or `grpc+unix:PATH`.
+    pub fn uri(&self) -> io::Result<String> {
+        Ok(match self {
+            Self::Tcp(listener) => format!("grpc://{}", listener.local_addr()?),
+            Self::Unix(_, file) => format!("grpc+unix://{}", file.0.display()),
+        })
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // A response's trailers must not wait for the ACK of its body.
+                stream.set_nodelay(true)?;
+                Ok((Socket::Tcp(stream), Peer::Tcp(address)))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let cred = stream.peer_cred()?;
+                let peer = Peer::Unix {
+                    uid: cred.uid(),
+                    pid: cred.pid(),
+                };
+                Ok((Socket::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+/// Removes the socket's file when the listener goes.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Nothing to do about a failure: the next start replaces a stale file.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_file_is_replaced_and_a_used_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let address = format!("unix:{}", path.display());
+        let first = Listener::bind(&address).await.unwrap();
+        let taken = Listener::bind(&address).await.unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        // A killed process leaves its file behind.
+        if let Listener::Unix(_, file) = first {
+            std::mem::forget(file);
+        }
+        assert!(path.exists());
+        let second = Listener::bind(&address).await.unwrap();
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        std::fs::write(&path, "precious").unwrap();
+        let error = Listener::bind(&format!("unix:{}", path.display()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+}

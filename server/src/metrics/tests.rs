@@ -1,0 +1,116 @@
+use super::text::tests::parse;
+use super::*;
+
+#[test]
+fn a_request_is_in_flight_and_then_counted() {
+    let metrics = Metrics::new();
+    let get = metrics.begin(Verb::DoGet);
+    get.received(20);
+    let samples = parse(&metrics.render());
+    assert_eq!(samples["bowstring_requests_in_flight{verb=\"DoGet\"}"], 1.0);
+    assert_eq!(
+        samples["bowstring_requests_total{verb=\"DoGet\",code=\"ok\"}"],
+        0.0
+    );
+
+    get.end(None, 3_000, Duration::from_millis(7));
+    metrics
+        .begin(Verb::DoGet)
+        .end(Some(Code::NotFound), 0, Duration::ZERO);
+    drop(metrics.begin(None));
+    let samples = parse(&metrics.render());
+    let requests = |verb, code| {
+        samples[&format!("bowstring_requests_total{{verb=\"{verb}\",code=\"{code}\"}}")]
+    };
+    assert_eq!(requests("DoGet", "ok"), 1.0);
+    assert_eq!(requests("DoGet", "not_found"), 1.0);
+    assert_eq!(requests("other", "cancelled"), 1.0);
+    assert_eq!(samples["bowstring_requests_in_flight{verb=\"DoGet\"}"], 0.0);
+    assert_eq!(
+        samples["bowstring_sent_bytes_total{verb=\"DoGet\"}"],
+        3_000.0
+    );
+    assert_eq!(
+        samples["bowstring_received_bytes_total{verb=\"DoGet\"}"],
+        20.0
+    );
+    assert_eq!(
+        samples["bowstring_request_duration_seconds_sum{verb=\"DoGet\"}"],
+        0.007
+    );
+    let bucket = |le| {
+        samples[&format!("bowstring_request_duration_seconds_bucket{{verb=\"DoGet\",le=\"{le}\"}}")]
+    };
+    assert_eq!((bucket("0.0025"), bucket("0.01")), (1.0, 2.0));
+}
+
+#[test]
+fn connections_refusals_and_cut_offs() {
+    let metrics = Metrics::new();
+    let open = metrics.connection();
+    drop(metrics.connection());
+    metrics.connection_refused();
+    metrics.cut_off(CutOff::ReaderConnection);
+    let samples = parse(&metrics.render());
+    assert_eq!(samples["bowstring_connections"], 1.0);
+    assert_eq!(samples["bowstring_connections_opened_total"], 2.0);
+    assert_eq!(samples["bowstring_connections_refused_total"], 1.0);
+    assert_eq!(
+        samples["bowstring_cut_off_total{whom=\"reader\",how=\"connection_closed\"}"],
+        1.0
+    );
+    drop(open);
+    assert_eq!(parse(&metrics.render())["bowstring_connections"], 0.0);
+}
+
+/// Labels are found by the enums' numbers.
+#[test]
+fn numbers_agree_with_names() {
+    for (at, verb) in Verb::ALL.into_iter().enumerate() {
+        assert_eq!(verb as usize, at);
+    }
+    for (at, code) in Code::ALL.into_iter().enumerate() {
+        assert_eq!(code as usize, at);
+    }
+    assert_eq!(CutOff::PutIdle as usize, CUT_OFFS.len() - 1);
+}
+
+/// Every verb with every code, and all that anybody can add: still within the limit, and every
+/// metric stands in the operations page.
+#[test]
+fn the_fullest_page_is_within_the_limit_and_described() {
+    let metrics = Metrics::new();
+    for verb in Verb::ALL.into_iter().map(Some).chain([None]) {
+        for code in Code::ALL {
+            metrics
+                .begin(verb)
+                .end(Some(code), 1, Duration::from_secs(1));
+        }
+    }
+    engine::tests::add_example(&metrics);
+    let page = metrics.render();
+    let samples = parse(&page);
+    assert!(samples.len() < SERIES_MAX, "{}", samples.len());
+    assert_eq!(samples["bowstring_metric_series_dropped"], 0.0);
+    for name in [
+        "bowstring_process_charged_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+    ] {
+        assert!(samples[name] > 0.0, "{name}");
+    }
+
+    let operations = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/operations.md"
+    ));
+    let names = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in names {
+        assert!(
+            operations.contains(&format!("| `{name}` |")),
+            "docs/operations.md lacks {name}"
+        );
+    }
+}
