@@ -140,7 +140,9 @@ fn values(header: &[u8], element: usize, body: usize) -> Result<Range<usize>> {
             "the server sent a compressed batch, which nobody asked for",
         ));
     }
-    let node = batch.nodes().and_then(|nodes| nodes.iter().next_back().copied());
+    let node = batch
+        .nodes()
+        .and_then(|nodes| nodes.iter().next_back().copied());
     let buffer = batch
         .buffers()
         .and_then(|buffers| buffers.iter().next_back().copied());

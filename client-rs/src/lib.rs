@@ -23,6 +23,8 @@ pub mod address;
 pub mod connection;
 pub mod get;
 mod message;
+#[cfg(test)]
+mod peer;
 mod protobuf;
 pub mod put;
 mod transport;

@@ -51,14 +51,9 @@ pub(crate) fn send(
     shape: &Shape,
     bytes: &[u8],
 ) -> Result<()> {
+    let schema = schema_of(dtype, &[("tensor.shape", shape.to_string())]);
     let mut head = BytesMut::new();
-    encode_head_into(
-        &mut head,
-        &descriptor.encode(),
-        &schema(dtype, shape)?,
-        &[],
-        0,
-    )?;
+    encode_head_into(&mut head, &descriptor.encode(), &schema, &[], 0)?;
     if !to.send(&[&head], bytes.is_empty())? {
         return Ok(());
     }
@@ -128,7 +123,7 @@ impl Descriptor<'_> {
 }
 
 /// The schema message: one primitive column of the storage's elements.
-fn schema(dtype: DType, shape: &Shape) -> Result<Vec<u8>> {
+pub(crate) fn schema_of(dtype: DType, metadata: &[(&str, String)]) -> Vec<u8> {
     let mut field = Field::new("tensor", dtype.storage(), false);
     if !dtype.is_native() {
         field = field.with_metadata(HashMap::from([(
@@ -136,20 +131,20 @@ fn schema(dtype: DType, shape: &Shape) -> Result<Vec<u8>> {
             dtype.name().to_owned(),
         )]));
     }
-    let metadata = HashMap::from([("tensor.shape".to_owned(), shape.to_string())]);
+    let metadata = metadata
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
     let schema = Schema::new_with_metadata(vec![Arc::new(field)], metadata);
     let mut tracker = DictionaryTracker::new(false);
     let options = IpcWriteOptions::default();
-    let encoded = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
-        &schema,
-        &mut tracker,
-        &options,
-    );
-    Ok(encoded.ipc_message)
+    IpcDataGenerator::default()
+        .schema_to_bytes_with_dictionary_tracker(&schema, &mut tracker, &options)
+        .ipc_message
 }
 
 /// The header of a batch of `rows` elements whose values fill the first `used` of `padded` body bytes.
-fn batch(rows: usize, used: usize, padded: usize) -> Result<Vec<u8>> {
+pub(crate) fn batch(rows: usize, used: usize, padded: usize) -> Result<Vec<u8>> {
     let number =
         |value: usize| i64::try_from(value).map_err(|_| Error::invalid("a batch is too long"));
     let (rows, used, padded) = (number(rows)?, number(used)?, number(padded)?);

@@ -218,3 +218,217 @@ impl Transport {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::play;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind, flags, stream, payload);
+        out
+    }
+
+    fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        loona_hpack::Encoder::new().encode(fields)
+    }
+
+    fn opened() -> Vec<u8> {
+        frame(
+            kind::HEADERS,
+            flag::END_HEADERS,
+            1,
+            &headers(&[(":status", "200")]),
+        )
+    }
+
+    fn ended() -> Vec<u8> {
+        let fields = headers(&[("grpc-status", "0")]);
+        frame(
+            kind::HEADERS,
+            flag::END_HEADERS | flag::END_STREAM,
+            1,
+            &fields,
+        )
+    }
+
+    /// One call against a peer that answers with `frames`: the response's bytes, how it ended, what the peer saw.
+    fn call(frames: &[Vec<u8>]) -> (Vec<u8>, Result<()>, Vec<u8>) {
+        let (address, peer) = play(vec![frame(kind::SETTINGS, 0, 0, &[]), frames.concat()]);
+        let mut transport = Transport::connect(&address, None).unwrap();
+        transport.begin("/a/b").unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        let read = transport
+            .send(&[b"hello"], true)
+            .and_then(|_| transport.read(&mut bytes));
+        bytes.truncate(*read.as_ref().unwrap_or(&0));
+        let outcome = read.and_then(|_| transport.finish());
+        drop(transport);
+        (bytes, outcome, peer.join().unwrap())
+    }
+
+    fn contains(seen: &[u8], wanted: &[u8]) -> bool {
+        seen.windows(wanted.len()).any(|window| window == wanted)
+    }
+
+    #[test]
+    fn control_frames_between_the_data() {
+        let mut padded = vec![3];
+        padded.extend_from_slice(b"two\0\0\0");
+        let (bytes, outcome, seen) = call(&[
+            frame(kind::PING, 0, 0, b"12345678"),
+            opened(),
+            frame(kind::DATA, 0, 1, b"one"),
+            frame(kind::SETTINGS, 0, 0, &[0, 5, 0, 1, 0, 0]),
+            frame(0xfa, 0xff, 1, b"a kind of tomorrow"),
+            frame(kind::DATA, flag::PADDED, 1, &padded),
+            frame(kind::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9]),
+            frame(kind::DATA, 0, 1, &[]),
+            frame(kind::DATA, 0, 99, b"of a call long gone"),
+            frame(kind::DATA, 0, 1, &[7; 100_000]),
+            ended(),
+        ]);
+        assert_eq!(outcome, Ok(()));
+        assert!(bytes.starts_with(b"onetwo\x07") && bytes.len() == 100_006);
+        assert!(contains(
+            &seen,
+            &frame(kind::PING, flag::ACK, 0, b"12345678")
+        ));
+        assert!(contains(&seen, &frame(kind::SETTINGS, flag::ACK, 0, &[])));
+    }
+
+    #[test]
+    fn headers_in_pieces() {
+        let block = headers(&[(":status", "200"), ("x-long", &"y".repeat(3000))]);
+        let (first, rest) = block.split_at(1000);
+        let (second, third) = rest.split_at(1000);
+        let mut padded = vec![4, 0, 0, 0, 0, 16];
+        padded.extend_from_slice(first);
+        padded.extend_from_slice(&[0; 4]);
+        let (bytes, outcome, _) = call(&[
+            frame(kind::HEADERS, flag::PADDED | flag::PRIORITY, 1, &padded),
+            frame(kind::CONTINUATION, 0, 1, second),
+            frame(kind::CONTINUATION, flag::END_HEADERS, 1, third),
+            frame(kind::DATA, 0, 1, b"x"),
+            ended(),
+        ]);
+        assert_eq!((bytes, outcome), (b"x".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn an_informational_response_is_passed_over() {
+        let early = frame(
+            kind::HEADERS,
+            flag::END_HEADERS,
+            1,
+            &headers(&[(":status", "103")]),
+        );
+        let (bytes, outcome, _) = call(&[early, opened(), frame(kind::DATA, 0, 1, b"x"), ended()]);
+        assert_eq!((bytes, outcome), (b"x".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn another_status_is_no_payload() {
+        let page = frame(
+            kind::HEADERS,
+            flag::END_HEADERS,
+            1,
+            &headers(&[(":status", "502")]),
+        );
+        let (bytes, outcome, _) = call(&[page, frame(kind::DATA, flag::END_STREAM, 1, b"<html>")]);
+        assert_eq!(bytes, b"");
+        assert_eq!(outcome.unwrap_err().code, Code::Unavailable);
+    }
+
+    #[test]
+    fn resets_and_goaways() {
+        for (reason, code) in [
+            (7, Code::Unavailable),
+            (8, Code::Cancelled),
+            (11, Code::ResourceExhausted),
+            (2, Code::Internal),
+        ] {
+            let (bytes, outcome, _) = call(&[
+                opened(),
+                frame(kind::DATA, 0, 1, b"x"),
+                frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, reason]),
+            ]);
+            assert_eq!((bytes, outcome.unwrap_err().code), (b"x".to_vec(), code));
+        }
+        // A call that the GOAWAY does not cover was not begun; one that it covers goes on.
+        let goaway = |last: u8| frame(kind::GOAWAY, 0, 0, &[0, 0, 0, last, 0, 0, 0, 0]);
+        let (_, outcome, _) = call(&[goaway(0)]);
+        assert_eq!(outcome.unwrap_err().code, Code::Unavailable);
+        let (bytes, outcome, _) =
+            call(&[goaway(1), opened(), frame(kind::DATA, 0, 1, b"x"), ended()]);
+        assert_eq!((bytes, outcome), (b"x".to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn after_a_goaway_no_call_is_begun() {
+        let goaway = frame(kind::GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let answer = [opened(), ended(), goaway].concat();
+        let (address, _peer) = play(vec![frame(kind::SETTINGS, 0, 0, &[]), answer]);
+        let mut transport = Transport::connect(&address, None).unwrap();
+        transport.begin("/a/b").unwrap();
+        transport.send(&[b"hello"], true).unwrap();
+        assert_eq!(transport.finish(), Ok(()));
+        assert_eq!(transport.begin("/a/b").unwrap_err().code, Code::Unavailable);
+        assert!(!transport.is_open());
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_breaks_the_connection() {
+        let empty = |kind, flags| frame(kind, flags, 1, &[]);
+        for frames in [
+            vec![frame(kind::DATA, 0, 1, b"before the headers")],
+            vec![opened(), frame(kind::DATA, flag::PADDED, 1, &[9, 1, 2])],
+            vec![empty(kind::PUSH_PROMISE, flag::END_HEADERS)],
+            vec![empty(kind::CONTINUATION, flag::END_HEADERS)],
+            vec![empty(kind::HEADERS, 0), empty(kind::CONTINUATION, 0)],
+            vec![
+                empty(kind::HEADERS, 0),
+                frame(kind::PING, 0, 0, b"12345678"),
+            ],
+            vec![frame(kind::HEADERS, flag::END_HEADERS, 1, &[0xff; 30])],
+            vec![frame(kind::HEADERS, 0, 1, &[0; HEADER_LIST_MAX + 1])],
+            vec![frame(kind::PING, 0, 0, b"1234567")],
+            vec![frame(kind::SETTINGS, 0, 0, &[0; 7])],
+            vec![frame(kind::SETTINGS, 0, 0, &[0, 5, 0, 0, 0, 1])],
+            vec![frame(kind::SETTINGS, 0, 0, &[0, 4, 0xff, 0, 0, 0])],
+            vec![frame(kind::WINDOW_UPDATE, 0, 0, &[0; 4])],
+            vec![frame(kind::WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]); 2],
+            vec![frame(kind::GOAWAY, 0, 0, &[0; HEADER_LIST_MAX + 1])],
+        ] {
+            let (_, outcome, _) = call(&frames);
+            assert_eq!(
+                outcome.as_ref().unwrap_err().code,
+                Code::Unavailable,
+                "{frames:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_of_another_protocol() {
+        let (address, _peer) = play(vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()]);
+        assert_eq!(
+            Transport::connect(&address, None).err().unwrap().code,
+            Code::Unavailable
+        );
+    }
+
+    #[test]
+    fn a_silent_server_runs_into_the_timeout() {
+        let (address, _peer) = play(vec![Vec::new()]);
+        let timeout = Some(std::time::Duration::from_millis(20));
+        assert_eq!(
+            Transport::connect(&address, timeout).err().unwrap().code,
+            Code::DeadlineExceeded
+        );
+    }
+}
