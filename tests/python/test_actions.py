@@ -35,7 +35,7 @@ def test_exists_counts_the_leading_ones(client, filled, keys, leading):
 
 def test_delete_by_keys(client, filled):
     reply = act(client, "delete", namespace=filled, keys=["b", "x"])
-    assert found(reply) == [("b", True), ("x", False)]
+    assert found(reply) == [("b", True), ("x", False)] and reply["deleted"] == 1
     with refused("not_found"):
         get(client, namespace=filled, key="b")
     assert get(client, namespace=filled, prefix="")["key"].to_pylist() == ["a", "ab", "c", "d"]
@@ -43,7 +43,7 @@ def test_delete_by_keys(client, filled):
 
 
 def test_delete_by_prefix(client, filled):
-    act(client, "delete", namespace=filled, prefix="a")
+    assert act(client, "delete", namespace=filled, prefix="a") == {"deleted": 2}
     assert get(client, namespace=filled, prefix="")["key"].to_pylist() == ["b", "c", "d"]
 
 
@@ -56,7 +56,7 @@ def test_delete_if_version(client, filled):
     assert found(act(client, "delete", namespace=filled, keys=["a"], if_version=version)) == [("a", False)]
 
 
-@pytest.mark.parametrize("body", [{}, {"keys": ["a"], "prefix": "a"}, {"keys": "a"}, {"keys": [1]}, {"key": "a"}], ids=str)
+@pytest.mark.parametrize("body", [{}, {"keys": ["a"], "prefix": "a"}, {"keys": ["a", "b"], "if_version": "1"}, {"keys": "a"}, {"keys": [1]}, {"key": "a"}], ids=str)
 def test_delete_takes_keys_or_a_prefix(client, filled, body):
     with refused("invalid_argument"):
         act(client, "delete", namespace=filled, **body)
@@ -68,9 +68,9 @@ def test_describe(client, namespace):
     reply = put(client, command(namespace=namespace, key="a", metadata={"m": "1"}), table_of(array))
     seen, missing = act(client, "describe", namespace=namespace, keys=["a", "x"])["keys"]
     assert (seen["key"], seen["found"], seen["dtype"], seen["shape"]) == ("a", True, "bfloat16", [3, 4])
-    assert (seen["bytes"], seen["version"], seen["metadata"]) == (array.nbytes, reply["version"], {"m": "1"})
+    assert (seen["bytes"], seen["version"], seen["metadata"], seen["tier"], seen["hits"]) == (array.nbytes, reply["version"], {"m": "1"}, "hot", 0)
     assert seen["checksum"] == xxhash.xxh3_128_hexdigest(array.tobytes())
-    assert (missing["key"], missing["found"]) == ("x", False)
+    assert missing == {"key": "x", "found": False}
 
 
 def test_stats_counts_what_is_there(fresh_client):
@@ -81,16 +81,18 @@ def test_stats_counts_what_is_there(fresh_client):
     with refused("not_found"):
         get(fresh_client, namespace="n", key="x")
     after = act(fresh_client, "stats")
-    assert after["entries"] - before["entries"] == 6
-    assert after["tensor_bytes"] - before["tensor_bytes"] == ARRAY.nbytes + (1 << 20)
-    assert after["hits"] - before["hits"] == 1 and after["misses"] - before["misses"] == 1
+    assert (before["entries"], after["entries"]) == (0, 6)
+    assert (before["bytes"], after["bytes"]) == (0, ARRAY.nbytes + (1 << 20))
+    assert after["wire"] == 1 and after["server"] and after["counters"]
 
 
 def test_the_accounts_stay_under_the_budget(fresh_client):
-    stats = act(fresh_client, "stats")
-    ledger = stats["ledger"]
-    assert ledger["total"] == 256 << 20
-    assert 0 < sum(account["used"] for account in ledger["accounts"].values()) <= ledger["total"]
+    memory = act(fresh_client, "stats")["memory"]
+    accounts = memory["accounts"].values()
+    assert memory["limit_bytes"] == 256 << 20
+    assert 0 < memory["used_bytes"] <= memory["limit_bytes"]
+    assert memory["used_bytes"] == sum(account["used_bytes"] for account in accounts)
+    assert all(account["used_bytes"] <= account["peak_bytes"] for account in accounts)
 
 
 def test_namespaces(fresh_client):

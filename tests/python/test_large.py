@@ -59,6 +59,6 @@ def test_a_row_above_1_gib_goes_only_flat(large_client, array):
     act(large_client, "delete", keys=["longer"])
     table = table_of(longer).replace_schema_metadata({"tensor.shape": f"[1, {len(longer)}]"})
     put(large_client, path("longer"), table, rows_per_batch=1 << 24)
-    with refused("invalid_argument", "flat"):
+    with refused("failed_precondition", "flat"):
         large_client.do_get(ticket(key="longer")).read_all()
     fetch(large_client, longer, key="longer", layout="flat")

@@ -12,7 +12,7 @@ BIG = sample("float32", (256, 16 * 1024))
 
 
 def accounts(client):
-    return {name: account["used"] for name, account in act(client, "stats")["ledger"]["accounts"].items()}
+    return {name: account["used_bytes"] for name, account in act(client, "stats")["memory"]["accounts"].items()}
 
 
 def settled(client, wanted, tries=10_000):

@@ -49,12 +49,12 @@ def test_a_document_of_16_mib(client, namespace):
     exact = text + b" " * ((16 << 20) - len(text))
     (result,) = client.do_action(flight.Action("exists", exact))
     assert json.loads(result.body.to_pybytes())["keys"] == []
-    with refused("invalid_argument", "16777216"):
+    with refused("resource_exhausted", "16777216"):
         list(client.do_action(flight.Action("exists", exact + b" ")))
 
 
 def test_a_ticket_past_16_mib(client):
-    with refused("invalid_argument", "16777216"):
+    with refused("resource_exhausted", "16777216"):
         client.do_get(flight.Ticket(b'{"key": "a"' + b" " * (16 << 20) + b"}")).read_all()
 
 
@@ -66,7 +66,7 @@ def test_metadata(client, namespace):
 
 
 def test_metadata_past_its_limit(client, namespace):
-    with refused("invalid_argument", "metadata"):
+    with refused("resource_exhausted", "metadata", "16384"):
         put(client, command(namespace=namespace, key="a", metadata={"a": "x" * (17 << 10)}), table_of(ARRAY))
 
 
