@@ -31,3 +31,6 @@ pub mod schema;
 pub mod shape;
 pub mod ticket;
 pub mod version;
+
+#[cfg(test)]
+mod vectors;
