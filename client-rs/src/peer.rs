@@ -38,7 +38,7 @@ impl Behaviour {
         let shape = Shape::new(dims).unwrap();
         let length = usize::try_from(shape.bytes(dtype).unwrap()).unwrap();
         let tensor = (0..length)
-            .map(|i| (i * 31 % 251) as u8)
+            .map(|i| u8::try_from(i * 31 % 251).unwrap())
             .collect::<Vec<_>>();
         Behaviour {
             frame_max: 1 << 20,
