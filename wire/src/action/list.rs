@@ -82,12 +82,12 @@ pub const ACTIONS: &[ActionInfo] = &[
     ),
     later(
         "evict",
-        &["namespace", "keys", "prefix"],
+        &["namespace", "keys"],
         "moves entries out of memory",
     ),
     later(
         "prewarm",
-        &["namespace", "keys", "prefix"],
+        &["namespace", "keys"],
         "reads entries from the cold tier into memory",
     ),
     later("load", &["namespace"], "reads files into a namespace"),
