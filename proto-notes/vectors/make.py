@@ -3,7 +3,7 @@
 
     make.py            writes put/*.arrows, put.json, bulk/*.arrows, bulk.json
     make.py --check    compares what is on disk with what would be written, then reads ours:
-                       get/*.arrows with get.json, key_hash.json
+                       get/*.arrows with get.json, key_hash.json, versions.json
 
 Needs pyarrow, numpy, blake3 and xxhash (tests/python/requirements.txt) and nothing of Bowstring: what
 it knows of the contract is written down here a second time, on purpose.
@@ -220,15 +220,25 @@ def check_key_hash():
     return len(vectors)
 
 
+def check_versions():
+    """48 bits of milliseconds, 16 of counter, 32 drawn at the start, as one decimal number."""
+    vectors = json.loads((HERE / "versions.json").read_text())["versions"]
+    for vector in vectors:
+        number = vector["ms"] << 48 | vector["counter"] << 32 | vector["start"]
+        assert str(number) == vector["version"], vector
+    return len(vectors)
+
+
 def check_get(entry):
     """One stream that our codec made, as PyArrow reads it."""
     with pa.ipc.open_stream((HERE / entry["file"]).read_bytes()) as reader:
         tab = reader.read_all()
-    metadata = {name.decode(): text.decode() for name, text in tab.schema.metadata.items()}
     data, dtype, shape = bytes.fromhex(entry["data"]), entry["dtype"], entry["shape"]
     if entry["layout"] == "opaque":
         assert tab.to_pylist() == [{"key": entry["key"], "dtype": dtype, "shape": shape, "data": data}], entry["file"]
         return
+    metadata = {name.decode(): text.decode() for name, text in tab.schema.metadata.items()}
+    assert (metadata["tensor.key"], metadata["user.model"]) == (entry["key"], "m1"), entry["file"]
     assert (metadata["tensor.dtype"], json.loads(metadata["tensor.shape"])) == (dtype, shape), entry["file"]
     assert metadata["tensor.checksum"] == xxhash.xxh3_128_hexdigest(data), entry["file"]
     storage, native = DTYPES[dtype]
@@ -255,7 +265,8 @@ def check_gets():
 
 def main():
     if "--check" in sys.argv[1:]:
-        print(f"{check_made()} files as PyArrow makes them, {check_key_hash()} key hashes, {check_gets()} streams of ours read")
+        print(f"{check_made()} files as PyArrow makes them, {check_gets()} streams of ours read")
+        print(f"{check_key_hash()} key hashes, {check_versions()} versions")
         return
     for folder in ("put", "bulk"):
         (HERE / folder).mkdir(exist_ok=True)

@@ -3,12 +3,14 @@
 import importlib.util
 import json
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 from calls import command, get, path, put, refused
 from server import REPOSITORY
-from tensors import array_of, storage_of
+from tensors import array_of, storage_of, table_of
 
 VECTORS = REPOSITORY / "proto-notes" / "vectors"
 
@@ -41,7 +43,11 @@ def test_the_vectors_are_what_pyarrow_makes():
 
 
 def test_key_hashes_by_another_implementation():
-    assert make.check_key_hash() > 0
+    assert make.check_key_hash() > 10
+
+
+def test_versions_by_another_implementation():
+    assert make.check_versions() > 10
 
 
 @pytest.mark.parametrize("entry", entries("get"), ids=lambda entry: entry["file"])
@@ -73,3 +79,20 @@ def test_bulk(client, namespace, entry):
     for row in good:
         tensor, _ = stored(client, namespace, row["key"])
         assert tensor == {name: row[name] for name in tensor}
+
+
+def ours(name):
+    """The refused ones that begin as ours do; what begins otherwise is taken for Flight SQL's."""
+    return [entry for entry in entries(name)["refused"] if entry["json"].startswith("{")]
+
+
+@pytest.mark.parametrize("entry", ours("tickets"), ids=lambda entry: entry["json"][:60])
+def test_tickets_that_are_refused(client, entry):
+    with refused(entry["code"], *entry["says"]):
+        client.do_get(flight.Ticket(entry["json"].encode())).read_all()
+
+
+@pytest.mark.parametrize("entry", ours("descriptors"), ids=lambda entry: entry["json"][:60])
+def test_commands_that_are_refused(client, entry):
+    with refused(entry["code"], *entry["says"]):
+        put(client, flight.FlightDescriptor.for_command(entry["json"].encode()), table_of(np.float32(1)))
