@@ -167,4 +167,17 @@ mod tests {
     async fn nothing_running_needs_no_time() {
         assert_eq!(Shutdown::new().drained(ready(())).await, Drained::Finished);
     }
+
+    /// The only test that may send signals to the process: handlers are the whole process's.
+    #[tokio::test]
+    async fn a_signal_drains_and_a_second_forces() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let shutdown = Shutdown::new();
+        shutdown.on_signals().unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        shutdown.draining().await;
+        assert!(!shutdown.forced.is_cancelled());
+        kill_process(getpid(), Signal::INT).unwrap();
+        shutdown.forced().await;
+    }
 }
