@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::put_result::PutReply;
 use bowstring_wire::shape::Shape;
 
 use crate::address::Address;
@@ -91,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// Puts one tensor, `bytes` in C order, straight from the slice. Returns the `app_metadata` of the server's PutResult, a JSON object.
+    /// Puts one tensor, `bytes` in C order, straight from the slice.
     ///
     /// # Errors
     /// What the server says, by its code; `invalid_argument` where `bytes` does not fit dtype and shape.
@@ -101,7 +102,7 @@ impl Connection {
         dtype: DType,
         shape: &Shape,
         bytes: &[u8],
-    ) -> Result<Vec<u8>> {
+    ) -> Result<PutReply> {
         put::check(dtype, shape, bytes)?;
         self.transport.begin(put::PATH)?;
         let result = put::send(&mut self.transport, descriptor, dtype, shape, bytes)
@@ -126,6 +127,7 @@ mod tests {
     use super::*;
     use crate::peer::{Behaviour, serve};
     use bowstring_wire::flight_data::{Event, Parser};
+    use bowstring_wire::version::Version;
 
     const TICKET: &[u8] = br#"{"key": "a"}"#;
 
@@ -169,10 +171,7 @@ mod tests {
     fn says_what_the_schema_says() {
         let (tensor, _) = get(&Behaviour::of(DType::Float32, &[2]));
         assert_eq!(tensor.checksum, Some(7));
-        assert_eq!(
-            tensor.version.unwrap().to_string(),
-            "79228162514264337593543950335"
-        );
+        assert_eq!(tensor.version, Some(Version::from_parts(1, 2, 3)));
         assert_eq!(tensor.metadata, [("unit".to_owned(), "mm".to_owned())]);
     }
 
@@ -237,7 +236,7 @@ mod tests {
                         &behaviour.tensor,
                     )
                     .unwrap();
-                assert_eq!(result, b"{\"stored\":1}");
+                assert_eq!((result.stored, result.existed), (1, 0));
             }
             for request in received.lock().unwrap().drain(..) {
                 let (descriptor, bodies) = parse(request);

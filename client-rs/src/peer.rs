@@ -7,7 +7,14 @@ use std::thread;
 
 use bowstring_wire::dtype::DType;
 use bowstring_wire::flight_data::encode_head;
+use bowstring_wire::form::Form;
+use bowstring_wire::get_layout::Chunks;
+use bowstring_wire::ipc_write::{ABSENT, Node, record_batch};
+use bowstring_wire::metadata::Metadata;
+use bowstring_wire::schema::{StreamSchema, Tags};
 use bowstring_wire::shape::Shape;
+use bowstring_wire::ticket::Layout;
+use bowstring_wire::version::Version;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -23,7 +30,7 @@ pub(crate) struct Behaviour {
     /// How the response's bytes are cut before `h2` gets them.
     pub(crate) piece_bytes: usize,
     /// Bodies of the batches of a get.
-    pub(crate) message_bytes: usize,
+    pub(crate) message_bytes: u64,
     /// Ends a call after so many response bytes, with `data_loss`.
     pub(crate) fail_after: Option<usize>,
     /// Refuses a put once it has seen so many request bytes.
@@ -158,28 +165,37 @@ async fn do_get(
 
 /// Schema, batches, and a closing batch of no rows, as their pieces.
 fn response_parts(behaviour: &Behaviour) -> Vec<Bytes> {
-    let element = behaviour.dtype.size() / behaviour.dtype.storage_per_element();
-    let schema = put::schema_of(
-        behaviour.dtype,
-        &[
-            ("tensor.shape", behaviour.shape.to_string()),
-            ("tensor.dtype", behaviour.dtype.name().to_owned()),
-            ("tensor.version", "79228162514264337593543950335".to_owned()),
-            ("tensor.checksum", format!("{:032x}", 7)),
-            ("user.unit", "mm".to_owned()),
-        ],
-    );
-    let mut parts = vec![encode_head(&schema, &[], 0).unwrap()];
-    let mut rest = behaviour.tensor.clone();
-    while !rest.is_empty() {
-        let body = rest.split_to(rest.len().min(behaviour.message_bytes));
-        let padded = body.len().next_multiple_of(8);
-        let header = put::batch(body.len() / element, body.len(), padded).unwrap();
-        parts.push(encode_head(&header, b"meta", padded as u64).unwrap());
-        parts.push(body.clone());
-        parts.push(Bytes::from(vec![0; padded - body.len()]));
+    let Behaviour { dtype, shape, .. } = behaviour;
+    let schema = StreamSchema::Tensor {
+        dtype: *dtype,
+        shape,
+        flat: false,
+        tags: Tags {
+            namespace: "default",
+            key: "a",
+            version: Version::from_parts(1, 2, 3),
+            checksum: Some(7),
+            metadata: &Metadata::new([("unit".to_owned(), "mm".to_owned())]).unwrap(),
+        },
+    };
+    let mut parts = vec![encode_head(&schema.message().unwrap(), &[], 0).unwrap()];
+    for chunk in Chunks::new(*dtype, shape, Layout::Rows, behaviour.message_bytes).unwrap() {
+        let body =
+            usize::try_from(chunk.body.start).unwrap()..usize::try_from(chunk.body.end).unwrap();
+        parts.push(chunk.head(b"meta").unwrap());
+        parts.push(behaviour.tensor.slice(body));
+        parts.push(Bytes::from(vec![
+            0;
+            usize::try_from(chunk.padding).unwrap()
+        ]));
     }
-    parts.push(encode_head(&put::batch(0, 0, 0).unwrap(), b"{}", 0).unwrap());
+    let nodes: &[Node] = if Form::rows(*dtype, shape).unwrap().cell.is_some() {
+        &[Node::of(0), Node::of(0)]
+    } else {
+        &[Node::of(0)]
+    };
+    let closing = record_batch(0, nodes, &vec![ABSENT; nodes.len() + 1], 0);
+    parts.push(encode_head(&closing, b"{}", 0).unwrap());
     parts
 }
 
@@ -223,8 +239,9 @@ async fn do_put(
         .body(())
         .unwrap();
     let mut stream = respond.send_response(response, false).unwrap();
-    let result = b"{\"stored\":1}";
-    let mut message = vec![0, 0, 0, 0, 14, 0x0a, 12];
+    let result = br#"{"stored":1,"existed":0,"bytes":0,"errors":[],"errors_total":0}"#;
+    let length = u8::try_from(result.len()).unwrap();
+    let mut message = vec![0, 0, 0, 0, length + 2, 0x0a, length];
     message.extend_from_slice(result);
     stream.send_data(Bytes::from(message), false).unwrap();
     stream

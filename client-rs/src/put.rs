@@ -1,14 +1,15 @@
 //! DoPut of one tensor: its bytes go from the caller's buffer to the socket.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
-use arrow_schema::{Field, Schema};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::encode_head_into;
+use bowstring_wire::get_layout::Chunks;
+use bowstring_wire::metadata::Metadata;
+use bowstring_wire::put_result::PutReply;
+use bowstring_wire::schema::{StreamSchema, Tags};
 use bowstring_wire::shape::Shape;
+use bowstring_wire::ticket::Layout;
+use bowstring_wire::version::Version;
 use bytes::BytesMut;
 
 use crate::protobuf;
@@ -17,7 +18,7 @@ use crate::transport::Transport;
 pub(crate) const PATH: &str = "/arrow.flight.protocol.FlightService/DoPut";
 
 /// The body of one message, at most: what the server reserves room for at once.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
+const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 /// A PutResult, at most.
 const RESULT_BYTES_MAX: usize = 16 << 20;
 
@@ -42,8 +43,9 @@ pub(crate) fn check(dtype: DType, shape: &Shape, bytes: &[u8]) -> Result<()> {
     )))
 }
 
-/// Sends the whole request: the schema with the descriptor, then the bytes as batches of one primitive column, which may be
-/// split anywhere; `tensor.shape` gives the shape. Ends early where the server has ended the call.
+/// Sends the whole request: the schema with the descriptor, then the bytes as batches of one
+/// primitive column, which may be split anywhere; `tensor.shape` gives the shape. Ends early where
+/// the server has ended the call.
 pub(crate) fn send(
     to: &mut Transport,
     descriptor: Descriptor<'_>,
@@ -51,34 +53,43 @@ pub(crate) fn send(
     shape: &Shape,
     bytes: &[u8],
 ) -> Result<()> {
-    let schema = schema_of(dtype, &[("tensor.shape", shape.to_string())]);
+    // What a get returns can be put: name and version are ignored, the descriptor has the name.
+    let schema = StreamSchema::Tensor {
+        dtype,
+        shape,
+        flat: true,
+        tags: Tags {
+            namespace: "",
+            key: "",
+            version: Version::from_parts(0, 0, 0),
+            checksum: None,
+            metadata: &Metadata::default(),
+        },
+    };
     let mut head = BytesMut::new();
-    encode_head_into(&mut head, &descriptor.encode(), &schema, &[], 0)?;
-    if !to.send(&[&head], bytes.is_empty())? {
+    encode_head_into(&mut head, &descriptor.encode(), &schema.message()?, &[], 0)?;
+    if !to.send(&[&head], false)? {
         return Ok(());
     }
-    let element = dtype.size() / dtype.storage_per_element();
     let mut rest = bytes;
-    while !rest.is_empty() {
-        // Whole elements, and a multiple of 8 so that only the last body needs padding.
-        let (body, after) = rest.split_at(rest.len().min(MESSAGE_BYTES_MAX));
-        let padded = body.len().next_multiple_of(8);
-        let header = batch(body.len() / element, body.len(), padded)?;
-        head.clear();
-        encode_head_into(&mut head, &[], &header, &[], padded as u64)?;
-        if !to.send(
-            &[&head, body, &[0; 8][..padded - body.len()]],
-            after.is_empty(),
-        )? {
-            return Ok(());
-        }
+    for chunk in Chunks::new(dtype, shape, Layout::Flat, MESSAGE_BYTES_MAX)? {
+        let head = chunk.head(&[])?;
+        let (body, after) = rest.split_at(length(chunk.body.end - chunk.body.start)?);
+        let padding = &[0; 8][..length(chunk.padding)?];
         rest = after;
+        if !to.send(&[&head, body, padding], rest.is_empty())? {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Receives the last PutResult's `app_metadata`; `None` where the response ended before one came.
-pub(crate) fn receive(from: &mut Transport) -> Result<Option<Vec<u8>>> {
+fn length(bytes: u64) -> Result<usize> {
+    usize::try_from(bytes).map_err(|_| Error::invalid("a tensor larger than memory"))
+}
+
+/// Receives the last PutResult; `None` where the response ended before one came.
+pub(crate) fn receive(from: &mut Transport) -> Result<Option<PutReply>> {
     let mut result = None;
     let mut prefix = [0; 5];
     while from.read(&mut prefix)? == prefix.len() {
@@ -93,11 +104,8 @@ pub(crate) fn receive(from: &mut Transport) -> Result<Option<Vec<u8>>> {
         if from.read(&mut message)? < length {
             break;
         }
-        result = Some(
-            protobuf::find_bytes(&message, 1)
-                .unwrap_or_default()
-                .to_vec(),
-        );
+        let json = protobuf::find_bytes(&message, 1).unwrap_or_default();
+        result = Some(PutReply::parse(json)?);
     }
     Ok(result)
 }
@@ -120,51 +128,4 @@ impl Descriptor<'_> {
         }
         out
     }
-}
-
-/// The schema message: one primitive column of the storage's elements.
-pub(crate) fn schema_of(dtype: DType, metadata: &[(&str, String)]) -> Vec<u8> {
-    let mut field = Field::new("tensor", dtype.storage(), false);
-    if !dtype.is_native() {
-        field = field.with_metadata(HashMap::from([(
-            "tensor.dtype".to_owned(),
-            dtype.name().to_owned(),
-        )]));
-    }
-    let metadata = metadata
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-        .collect();
-    let schema = Schema::new_with_metadata(vec![Arc::new(field)], metadata);
-    let mut tracker = DictionaryTracker::new(false);
-    let options = IpcWriteOptions::default();
-    IpcDataGenerator::default()
-        .schema_to_bytes_with_dictionary_tracker(&schema, &mut tracker, &options)
-        .ipc_message
-}
-
-/// The header of a batch of `rows` elements whose values fill the first `used` of `padded` body bytes.
-pub(crate) fn batch(rows: usize, used: usize, padded: usize) -> Result<Vec<u8>> {
-    let number =
-        |value: usize| i64::try_from(value).map_err(|_| Error::invalid("a batch is too long"));
-    let (rows, used, padded) = (number(rows)?, number(used)?, number(padded)?);
-    let mut builder = flatbuffers::FlatBufferBuilder::with_capacity(256);
-    let nodes = builder.create_vector(&[arrow_ipc::FieldNode::new(rows, 0)]);
-    let buffers = builder.create_vector(&[
-        arrow_ipc::Buffer::new(0, 0),
-        arrow_ipc::Buffer::new(0, used),
-    ]);
-    let mut batch = arrow_ipc::RecordBatchBuilder::new(&mut builder);
-    batch.add_length(rows);
-    batch.add_nodes(nodes);
-    batch.add_buffers(buffers);
-    let batch = batch.finish().as_union_value();
-    let mut message = arrow_ipc::MessageBuilder::new(&mut builder);
-    message.add_version(arrow_ipc::MetadataVersion::V5);
-    message.add_header_type(arrow_ipc::MessageHeader::RecordBatch);
-    message.add_header(batch);
-    message.add_bodyLength(padded);
-    let message = message.finish();
-    builder.finish(message, None);
-    Ok(builder.finished_data().to_vec())
 }
