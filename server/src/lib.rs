@@ -142,6 +142,8 @@ pub async fn run_with(
     ready(&addresses);
 
     tokio::select! {
+        // In this order: a drain may end them before we look.
+        biased;
         () = shutdown.draining() => {}
         _ = &mut flight => return Err(Error::Ended("flight")),
         _ = &mut http => return Err(Error::Ended("http")),

@@ -182,6 +182,26 @@ fn variables_that_are_not_settings_do_no_harm() {
     assert!(load_from(&[], &[("BOWSTRING_PORT_X_TCP", "1")], None).is_err());
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in the file or the environment: settings or a sentence, never a panic.
+    #[test]
+    fn anything_is_read_or_refused(
+        key in "[a-z_]{0,8}|memory|listen|put_idle|streams_max|connections_max|http|eviction",
+        value in "\\PC{0,16}|-?[0-9]{0,24}|'[0-9a-zA-Z%.: ]{0,12}'|\\[.{0,8}\\]|\\{.{0,8}\\}",
+    ) {
+        for result in [
+            load_from(&[], &[], Some(&format!("{key} = {value}"))),
+            load_from(&[], &[(&variable(&key), &value)], None),
+        ] {
+            if let Err(sentence) = result {
+                proptest::prop_assert!(!sentence.is_empty() && !sentence.contains('\n'), "{sentence}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_sample_file_is_the_defaults_and_lacks_nothing() {
     let text = include_str!(concat!(
