@@ -127,7 +127,9 @@ impl Ledger {
     /// are read one after the other, so their sum may differ from
     /// [`Ledger::used`] while others charge.
     pub fn accounts(&self) -> impl Iterator<Item = AccountUse> + '_ {
-        Account::ALL.into_iter().map(|account| self.account(account))
+        Account::ALL
+            .into_iter()
+            .map(|account| self.account(account))
     }
 
     /// Charges `bytes` to `account`, or nothing: `false` when the total does

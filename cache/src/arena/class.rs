@@ -82,7 +82,10 @@ mod tests {
         }
         assert_eq!(class_for(0), Some(0));
         assert_eq!(class_for(SLOT_BYTES_MAX + 1), None);
-        assert_eq!(class_for(SLOT_BYTES_MAX).map(usize::from), Some(CLASSES - 1));
+        assert_eq!(
+            class_for(SLOT_BYTES_MAX).map(usize::from),
+            Some(CLASSES - 1)
+        );
     }
 
     #[test]
@@ -102,7 +105,11 @@ mod tests {
             let pages = slab_pages(class);
             let used = usize::from(slab_slots(class, pages)) * class_bytes(class);
             let slab = pages as usize * PAGE_BYTES;
-            let unused_max = if class_bytes(class) <= 56 * 1024 { 32 } else { 10 };
+            let unused_max = if class_bytes(class) <= 56 * 1024 {
+                32
+            } else {
+                10
+            };
             assert!((slab - used) * unused_max <= slab, "{}", class_bytes(class));
             assert!(usize::from(slab_slots(class, pages)) <= 64 * 64);
         }

@@ -22,7 +22,8 @@ const UNIT_SHIFT: u32 = 32;
 
 impl Loc {
     pub(super) fn new(page: u32, unit: u16, class: u8) -> Loc {
-        let bits = u64::from(class) << CLASS_SHIFT | u64::from(unit) << UNIT_SHIFT | u64::from(page);
+        let bits =
+            u64::from(class) << CLASS_SHIFT | u64::from(unit) << UNIT_SHIFT | u64::from(page);
         Loc(VALID | bits)
     }
 

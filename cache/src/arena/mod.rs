@@ -46,13 +46,20 @@ mod hold;
 mod loc;
 pub mod page_alloc;
 mod pages;
+mod region;
+mod slab;
 mod slot;
+mod slots;
+mod space;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub use self::backing::BackingKind;
 pub use self::compaction::Compaction;
@@ -60,9 +67,15 @@ pub use self::extent::{Extent, ExtentList, PAGE_BYTES, PAGE_BYTES_U64, pages_for
 pub use self::hold::PageHold;
 pub use self::loc::Loc;
 pub use self::pages::Pages;
+use self::region::Regions;
 pub use self::slot::{SLOT_PAYLOAD_MAX, Slot, SlotBatch, slot_bytes_for};
+use self::slot::{TAG_BYTES, payload_bytes, payload_class};
+use self::slots::Slots;
+use self::space::Space;
 pub use self::stats::{ArenaStats, SlotClassStats};
-use crate::ledger::{Account, Ledger};
+#[cfg(doc)]
+use crate::ledger::Account;
+use crate::ledger::Ledger;
 
 /// Called after pages or slots have become free, without any lock of the arena
 /// held, by whichever thread freed them. Often: it should look at one atomic
@@ -119,7 +132,15 @@ pub struct Arena {
     inner: Arc<Inner>,
 }
 
-struct Inner;
+/// What handles, holds and pieces share.
+struct Inner {
+    space: Space,
+    slots: Slots,
+    listener: OnceLock<FreeListener>,
+    /// Pages in slabs are those committed that are nothing else.
+    owned: AtomicU32,
+    window_pages: u32,
+}
 
 impl Arena {
     /// An arena that charges what it touches to `ledger`. The first region is
@@ -129,13 +150,24 @@ impl Arena {
     /// When the region cannot be mapped, or the configuration makes no sense
     /// ([`io::ErrorKind::InvalidInput`]).
     pub fn new(config: &ArenaConfig, ledger: Arc<Ledger>) -> io::Result<Arena> {
-        unimplemented!()
+        let (region_pages, regions) = config.layout()?;
+        let regions = Regions::new(config.backing, region_pages, regions);
+        let window_pages = u32::try_from(config.window_bytes / PAGE_BYTES_U64);
+        Ok(Arena {
+            inner: Arc::new(Inner {
+                space: Space::new(regions, ledger)?,
+                slots: Slots::new(),
+                listener: OnceLock::new(),
+                owned: AtomicU32::new(0),
+                window_pages: window_pages.unwrap_or(u32::MAX),
+            }),
+        })
     }
 
     /// Sets who is told when something becomes free. Only the first call
     /// counts; `false` for the others.
     pub fn on_free(&self, listener: FreeListener) -> bool {
-        unimplemented!()
+        self.inner.listener.set(listener).is_ok()
     }
 
     /// Takes `pages` pages, in as few and as large extents as there are: of at
@@ -143,7 +175,9 @@ impl Arena {
     /// not so many.
     #[must_use]
     pub fn alloc_pages(&self, pages: u32) -> Option<Pages> {
-        unimplemented!()
+        let extents = self.inner.space.alloc(pages)?;
+        self.inner.owned.fetch_add(pages, Ordering::Relaxed);
+        Some(Pages::new(Arc::clone(&self.inner), extents))
     }
 
     /// Frees pages that [`Pages::into_extents`] gave to the caller. Those that
@@ -152,7 +186,7 @@ impl Arena {
     /// # Panics
     /// When one of the pages has no owner: freed twice.
     pub fn free_pages(&self, extents: &[Extent]) {
-        unimplemented!()
+        self.inner.free_pages(extents);
     }
 
     /// Holds the pages under the bytes `range` of `extents`, to read them. The
@@ -161,21 +195,26 @@ impl Arena {
     /// after them.
     #[must_use]
     pub fn hold(&self, extents: &[Extent], range: Range<u64>) -> Option<PageHold> {
-        unimplemented!()
+        PageHold::open(&self.inner, extents, range)
     }
 
     /// Takes a slot of at least `bytes` bytes. `None` when there is no room,
     /// or when `bytes` is more than [`SLOT_PAYLOAD_MAX`].
     #[must_use]
     pub fn alloc_slot(&self, bytes: usize) -> Option<Slot> {
-        unimplemented!()
+        let mut got = None;
+        self.inner
+            .slots
+            .alloc(&self.inner.space, payload_class(bytes)?, 1, |loc| {
+                got = Some(loc);
+            });
+        Some(Slot::new(Arc::clone(&self.inner), got?))
     }
 
     /// A batch to take slots into, for many rows at once; see
     /// [`SlotBatch::alloc`].
-    #[must_use]
     pub fn slot_batch(&self) -> SlotBatch {
-        unimplemented!()
+        SlotBatch::new(Arc::clone(&self.inner))
     }
 
     /// Frees a slot that [`Slot::into_loc`] or [`SlotBatch::take`] gave to the
@@ -184,7 +223,7 @@ impl Arena {
     /// # Panics
     /// When the slot is not in use: freed twice.
     pub fn free_slot(&self, loc: Loc) {
-        unimplemented!()
+        self.inner.free_slots(&[loc]);
     }
 
     /// Frees many slots; the listener is told once. Cheapest when slots of one
@@ -193,7 +232,7 @@ impl Arena {
     /// # Panics
     /// Like [`Arena::free_slot`].
     pub fn free_slots(&self, locs: &[Loc]) {
-        unimplemented!()
+        self.inner.free_slots(locs);
     }
 
     /// The bytes of a slot: what was asked for, rounded up to its class. To be
@@ -201,28 +240,29 @@ impl Arena {
     /// to free it: the lifetime is that of the memory, not of the slot.
     #[must_use]
     pub fn slot(&self, loc: Loc) -> &[u8] {
-        unimplemented!()
+        self.inner.payload(loc)
     }
 
     /// The slot's tag: what [`Arena::set_tag`] last said, 0 before. May be read
     /// at any time, also of a slot that another thread is writing to.
     #[must_use]
     pub fn tag(&self, loc: Loc) -> u32 {
-        unimplemented!()
+        self.inner.tag(loc).load(Ordering::Acquire)
     }
 
     /// Tags a slot with something that leads to its record (its handle plus
     /// one, say), so that compaction finds who to ask about it. A hint: it
     /// stays when the slot is freed, and the record decides.
     pub fn set_tag(&self, loc: Loc, tag: u32) {
-        unimplemented!()
+        self.inner.tag(loc).store(tag, Ordering::Release);
     }
 
     /// The slab best worth emptying: the sparsest whose survivors fit into
     /// other slabs of its class, if at most `fill_max` percent of it are used.
     #[must_use]
     pub fn compact(&self, fill_max: u8) -> Option<Compaction> {
-        unimplemented!()
+        let drained = self.inner.slots.drain(&self.inner.space, fill_max)?;
+        Some(Compaction::new(Arc::clone(&self.inner), drained))
     }
 
     /// Touches pages ahead of need, one step of at most 1 MiB, unless
@@ -230,33 +270,38 @@ impl Arena {
     /// give. `true` when it did: call it again. For a background thread; an
     /// allocation that finds the window empty touches for itself.
     pub fn pretouch(&self) -> bool {
-        unimplemented!()
+        let touched = self.inner.space.pretouch(self.inner.window_pages);
+        if touched {
+            self.inner.notify();
+        }
+        touched
     }
 
     /// Gives free pages of at least `bytes` back to the system and uncharges
     /// them; fewer when fewer are free. Gives how many bytes that were: 0 means
     /// that something must be evicted first.
     pub fn give_back(&self, bytes: u64) -> u64 {
-        unimplemented!()
+        let pages = pages_for(bytes).unwrap_or(u32::MAX);
+        u64::from(self.inner.space.give_back(pages)) * PAGE_BYTES_U64
     }
 
     /// Bytes of pages that have no owner any more and that readers still hold,
     /// each counted once.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        unimplemented!()
+        u64::from(self.inner.space.regions.held_pages()) * PAGE_BYTES_U64
     }
 
     /// Bytes touched and charged, free ones included.
     #[must_use]
     pub fn committed_bytes(&self) -> u64 {
-        unimplemented!()
+        u64::from(self.inner.space.committed_pages()) * PAGE_BYTES_U64
     }
 
     /// Bytes of pages that are touched and free.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        unimplemented!()
+        u64::from(self.inner.space.warm_pages()) * PAGE_BYTES_U64
     }
 
     /// Bytes that the arena keeps on the heap about its pages and slots: page
@@ -264,19 +309,112 @@ impl Arena {
     /// to [`Account::Index`].
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
-        unimplemented!()
+        self.inner.space.overhead_bytes() + self.inner.slots.overhead_bytes()
     }
 
     /// Everything counted, read without stopping anyone: the figures may be
     /// some allocations apart.
     #[must_use]
     pub fn stats(&self) -> ArenaStats {
-        unimplemented!()
+        let classes = self.inner.slots.stats();
+        ArenaStats {
+            pages_max: self.inner.space.regions.pages_max(),
+            pages_committed: self.inner.space.committed_pages(),
+            pages_free: self.inner.space.warm_pages(),
+            pages_slab: classes.iter().map(|class| class.pages).sum(),
+            pages_owned: self.inner.owned.load(Ordering::Relaxed),
+            pages_held: self.inner.space.regions.held_pages(),
+            slot_bytes_used: classes
+                .iter()
+                .map(|class| u64::from(class.used) * u64::from(class.slot_bytes))
+                .sum(),
+            overhead_bytes: self.overhead_bytes(),
+            classes,
+        }
     }
 }
 
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arena").finish_non_exhaustive()
+        f.debug_struct("Arena")
+            .field("committed_bytes", &self.committed_bytes())
+            .field("free_bytes", &self.free_bytes())
+            .field("held_bytes", &self.held_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ArenaConfig {
+    /// Pages of a region, and how many regions.
+    fn layout(&self) -> io::Result<(u32, u32)> {
+        const MIB: u64 = 1 << 20;
+        let few = (self.bytes_max / 16).clamp(MIB, 64 * MIB);
+        let large = (self.bytes_max / 64).clamp(MIB, 256 * MIB);
+        let bytes = self.region_bytes.unwrap_or(1 << few.max(large).ilog2());
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+        if !bytes.is_power_of_two() || bytes < 4 * PAGE_BYTES_U64 {
+            return Err(wrong(format!(
+                "a region must be a power of two of at least four pages region_bytes=`{bytes}`"
+            )));
+        }
+        let regions = self.bytes_max.div_ceil(bytes).max(1);
+        // The number after the last page is a number, too.
+        match u32::try_from(regions * (bytes / PAGE_BYTES_U64)) {
+            Ok(pages) => {
+                let regions = u32::try_from(regions).unwrap_or(u32::MAX);
+                Ok((pages / regions, regions))
+            }
+            Err(_) => Err(wrong(format!(
+                "more pages than there are numbers bytes_max=`{}`",
+                self.bytes_max
+            ))),
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "reads slots for whoever has them pinned")]
+impl Inner {
+    fn free_pages(&self, extents: &[Extent]) {
+        let pages = extents.iter().map(|extent| extent.pages).sum();
+        self.owned.fetch_sub(pages, Ordering::Relaxed);
+        if self.space.disown(extents) {
+            self.notify();
+        }
+    }
+
+    fn unhold(&self, extents: &[Extent]) {
+        if self.space.unhold(extents) {
+            self.notify();
+        }
+    }
+
+    fn free_slots(&self, locs: &[Loc]) {
+        if !locs.is_empty() {
+            self.slots.free(&self.space, locs);
+            self.notify();
+        }
+    }
+
+    fn payload(&self, loc: Loc) -> &[u8] {
+        let bytes = payload_bytes(loc);
+        // SAFETY: whoever reads a slot owns it, has its record pinned, or holds
+        // its slab and has the record locked (the opening comment's rules);
+        // its writer has handed it on. The tag is not part of the payload.
+        unsafe { self.space.regions.bytes(loc.page(), loc.offset(), bytes) }
+    }
+
+    fn tag(&self, loc: Loc) -> &AtomicU32 {
+        let offset = loc.offset() + payload_bytes(loc);
+        debug_assert_eq!(TAG_BYTES, size_of::<AtomicU32>());
+        // SAFETY: the last bytes of a slot, which nothing else reads or writes;
+        // the caller has the slot or its slab (the opening comment's rules).
+        unsafe { self.space.regions.atomic(loc.page(), offset) }
+    }
+
+    /// Tells the listener; no lock is held.
+    fn notify(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener();
+        }
     }
 }

@@ -1,0 +1,84 @@
+//! What regions are made of.
+
+mod heap;
+mod memfd;
+
+use std::io;
+use std::ptr::NonNull;
+
+/// Where a region's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackingKind {
+    /// `memfd` files, mapped shared: what a client on the same host, or a
+    /// successor process, can be given.
+    #[default]
+    Memfd,
+    /// The heap: for Miri and simulation. Gives nothing back to the system.
+    Heap,
+}
+
+impl BackingKind {
+    /// Maps `bytes` bytes, none of them touched.
+    pub(super) fn map(self, bytes: usize) -> io::Result<Box<dyn Backing>> {
+        Ok(match self {
+            BackingKind::Memfd => Box::new(memfd::Memfd::map(bytes)?),
+            BackingKind::Heap => Box::new(heap::Heap::map(bytes)?),
+        })
+    }
+}
+
+/// One region's memory.
+///
+/// # Safety
+/// The bytes from `base` on, as many as were asked for, are aligned to 4 KiB,
+/// initialised, and valid for reads and writes from any thread until this is
+/// dropped; nobody else writes to them.
+#[expect(unsafe_code, reason = "the arena dereferences `base`")]
+pub(super) unsafe trait Backing: Send + Sync {
+    /// The first byte.
+    fn base(&self) -> NonNull<u8>;
+
+    /// Touches bytes that were never touched, or have been given back.
+    /// Afterwards they read as 0. The caller keeps everyone else off them.
+    fn commit(&self, offset: usize, bytes: usize) -> io::Result<()>;
+
+    /// Gives bytes back to the system; they are not to be used until they have
+    /// been committed again. The caller keeps everyone else off them.
+    fn decommit(&self, offset: usize, bytes: usize) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every backing must do.
+    #[expect(unsafe_code, reason = "writes to memory that the test alone has")]
+    fn keeps_bytes(kind: BackingKind) {
+        const BYTES: usize = 64 * 1024;
+        let backing = kind.map(4 * BYTES).unwrap();
+        assert_eq!(backing.base().as_ptr() as usize % 4096, 0);
+        backing.commit(BYTES, 2 * BYTES).unwrap();
+        // SAFETY: committed, within the mapping, and nobody else has it.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(backing.base().as_ptr().add(BYTES), 2 * BYTES)
+        };
+        assert!(bytes.iter().step_by(997).all(|byte| *byte == 0));
+        bytes.fill(7);
+        backing.decommit(BYTES, BYTES).unwrap();
+        assert_eq!(bytes[BYTES], 7, "the neighbour stays");
+        backing.commit(BYTES, BYTES).unwrap();
+        bytes[0] = 1;
+        assert_eq!((bytes[0], bytes[2 * BYTES - 1]), (1, 7));
+    }
+
+    #[test]
+    fn the_heap_keeps_bytes() {
+        keeps_bytes(BackingKind::Heap);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "system calls")]
+    fn memfd_keeps_bytes() {
+        keeps_bytes(BackingKind::Memfd);
+    }
+}

@@ -1,0 +1,530 @@
+//! The arena as a whole, and what its files' tests share.
+#![expect(clippy::cast_possible_truncation, reason = "the figures are small")]
+
+use std::sync::atomic::AtomicUsize;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::Account;
+
+pub(super) const PAGE: usize = PAGE_BYTES;
+
+/// An arena on the heap with a ledger of `pages` pages, in regions of 16.
+pub(super) fn arena(pages: u64) -> (Arena, Arc<Ledger>) {
+    let ledger = Ledger::new(pages * PAGE as u64);
+    let config = ArenaConfig::new(pages * PAGE as u64)
+        .with_backing(BackingKind::Heap)
+        .with_region_bytes(16 * PAGE as u64);
+    (Arena::new(&config, Arc::clone(&ledger)).unwrap(), ledger)
+}
+
+pub(super) fn total(extents: &[Extent]) -> u32 {
+    extents.iter().map(|extent| extent.pages).sum()
+}
+
+#[test]
+fn what_is_touched_is_charged_and_comes_back() {
+    let (arena, ledger) = arena(40);
+    assert_eq!(ledger.used(), 0, "nothing is touched at first");
+    let pages = arena.alloc_pages(20).unwrap();
+    assert_eq!(ledger.used_by(Account::Arena), arena.committed_bytes());
+    assert!(arena.committed_bytes() >= 20 * PAGE as u64);
+    assert!(arena.alloc_pages(21).is_none());
+    assert!(arena.alloc_pages(20).is_some(), "to the last page");
+    drop(pages);
+    assert_eq!(arena.free_bytes(), 40 * PAGE as u64);
+    assert_eq!(arena.give_back(15 * PAGE as u64), 15 * PAGE as u64);
+    assert_eq!(ledger.used(), 25 * PAGE as u64);
+    assert_eq!(arena.give_back(u64::MAX), 25 * PAGE as u64);
+    assert_eq!(arena.give_back(1), 0);
+    assert!(arena.alloc_pages(40).is_some());
+    let piece = {
+        let extents = arena.alloc_pages(1).unwrap().into_extents();
+        arena.hold(&extents, 0..1).unwrap().take(1)
+    };
+    drop(arena);
+    assert_eq!(ledger.used(), 40 * PAGE as u64, "a piece keeps the arena");
+    drop(piece);
+    assert_eq!(ledger.used(), 0);
+}
+
+#[test]
+fn others_charges_leave_the_arena_less() {
+    let (arena, ledger) = arena(40);
+    let index = ledger.charge(Account::Index, 30 * PAGE as u64).unwrap();
+    assert!(arena.alloc_pages(11).is_none());
+    let pages = arena.alloc_pages(10).unwrap();
+    assert_eq!(ledger.free(), 0);
+    drop(index);
+    assert!(arena.alloc_pages(30).is_some());
+    drop(pages);
+}
+
+#[test]
+fn the_window_is_touched_in_steps_and_no_further() {
+    let ledger = Ledger::new(1 << 30);
+    let mut config = ArenaConfig::new(1 << 26).with_backing(BackingKind::Heap);
+    config.window_bytes = 40 * PAGE as u64;
+    let arena = Arena::new(&config, Arc::clone(&ledger)).unwrap();
+    assert!(arena.pretouch() && arena.pretouch() && arena.pretouch());
+    assert!(!arena.pretouch());
+    assert_eq!(arena.free_bytes(), 40 * PAGE as u64);
+    assert_eq!(ledger.used(), 40 * PAGE as u64);
+}
+
+#[test]
+fn large_requests_get_large_pieces_while_cold_pages_are_there() {
+    let (arena, _ledger) = arena(64);
+    let singles: Vec<Pages> = (0..16).map(|_| arena.alloc_pages(1).unwrap()).collect();
+    let _kept: Vec<Pages> = singles.into_iter().step_by(2).collect();
+    assert_eq!(arena.free_bytes(), 8 * PAGE as u64);
+    let first = arena.alloc_pages(8).unwrap();
+    assert_eq!(first.extents().len(), 1);
+    // Half a region and two whole ones; then the single pages that are left.
+    let large = arena.alloc_pages(40).unwrap();
+    assert_eq!(large.extents().len(), 3);
+    assert_eq!(arena.alloc_pages(8).unwrap().extents().len(), 8);
+}
+
+#[test]
+fn slots_are_aligned_and_apart_and_their_tags_too() {
+    let (arena, _ledger) = arena(64);
+    let sizes = [
+        0,
+        1,
+        12,
+        13,
+        200,
+        1020,
+        1021,
+        5000,
+        32 * 1024,
+        50_000,
+        SLOT_PAYLOAD_MAX,
+    ];
+    let mut slots: Vec<Slot> = (0..3)
+        .flat_map(|_| sizes)
+        .map(|bytes| {
+            let slot = arena.alloc_slot(bytes).unwrap();
+            assert!(slot.capacity() >= bytes);
+            assert_eq!(slot_bytes_for(bytes), Some(slot.capacity() + TAG_BYTES));
+            assert_eq!(slot.bytes().as_ptr() as usize % 16, 0);
+            slot
+        })
+        .collect();
+    for (at, slot) in (0u8..).zip(&mut slots) {
+        slot.bytes_mut().fill(at);
+        arena.set_tag(slot.loc(), u32::from(at) + 1000);
+    }
+    for (at, slot) in (0u8..).zip(slots) {
+        assert!(slot.bytes().iter().all(|byte| *byte == at));
+        let loc = slot.into_loc();
+        assert!(arena.slot(loc).iter().all(|byte| *byte == at));
+        assert_eq!(arena.tag(loc), u32::from(at) + 1000);
+        arena.free_slot(loc);
+    }
+    assert!(arena.alloc_slot(SLOT_PAYLOAD_MAX + 1).is_none());
+    assert_eq!(arena.stats().pages_slab, 0);
+    assert_eq!(
+        arena.tag(arena.alloc_slot(200).unwrap().loc()),
+        0,
+        "a new slot has no tag"
+    );
+}
+
+#[test]
+fn a_batch_frees_what_is_not_taken_out() {
+    let (arena, _ledger) = arena(4);
+    let mut batch = arena.slot_batch();
+    assert_eq!(batch.alloc(100, 1000), 1000);
+    assert_eq!(batch.alloc(1020, 1000), 128, "two pages are left");
+    batch.bytes_mut(1127).fill(3);
+    let loc = batch.take(1127);
+    assert_eq!(batch.len(), 1128);
+    drop(batch);
+    assert_eq!(arena.slot(loc)[1000], 3);
+    let stats = arena.stats();
+    assert_eq!((stats.classes.len(), stats.classes[0].used), (1, 1));
+    arena.free_slot(loc);
+    assert_eq!(arena.free_bytes(), 4 * PAGE as u64);
+}
+
+#[test]
+fn a_slab_makes_do_with_fewer_pages() {
+    let (arena, _ledger) = arena(16);
+    let pages: Vec<Pages> = (0..16).map(|_| arena.alloc_pages(1).unwrap()).collect();
+    let _kept: Vec<Pages> = pages.into_iter().step_by(2).collect();
+    // Would like five pages in a run; there are single ones.
+    assert!(arena.alloc_slot(20 * 1024 - 4).is_some());
+}
+
+#[test]
+fn the_listener_hears_of_what_becomes_free_without_locks() {
+    let (arena, _ledger) = arena(16);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (seen, again) = (Arc::clone(&calls), arena.clone());
+    assert!(arena.on_free(Arc::new(move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+        // Takes every lock that there is.
+        drop(again.stats());
+        let _kept = again.alloc_slot(100).map(Slot::into_loc);
+    })));
+    assert!(!arena.on_free(Arc::new(|| {})));
+    drop(arena.alloc_pages(3));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    drop(arena.alloc_slot(5000));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let extents = arena.alloc_pages(1).unwrap().into_extents();
+    let hold = arena.hold(&extents, 0..10);
+    arena.free_pages(&extents);
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "a reader holds the page");
+    drop(hold);
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn compaction_empties_a_sparse_slab() {
+    let (arena, _ledger) = arena(16);
+    let locs: Vec<Loc> = (0..64u8 * 3)
+        .map(|at| {
+            let mut slot = arena.alloc_slot(1020).unwrap();
+            slot.bytes_mut().fill(at);
+            arena.set_tag(slot.loc(), u32::from(at) + 1);
+            slot.into_loc()
+        })
+        .collect();
+    assert!(arena.compact(100).is_none(), "all full");
+    let (gone, left): (Vec<_>, Vec<_>) = locs.iter().zip(0u8..).partition(|(_, at)| at % 2 == 0);
+    gone.iter().for_each(|(loc, _)| arena.free_slot(**loc));
+    let mut places: Vec<(Loc, u8)> = left.into_iter().map(|(loc, at)| (*loc, at)).collect();
+    assert!(arena.compact(49).is_none(), "half full each");
+    let compaction = arena.compact(50).unwrap();
+    assert_eq!((compaction.pages(), compaction.survivors().len()), (1, 32));
+    assert_eq!(compaction.copy_bytes(), 32 * 1024);
+    let committed = arena.stats().pages_slab;
+    for &loc in compaction.survivors() {
+        let at = arena.tag(loc) - 1;
+        let mut to = compaction.destination().unwrap();
+        to.bytes_mut().copy_from_slice(arena.slot(loc));
+        arena.set_tag(to.loc(), at + 1);
+        let place = places
+            .iter_mut()
+            .find(|(_, of)| u32::from(*of) == at)
+            .unwrap();
+        assert_eq!(place.0, loc);
+        place.0 = to.into_loc();
+        arena.free_slot(loc);
+    }
+    assert_eq!(arena.held_bytes(), PAGE as u64, "until the attempt is over");
+    drop(compaction);
+    assert_eq!(
+        (arena.held_bytes(), arena.stats().pages_slab),
+        (0, committed - 1)
+    );
+    for (loc, at) in places {
+        assert!(arena.slot(loc).iter().all(|byte| *byte == at));
+        arena.free_slot(loc);
+    }
+}
+
+#[test]
+fn readers_and_the_owner_race_for_the_last_count() {
+    const ROUNDS: u8 = if cfg!(miri) { 8 } else { 200 };
+    let (arena, ledger) = arena(64);
+    std::thread::scope(|scope| {
+        for thread in 0..3u8 {
+            let arena = &arena;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let Some(mut pages) = arena.alloc_pages(5) else {
+                        continue;
+                    };
+                    let stamp = thread.wrapping_mul(80).wrapping_add(round);
+                    pages.write(0, &vec![stamp; 5 * PAGE]);
+                    let slot = arena.alloc_slot(3000 + usize::from(round));
+                    let extents = pages.into_extents();
+                    let mut hold = arena.hold(&extents, 100..5 * PAGE as u64).unwrap();
+                    std::thread::scope(|readers| {
+                        readers.spawn(|| {
+                            while let Some(piece) = hold.take(PAGE) {
+                                assert!(piece[..] == vec![stamp; piece.len()]);
+                            }
+                        });
+                        arena.free_pages(&extents);
+                        drop(slot);
+                        drop(arena.alloc_pages(7));
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(arena.held_bytes(), 0);
+    assert_eq!(arena.free_bytes(), arena.committed_bytes());
+    assert_eq!(arena.free_bytes(), ledger.used());
+}
+
+#[test]
+fn layouts_that_make_no_sense_are_refused() {
+    let ledger = Ledger::new(1 << 30);
+    for (bytes_max, region) in [
+        (1 << 30, 3 << 20),
+        (1 << 30, 1 << 16),
+        (u64::MAX / 4, 1 << 26),
+    ] {
+        let config = ArenaConfig::new(bytes_max)
+            .with_backing(BackingKind::Heap)
+            .with_region_bytes(region);
+        let error = Arena::new(&config, Arc::clone(&ledger)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+    let region = |bytes_max| {
+        let (pages, regions) = ArenaConfig::new(bytes_max).layout().unwrap();
+        assert!(u64::from(pages) * u64::from(regions) * PAGE_BYTES_U64 >= bytes_max);
+        (u64::from(pages) * PAGE_BYTES_U64) >> 20
+    };
+    let mib = [1 << 20, 100 << 20, 1 << 30, 8 << 30, 64 << 30, 1 << 40].map(region);
+    assert_eq!(mib, [1, 4, 64, 128, 256, 256]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pages(u32),
+    Slots(usize, usize),
+    Free(usize),
+    Hold(usize, u64, u64),
+    Take(usize, usize),
+    Drop(usize),
+    Release(usize),
+    Compact(u8),
+    GiveBack(u64),
+    Pretouch,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sizes = prop_oneof![3 => 1usize..400, 2 => 400usize..8000, 1 => 8000usize..60_000];
+    prop_oneof![
+        4 => (1u32..20).prop_map(Step::Pages),
+        5 => (sizes, 1usize..40).prop_map(|(bytes, n)| Step::Slots(bytes, n)),
+        6 => (0usize..1000).prop_map(Step::Free),
+        4 => (0usize..1000, 0u64..1_000_000, 1u64..1_000_000)
+            .prop_map(|(at, from, bytes)| Step::Hold(at, from, bytes)),
+        6 => (0usize..1000, 1usize..200_000).prop_map(|(at, n)| Step::Take(at, n)),
+        3 => (0usize..1000).prop_map(Step::Drop),
+        1 => (0usize..1000).prop_map(Step::Release),
+        3 => (30u8..100).prop_map(Step::Compact),
+        1 => (1u64..2_000_000).prop_map(Step::GiveBack),
+        1 => Just(Step::Pretouch),
+    ]
+}
+
+/// What the model keeps: who has what, and the byte that it is full of.
+#[derive(Default)]
+struct Model {
+    pages: Vec<(ExtentList, u8)>,
+    slots: Vec<(Loc, u8)>,
+    /// A hold, the entry's byte, the next offset, and the pages not passed.
+    holds: Vec<(PageHold, u8, u64, Vec<u32>)>,
+    pieces: Vec<(bytes::Bytes, u8, u64, Vec<u32>)>,
+    stamp: u8,
+}
+
+/// Byte `offset` of an entry of pages.
+fn content(stamp: u8, offset: u64) -> u8 {
+    stamp.wrapping_add((offset / PAGE_BYTES_U64) as u8)
+}
+
+fn page_numbers(extents: &[Extent]) -> Vec<u32> {
+    extents
+        .iter()
+        .flat_map(|extent| extent.first..extent.end())
+        .collect()
+}
+
+impl Model {
+    fn play(&mut self, arena: &Arena, step: Step) {
+        self.stamp = self.stamp.wrapping_add(37);
+        let stamp = self.stamp;
+        match step {
+            Step::Pages(n) => {
+                let Some(mut pages) = arena.alloc_pages(n) else {
+                    let stats = arena.stats();
+                    let busy = stats.pages_owned + stats.pages_slab + stats.pages_held;
+                    assert!(busy + n > 64, "there was room");
+                    return;
+                };
+                assert_eq!(total(pages.extents()), n);
+                for page in 0..u64::from(n) {
+                    let at = page * PAGE_BYTES_U64;
+                    pages.write(at, &[content(stamp, at); PAGE]);
+                }
+                self.pages.push((pages.into_extents(), stamp));
+            }
+            Step::Slots(bytes, n) => {
+                let mut batch = arena.slot_batch();
+                let got = batch.alloc(bytes, n);
+                assert_eq!(got, batch.len());
+                for at in 0..got {
+                    batch.bytes_mut(at).fill(stamp);
+                }
+                // Every fifth stays in the batch, and is freed with it.
+                for at in (0..got).filter(|at| at % 5 != 4) {
+                    let loc = batch.take(at);
+                    assert!(self.slots.iter().all(|(other, _)| *other != loc));
+                    self.slots.push((loc, stamp));
+                }
+            }
+            Step::Free(at) => {
+                let entries = self.pages.len() + self.slots.len();
+                if entries == 0 {
+                    return;
+                }
+                let at = at % entries;
+                if at < self.pages.len() {
+                    let (extents, _) = self.pages.swap_remove(at);
+                    arena.free_pages(&extents);
+                } else {
+                    let from = at - self.pages.len();
+                    let to = (from + 7).min(self.slots.len());
+                    let gone: Vec<(Loc, u8)> = self.slots.drain(from..to).collect();
+                    for (loc, stamp) in &gone {
+                        assert!(arena.slot(*loc) == vec![*stamp; arena.slot(*loc).len()]);
+                    }
+                    arena.free_slots(&gone.iter().map(|(loc, _)| *loc).collect::<Vec<_>>());
+                }
+            }
+            Step::Hold(at, from, bytes) if !self.pages.is_empty() => {
+                let (extents, stamp) = &self.pages[at % self.pages.len()];
+                let all = u64::from(total(extents)) * PAGE_BYTES_U64;
+                let range = from % all..(from % all + bytes).min(all);
+                let pages = page_numbers(extents);
+                let first = (range.start / PAGE_BYTES_U64) as usize;
+                let pages = pages[first..range.end.div_ceil(PAGE_BYTES_U64) as usize].to_vec();
+                let hold = arena.hold(extents, range.clone()).unwrap();
+                self.holds.push((hold, *stamp, range.start, pages));
+            }
+            Step::Take(at, n) if !self.holds.is_empty() => {
+                let at = at % self.holds.len();
+                let (hold, stamp, offset, pages) = &mut self.holds[at];
+                let Some(piece) = hold.take(n) else {
+                    assert_eq!(hold.remaining(), 0);
+                    return;
+                };
+                let start = *offset;
+                *offset += piece.len() as u64;
+                let touched = (offset.div_ceil(PAGE_BYTES_U64) - start / PAGE_BYTES_U64) as usize;
+                let passed = if hold.remaining() == 0 {
+                    pages.len()
+                } else {
+                    (*offset / PAGE_BYTES_U64 - start / PAGE_BYTES_U64) as usize
+                };
+                let under = pages[..touched].to_vec();
+                pages.drain(..passed);
+                self.pieces.push((piece, *stamp, start, under));
+            }
+            Step::Drop(at) if !self.pieces.is_empty() => {
+                let at = at % self.pieces.len();
+                self.pieces.swap_remove(at);
+            }
+            Step::Release(at) if !self.holds.is_empty() => {
+                let at = at % self.holds.len();
+                let (mut hold, _, _, _) = self.holds.swap_remove(at);
+                let remaining = hold.remaining();
+                assert_eq!(hold.release(), remaining);
+            }
+            Step::Compact(fill_max) => {
+                let Some(compaction) = arena.compact(fill_max) else {
+                    return;
+                };
+                for &loc in compaction.survivors() {
+                    let Some((place, _)) = self.slots.iter_mut().find(|(it, _)| *it == loc) else {
+                        panic!("a slot in use that nobody has");
+                    };
+                    let mut to = compaction.destination().unwrap();
+                    to.bytes_mut().copy_from_slice(arena.slot(loc));
+                    *place = to.into_loc();
+                    arena.free_slot(loc);
+                }
+            }
+            Step::GiveBack(bytes) => {
+                let given = arena.give_back(bytes);
+                assert!(given >= bytes || arena.free_bytes() == 0);
+            }
+            Step::Pretouch => {
+                arena.pretouch();
+            }
+            Step::Hold(..) | Step::Take(..) | Step::Drop(..) | Step::Release(..) => {}
+        }
+    }
+
+    fn check(&self, arena: &Arena, ledger: &Ledger) {
+        let mut owners = std::collections::HashSet::new();
+        for page in self
+            .pages
+            .iter()
+            .flat_map(|(extents, _)| page_numbers(extents))
+        {
+            assert!(owners.insert(page), "two entries have one page");
+        }
+        let read = self.holds.iter().map(|(.., pages)| pages);
+        let read = read
+            .chain(self.pieces.iter().map(|(.., pages)| pages))
+            .flatten();
+        let read: std::collections::HashSet<u32> = read.copied().collect();
+        let held = read.difference(&owners).count();
+        let stats = arena.stats();
+        assert_eq!(stats.pages_held as usize, held);
+        assert_eq!(stats.pages_owned as usize, owners.len());
+        assert_eq!(
+            stats.pages_committed,
+            stats.pages_free + stats.pages_slab + stats.pages_owned + stats.pages_held
+        );
+        assert_eq!(ledger.used_by(Account::Arena), arena.committed_bytes());
+        let used: u32 = stats.classes.iter().map(|class| class.used).sum();
+        assert_eq!(used as usize, self.slots.len());
+        assert!(stats.classes.iter().all(|class| class.used > 0));
+        for (piece, stamp, offset, _) in &self.pieces {
+            let at = |at: usize| content(*stamp, offset + at as u64);
+            assert_eq!(piece[0], at(0));
+            assert_eq!(piece[piece.len() - 1], at(piece.len() - 1));
+        }
+        for (extents, stamp) in &self.pages {
+            for (page, at) in page_numbers(extents).into_iter().zip(0u64..) {
+                let extent = Extent {
+                    first: page,
+                    pages: 1,
+                };
+                let mut read = [0];
+                arena.hold(&[extent], 77..78).unwrap().copy_to(&mut read);
+                assert_eq!(read[0], content(*stamp, at * PAGE_BYTES_U64));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 3 } else { 128 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn agrees_with_a_model(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 25 } else { 150 })) {
+        let (arena, ledger) = arena(64);
+        let mut model = Model::default();
+        for step in steps {
+            model.play(&arena, step);
+            model.check(&arena, &ledger);
+        }
+        let Model { pages, slots, holds, pieces, .. } = model;
+        pages.iter().for_each(|(extents, _)| arena.free_pages(extents));
+        drop((holds, pieces));
+        arena.free_slots(&slots.iter().map(|(loc, _)| *loc).collect::<Vec<_>>());
+        let stats = arena.stats();
+        prop_assert_eq!(stats.pages_free, stats.pages_committed);
+        prop_assert!(stats.classes.is_empty());
+        drop(arena);
+        prop_assert_eq!(ledger.used(), 0);
+    }
+}
