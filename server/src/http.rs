@@ -141,7 +141,7 @@ mod tests {
     fn state() -> (HttpState, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(0));
         let state = HttpState {
-            metrics: Metrics::new(),
+            metrics: Metrics::new(clock.clone()),
             shutdown: Shutdown::new(),
         };
         (state, clock)

@@ -9,14 +9,14 @@
 //! [`run`] puts them together. The caller brings both ends, the settings and the shutdown: the
 //! program gives it signals, a test gives it a handle.
 
+pub mod accept;
 pub mod byte_size;
 pub mod cli;
 pub mod config;
+pub mod conn;
 pub mod error;
-pub mod flight {
-    //! Flight's verbs.
-    pub mod verb;
-}
+pub mod flight;
+pub mod grpc;
 pub mod http;
 pub mod listener;
 pub mod log;
@@ -33,8 +33,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use config::{Config, HostPort, ListenAddress, Machine};
 use error::Error;
+use flight::{FlightSettings, Service};
 use http::HttpState;
 use listener::Listener;
 use metrics::Metrics;
@@ -98,7 +100,7 @@ pub async fn run_with(
         ..CacheConfig::default()
     };
     let cache = Cache::new(cache_config, clock.clone())?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(clock.clone());
     metrics.add_source({
         let cache = cache.clone();
         move |text| metrics::render_engine(&cache.stats(), text)
@@ -124,7 +126,7 @@ pub async fn run_with(
         metrics,
         clock.clone(),
         &shutdown,
-    );
+    )?;
     let mut flight = spawn(async move {
         flight.await;
         drop(running);
@@ -190,9 +192,15 @@ impl Limits {
             connections_max,
         })
     }
+
+    /// What is set aside for bytes on their way: what connections are guaranteed, and one part in
+    /// 32 for windows, gather buffers and batches.
+    fn wire_bytes(&self) -> u64 {
+        u64::from(self.connections_max) * GUARANTEED_BYTES + self.memory_bytes / 32
+    }
 }
 
-/// Serves Flight on `listeners` until the drain has ended what ran, or it is forced.
+/// Serves Flight on `listeners` until the drain starts.
 fn start_flight(
     config: &Config,
     limits: Limits,
@@ -201,13 +209,17 @@ fn start_flight(
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
-) -> impl Future<Output = ()> + Send + 'static {
-    let _ = (config.put_idle, config.streams_max, limits.connections_max);
-    let drain = shutdown.drain_token();
-    async move {
-        drain.cancelled().await;
-        drop((listeners, cache, metrics, clock));
-    }
+) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
+    let budget = WireBudget::within(cache.ledger(), limits.wire_bytes())?;
+    let settings = FlightSettings { put_idle: config.put_idle };
+    let conn_limits = ConnLimits { streams_max: config.streams_max, ..ConnLimits::default() };
+    let connections_max = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
+    let service = Service::new(cache, clock, budget, metrics, settings);
+    let shutdown = shutdown.clone();
+    Ok(async move {
+        let _supervisor = spawn(flight::supervise(service.clone()));
+        accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
+    })
 }
 
 async fn bind_http(address: &HostPort) -> Result<TcpListener, Error> {

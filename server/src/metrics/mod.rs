@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use bowstring_cache::clock::Clock;
 use bowstring_wire::error::Code;
 use parking_lot::Mutex;
 
@@ -27,8 +28,23 @@ use crate::flight::verb::Verb;
 use histogram::Histogram;
 
 /// A handle to all counters; clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
+
+/// Why a connection was not taken, or not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// As many connections as are allowed were there.
+    ConnectionsMax,
+    /// Too many had connected and not greeted.
+    HalfOpenMax,
+    /// No HTTP/2 greeting in time.
+    GreetingTimeout,
+    /// The peer broke HTTP/2.
+    Protocol,
+    /// No answer to a ping.
+    KeepaliveTimeout,
+}
 
 /// Whom we stopped in the middle, because memory waited for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,35 +58,45 @@ pub enum CutOff {
 }
 
 impl Metrics {
-    /// Counters at zero.
-    pub fn new() -> Self {
-        Self::default()
+    /// Counters at zero. `clock` times the requests.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner {
+            clock,
+            verbs: Default::default(),
+            connections: Default::default(),
+            refusals: Default::default(),
+            cut_offs: Default::default(),
+            sources: Mutex::default(),
+        }))
     }
 
-    /// Counts a request from now until [`Begun::end`] or its drop. `None` is a service beside
-    /// Flight, such as health.
+    /// Counts a request from now until the [`Begun`] is ended or dropped. `None` is a service
+    /// beside Flight, such as health.
     pub fn begin(&self, verb: impl Into<Option<Verb>>) -> Begun {
         let at = verb.into().map_or(VERBS - 1, |verb| verb as usize);
         self.0.verbs[at].in_flight.fetch_add(1, Relaxed);
         Begun {
+            began: self.0.clock.monotonic(),
             inner: self.0.clone(),
             at,
             ended: false,
         }
     }
 
-    /// Counts a connection from now until the guard is dropped.
-    pub fn connection(&self) -> Connection {
-        self.0.connections_opened.fetch_add(1, Relaxed);
-        self.0.connections.fetch_add(1, Relaxed);
+    /// Counts a connection from now until the guard is dropped. `unix` tells a Unix socket's.
+    pub fn connected(&self, unix: bool) -> Connection {
+        let at = usize::from(unix);
+        self.0.connections[at].opened.fetch_add(1, Relaxed);
+        self.0.connections[at].open.fetch_add(1, Relaxed);
         Connection {
             inner: self.0.clone(),
+            at,
         }
     }
 
-    /// Counts a connection that was not taken.
-    pub fn connection_refused(&self) {
-        self.0.connections_refused.fetch_add(1, Relaxed);
+    /// Counts a connection that was not taken or not kept.
+    pub fn refused(&self, why: Refusal) {
+        self.0.refusals[why as usize].fetch_add(1, Relaxed);
     }
 
     /// Counts somebody that we stopped.
@@ -98,43 +124,55 @@ impl Metrics {
     }
 }
 
-/// A request that is being answered. Dropped before its end, it was `cancelled`.
+/// A request that is being answered. Dropped before its end, it was `cancelled`: the client went
+/// away.
+///
+/// Whoever sends the last byte of the answer holds it, so that the time is that of the whole.
 #[must_use]
 pub struct Begun {
     inner: Arc<Inner>,
     at: usize,
+    began: Duration,
     ended: bool,
 }
 
 impl Begun {
-    /// Counts bytes of the request's body, as they come.
+    /// Counts bytes of the request's body.
     pub fn received(&self, bytes: u64) {
-        self.inner.verbs[self.at]
-            .received_bytes
-            .fetch_add(bytes, Relaxed);
-    }
-
-    /// The answer has ended: well, or with `code`, after `sent_bytes` of body and so much `time`
-    /// since the request's headers.
-    pub fn end(mut self, code: Option<Code>, sent_bytes: u64, time: Duration) {
         let verb = &self.inner.verbs[self.at];
-        verb.sent_bytes.fetch_add(sent_bytes, Relaxed);
-        verb.time.record(time);
-        self.count(code.map_or(OK, |code| code as usize));
+        verb.received_bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn count(&mut self, outcome: usize) {
+    /// Counts bytes of the answer's body.
+    pub fn sent(&self, bytes: u64) {
+        let verb = &self.inner.verbs[self.at];
+        verb.sent_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// The request was answered in full.
+    pub fn ok(mut self) {
+        self.end(OK);
+    }
+
+    /// The request was answered with this code.
+    pub fn failed(mut self, code: Code) {
+        self.end(code as usize);
+    }
+
+    fn end(&mut self, outcome: usize) {
         self.ended = true;
         let verb = &self.inner.verbs[self.at];
         verb.in_flight.fetch_sub(1, Relaxed);
         verb.outcomes[outcome].fetch_add(1, Relaxed);
+        let now = self.inner.clock.monotonic();
+        verb.time.record(now.saturating_sub(self.began));
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
         if !self.ended {
-            self.count(Code::Cancelled as usize);
+            self.end(Code::Cancelled as usize);
         }
     }
 }
@@ -143,11 +181,13 @@ impl Drop for Begun {
 #[must_use]
 pub struct Connection {
     inner: Arc<Inner>,
+    at: usize,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.inner.connections.fetch_sub(1, Relaxed);
+        let transport = &self.inner.connections[self.at];
+        transport.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -156,18 +196,25 @@ const VERBS: usize = Verb::ALL.len() + 1;
 /// Error codes and success, which is the last.
 const OUTCOMES: usize = Code::ALL.len() + 1;
 const OK: usize = OUTCOMES - 1;
+const TRANSPORTS: [&str; 2] = ["tcp", "unix"];
+const REFUSALS: [&str; 5] = [
+    "connections_max",
+    "half_open_max",
+    "greeting_timeout",
+    "protocol",
+    "keepalive_timeout",
+];
 const CUT_OFFS: [(&str, &str); 3] = [
     ("reader", "stream_reset"),
     ("reader", "connection_closed"),
     ("put", "idle"),
 ];
 
-#[derive(Default)]
 struct Inner {
+    clock: Arc<dyn Clock>,
     verbs: [PerVerb; VERBS],
-    connections: AtomicI64,
-    connections_opened: AtomicU64,
-    connections_refused: AtomicU64,
+    connections: [PerTransport; TRANSPORTS.len()],
+    refusals: [AtomicU64; REFUSALS.len()],
     cut_offs: [AtomicU64; CUT_OFFS.len()],
     sources: Mutex<Vec<Source>>,
 }
@@ -183,6 +230,12 @@ struct PerVerb {
     sent_bytes: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES],
     time: Histogram,
+}
+
+#[derive(Default)]
+struct PerTransport {
+    opened: AtomicU64,
+    open: AtomicI64,
 }
 
 impl Inner {
@@ -220,15 +273,22 @@ impl Inner {
         for (verb, name) in self.named() {
             verb.time.render(&mut family, ("verb", name));
         }
-        text.gauge("bowstring_connections", "Open connections.")
-            .value(self.connections.load(Relaxed));
-        text.counter("bowstring_connections_opened_total", "Connections taken.")
-            .value(self.connections_opened.load(Relaxed));
-        text.counter(
+        let transports = || TRANSPORTS.iter().zip(&self.connections);
+        let mut family = text.gauge("bowstring_connections", "Open connections.");
+        for (name, transport) in transports() {
+            family.labelled(&[("transport", name)], transport.open.load(Relaxed));
+        }
+        let mut family = text.counter("bowstring_connections_opened_total", "Connections taken.");
+        for (name, transport) in transports() {
+            family.labelled(&[("transport", name)], transport.opened.load(Relaxed));
+        }
+        let mut family = text.counter(
             "bowstring_connections_refused_total",
-            "Connections closed because there were too many.",
-        )
-        .value(self.connections_refused.load(Relaxed));
+            "Connections not taken, or not kept.",
+        );
+        for (name, count) in REFUSALS.iter().zip(&self.refusals) {
+            family.labelled(&[("reason", name)], count.load(Relaxed));
+        }
         let mut family = text.counter(
             "bowstring_cut_off_total",
             "Readers and puts stopped because memory waited for them.",

@@ -1,9 +1,15 @@
 use super::text::tests::parse;
 use super::*;
+use bowstring_cache::clock::ManualClock;
+
+fn metrics() -> (Metrics, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(0));
+    (Metrics::new(clock.clone()), clock)
+}
 
 #[test]
 fn a_request_is_in_flight_and_then_counted() {
-    let metrics = Metrics::new();
+    let (metrics, clock) = metrics();
     let get = metrics.begin(Verb::DoGet);
     get.received(20);
     let samples = parse(&metrics.render());
@@ -13,10 +19,10 @@ fn a_request_is_in_flight_and_then_counted() {
         0.0
     );
 
-    get.end(None, 3_000, Duration::from_millis(7));
-    metrics
-        .begin(Verb::DoGet)
-        .end(Some(Code::NotFound), 0, Duration::ZERO);
+    clock.advance(Duration::from_millis(7));
+    get.sent(3_000);
+    get.ok();
+    metrics.begin(Verb::DoGet).failed(Code::NotFound);
     drop(metrics.begin(None));
     let samples = parse(&metrics.render());
     let requests = |verb, code| {
@@ -46,21 +52,38 @@ fn a_request_is_in_flight_and_then_counted() {
 
 #[test]
 fn connections_refusals_and_cut_offs() {
-    let metrics = Metrics::new();
-    let open = metrics.connection();
-    drop(metrics.connection());
-    metrics.connection_refused();
+    let (metrics, _) = metrics();
+    let tcp = metrics.connected(false);
+    drop(metrics.connected(true));
+    metrics.refused(Refusal::ConnectionsMax);
+    metrics.refused(Refusal::KeepaliveTimeout);
     metrics.cut_off(CutOff::ReaderConnection);
     let samples = parse(&metrics.render());
-    assert_eq!(samples["bowstring_connections"], 1.0);
-    assert_eq!(samples["bowstring_connections_opened_total"], 2.0);
-    assert_eq!(samples["bowstring_connections_refused_total"], 1.0);
-    assert_eq!(
-        samples["bowstring_cut_off_total{whom=\"reader\",how=\"connection_closed\"}"],
-        1.0
-    );
-    drop(open);
-    assert_eq!(parse(&metrics.render())["bowstring_connections"], 0.0);
+    for (series, value) in [
+        ("bowstring_connections{transport=\"tcp\"}", 1.0),
+        ("bowstring_connections{transport=\"unix\"}", 0.0),
+        (
+            "bowstring_connections_opened_total{transport=\"unix\"}",
+            1.0,
+        ),
+        (
+            "bowstring_connections_refused_total{reason=\"connections_max\"}",
+            1.0,
+        ),
+        (
+            "bowstring_connections_refused_total{reason=\"keepalive_timeout\"}",
+            1.0,
+        ),
+        (
+            "bowstring_cut_off_total{whom=\"reader\",how=\"connection_closed\"}",
+            1.0,
+        ),
+    ] {
+        assert_eq!(samples[series], value, "{series}");
+    }
+    drop(tcp);
+    let samples = parse(&metrics.render());
+    assert_eq!(samples["bowstring_connections{transport=\"tcp\"}"], 0.0);
 }
 
 /// Labels are found by the enums' numbers.
@@ -72,6 +95,7 @@ fn numbers_agree_with_names() {
     for (at, code) in Code::ALL.into_iter().enumerate() {
         assert_eq!(code as usize, at);
     }
+    assert_eq!(Refusal::KeepaliveTimeout as usize, REFUSALS.len() - 1);
     assert_eq!(CutOff::PutIdle as usize, CUT_OFFS.len() - 1);
 }
 
@@ -79,12 +103,10 @@ fn numbers_agree_with_names() {
 /// metric stands in the operations page.
 #[test]
 fn the_fullest_page_is_within_the_limit_and_described() {
-    let metrics = Metrics::new();
+    let (metrics, _) = metrics();
     for verb in Verb::ALL.into_iter().map(Some).chain([None]) {
         for code in Code::ALL {
-            metrics
-                .begin(verb)
-                .end(Some(code), 1, Duration::from_secs(1));
+            metrics.begin(verb).failed(code);
         }
     }
     engine::tests::add_example(&metrics);
