@@ -2,9 +2,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`record`] | packed 64-byte records in memory that keeps its type for ever; pins, life cycle, move lock |
+//! | [`record`] | an entry's packed 64-byte record |
+//! | `state` | its state word: life cycle, pins, move lock, marks of hits |
+//! | `slab` | all records, in memory that keeps its type for ever |
 //! | [`table`] | sharded hash table of handles; look-ups take no lock |
+//! | `lines` | one shard: a sorted array of buckets that readers scan beside a writer |
 //! | [`order`] | the handles of one namespace in key order |
+//! | `leaf` | a block of an order, searched without reading most keys |
 //! | `hash` | the keyed hash that chooses shard and bucket |
 //! | `sync` | std's atomics, or loom's under the feature `loom` |
 //!
@@ -28,14 +32,20 @@
 use std::sync::Arc;
 
 mod hash;
+mod leaf;
+mod lines;
 pub mod order;
 pub mod record;
+mod slab;
+mod state;
 mod sync;
 pub mod table;
 
 pub use hash::KeyHash;
 pub use order::{Keys, Order};
-pub use record::{Handle, Mark, Pin, Record, Records};
+pub use record::{Handle, Record};
+pub use slab::Records;
+pub use state::{Mark, Pin};
 pub use table::{Probe, Shard, Table};
 
 /// What the index asks before it allocates, and tells when it has freed.

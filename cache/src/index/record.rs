@@ -1,29 +1,16 @@
-//! Packed records: one cache line an entry, in memory that is never unmapped.
-//!
-//! A record's life: free, private (allocated, being filled by its owner), live (published:
-//! can be pinned), dead (unlinked: keeps the pins it has and gets no more), free again with
-//! the next generation. The state word holds it all, so that a hit is one
-//! compare-and-swap: pin, mark and count.
+//! Packed records: one cache line an entry.
 //!
 //! ```text
-//! state   pins 24 | life 2 | moving 1 | visited 1 | hits 16 | generation 20
-//! hlc     64      start and len:  len 48 | start, low half 16
-//! check   128     expiry:         unix ms 48 | start, high half 16
-//! loc     64      owner:          namespace 20 | load generation 20 | last access 24
+//! state   see `state`     len   48 | start of the version, low half 16
+//! hlc     64              expiry, unix ms 48 | start, high half 16
+//! check   128             namespace 20 | load generation 20 | last access 24
+//! loc     64
 //! ```
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
 
-use super::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
-use super::{Budget, Full};
-
-/// Records a chunk. 4,096 make 288 KiB with their links: small beside any budget, and the
-/// directory of a billion records still fits a few megabytes.
-#[cfg(not(feature = "loom"))]
-const CHUNK: usize = 4096;
-#[cfg(feature = "loom")]
-const CHUNK: usize = 4;
+use super::state::{Mark, Pin, State, low32};
+use super::sync::{AtomicU64, Ordering};
 
 /// The largest `namespace` and `load_generation` a record holds.
 pub const ID_MAX: u32 = (1 << 20) - 1;
@@ -48,47 +35,10 @@ impl Handle {
         NonZeroU32::new(raw).map(Handle)
     }
 
-    fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self.0.get() as usize
     }
 }
-
-/// What a pin leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Nothing: a look that is no use.
-    Peek,
-    /// A hit: visited for the policy, counted, last access set. Seconds since the process
-    /// started (any unit would do), kept modulo [`ACCESS_MODULUS`].
-    Hit(u32),
-}
-
-/// What became of an attempt to pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pin {
-    /// Pinned: the caller unpins it.
-    Pinned,
-    /// Being moved, or has 16 million pins: try again at once.
-    Busy,
-    /// Not live, or of another generation.
-    Gone,
-}
-
-const PIN: u64 = 1;
-const PINS: u64 = (1 << 24) - 1;
-const LIFE_SHIFT: u32 = 24;
-const LIFE: u64 = 3 << LIFE_SHIFT;
-const FREE: u64 = 0;
-const PRIVATE: u64 = 1 << LIFE_SHIFT;
-const LIVE: u64 = 2 << LIFE_SHIFT;
-/// LIVE with one bit more, so that to unlink is one `fetch_or`.
-const DEAD: u64 = 3 << LIFE_SHIFT;
-const MOVING: u64 = 1 << 26;
-const VISITED: u64 = 1 << 27;
-const HIT_SHIFT: u32 = 28;
-const HIT: u64 = 1 << HIT_SHIFT;
-const HITS: u64 = 0xffff << HIT_SHIFT;
-const GENERATION_SHIFT: u32 = 44;
 
 const LOW48: u64 = (1 << 48) - 1;
 const OWNER_LOAD_SHIFT: u32 = 20;
@@ -101,7 +51,7 @@ const OWNER_ACCESS_SHIFT: u32 = 40;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Record {
-    state: AtomicU64,
+    state: State,
     hlc: AtomicU64,
     check_low: AtomicU64,
     check_high: AtomicU64,
@@ -114,96 +64,75 @@ pub struct Record {
 impl Record {
     /// Pins a live record.
     pub fn try_pin(&self, mark: Mark) -> Pin {
-        self.pin_where(mark, |_| true)
+        self.pin(None, mark)
     }
 
     /// Pins a live record of this generation.
     pub fn try_pin_generation(&self, generation: u32, mark: Mark) -> Pin {
-        self.pin_where(mark, |state| generation_of(state) == generation)
+        self.pin(Some(generation), mark)
     }
 
     /// Takes one pin off. `true`: it was the last of an unlinked record, which is now the
     /// caller's to free.
     #[must_use = "the last pin of an unlinked record frees it"]
     pub fn unpin(&self) -> bool {
-        // Release: what this reader read happens before the memory is used again.
-        // Acquire: so does what the other readers read, for the one that frees.
-        let before = self.state.fetch_sub(PIN, Ordering::AcqRel);
-        debug_assert!(before & PINS != 0, "unpinned more often than pinned");
-        before & PINS == PIN && before & LIFE == DEAD
+        self.state.unpin()
     }
 
     /// Private to live. Called inside the table's write section.
     pub fn publish(&self) {
-        let state = self.state.load(Ordering::Relaxed);
-        debug_assert_eq!(state & LIFE, PRIVATE, "published twice, or never allocated");
-        self.state.store((state & !LIFE) | LIVE, Ordering::Release);
+        self.state.publish();
     }
 
     /// Live to dead, once, after the table has let go of it. `true`: there are no pins, and
     /// it is now the caller's to free.
     #[must_use = "an unlinked record without pins is the caller's to free"]
     pub fn unlink(&self) -> bool {
-        let before = self.state.fetch_or(DEAD, Ordering::AcqRel);
-        debug_assert_eq!(before & LIFE, LIVE, "unlinked twice, or never published");
-        before & PINS == 0
+        self.state.unlink()
     }
 
     /// Locks a live record that nobody has pinned, so that its bytes can be moved; readers
     /// that meet it retry. It counts as a pin. `false`: it cannot be moved now.
     pub fn lock_move(&self) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        state & (LIFE | PINS | MOVING) == LIVE
-            && self
-                .state
-                .compare_exchange(
-                    state,
-                    state + MOVING + PIN,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        self.state.lock_move()
     }
 
     /// Ends a move; a new place set with [`Record::set_loc`] becomes visible. `true`: the
     /// record was unlinked meanwhile, and is now the caller's to free.
     #[must_use = "the last pin of an unlinked record frees it"]
     pub fn unlock_move(&self) -> bool {
-        let before = self.state.fetch_sub(MOVING + PIN, Ordering::AcqRel);
-        debug_assert!(before & MOVING != 0, "was not locked for a move");
-        before & PINS == PIN && before & LIFE == DEAD
+        self.state.unlock_move()
     }
 
     /// Whether it is live at this moment.
     pub fn is_live(&self) -> bool {
-        self.state.load(Ordering::Acquire) & LIFE == LIVE
+        self.state.is_live()
     }
 
     /// Pins at this moment, a move lock included.
     pub fn pins(&self) -> u32 {
-        low32(self.state.load(Ordering::Relaxed) & PINS)
+        self.state.pins()
     }
 
     /// How often this record was used before, modulo 2²⁰: tells a held handle that its
     /// entry is gone. A hint, for it wraps; the key decides.
     pub fn generation(&self) -> u32 {
-        generation_of(self.state.load(Ordering::Acquire))
+        self.state.generation()
     }
 
     /// Hits, counted to 65,535.
     pub fn hits(&self) -> u32 {
-        low32((self.state.load(Ordering::Relaxed) & HITS) >> HIT_SHIFT)
+        self.state.hits()
     }
 
     /// Whether it was hit since the mark was last cleared.
     pub fn is_visited(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & VISITED != 0
+        self.state.is_visited()
     }
 
     /// Clears the mark of a hit, and tells whether it was set. For the policy.
     pub fn clear_visited(&self) -> bool {
-        // Most are not set when the hand passes: look before writing.
-        self.is_visited() && self.state.fetch_and(!VISITED, Ordering::Relaxed) & VISITED != 0
+        self.state.clear_visited()
     }
 
     /// Version: hybrid clock and the number drawn at the process's start.
@@ -322,44 +251,17 @@ impl Record {
         }
     }
 
-    fn pin_where(&self, mark: Mark, wanted: impl Fn(u64) -> bool) -> Pin {
-        let mut state = self.state.load(Ordering::Relaxed);
-        loop {
-            if state & LIFE != LIVE || !wanted(state) {
-                // Acquire: who sees it dead also sees that the table has changed.
-                super::sync::fence(Ordering::Acquire);
-                return Pin::Gone;
-            }
-            if state & MOVING != 0 || state & PINS == PINS {
-                return Pin::Busy;
-            }
-            let mut next = state + PIN;
-            if mark != Mark::Peek {
-                next |= VISITED;
-                if state & HITS != HITS {
-                    next += HIT;
-                }
-            }
-            // Acquire: sees what the owner wrote before it published, or moved it.
-            match self.state.compare_exchange_weak(
-                state,
-                next,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(now) => state = now,
-            }
-        }
-        if let Mark::Hit(second) = mark {
+    fn pin(&self, generation: Option<u32>, mark: Mark) -> Pin {
+        let pin = self.state.try_pin(generation, mark != Mark::Peek);
+        if let (Pin::Pinned, Mark::Hit(second)) = (pin, mark) {
             self.set_last_access(second);
         }
-        Pin::Pinned
+        pin
     }
 
-    fn empty() -> Record {
+    pub(super) fn free() -> Record {
         Record {
-            state: AtomicU64::new(FREE),
+            state: State::free(),
             hlc: AtomicU64::new(0),
             check_low: AtomicU64::new(0),
             check_high: AtomicU64::new(0),
@@ -370,7 +272,8 @@ impl Record {
         }
     }
 
-    fn make_private(&self) {
+    /// Free to private, with all fields zero.
+    pub(super) fn make_private(&self) {
         for word in [
             &self.hlc,
             &self.check_low,
@@ -382,206 +285,13 @@ impl Record {
         ] {
             word.store(0, Ordering::Relaxed);
         }
-        let state = self.state.load(Ordering::Relaxed);
-        debug_assert_eq!(
-            state & !(u64::MAX << GENERATION_SHIFT),
-            FREE,
-            "allocated twice"
-        );
-        // Release, as every change of life: a reader with a stale handle that meets the new
-        // owner's record must see all that happened to the table before.
-        let kept = (state >> GENERATION_SHIFT) << GENERATION_SHIFT;
-        self.state.store(kept | PRIVATE, Ordering::Release);
+        self.state.make_private();
     }
 
-    fn make_free(&self) {
-        let state = self.state.load(Ordering::Relaxed);
-        debug_assert!(
-            matches!(state & LIFE, PRIVATE | DEAD),
-            "freed while live, or twice"
-        );
-        debug_assert_eq!(state & PINS, 0, "freed while pinned");
-        // The generation is the top of the word: past its end it wraps to 0.
-        let next = (state >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT;
-        self.state.store(next | FREE, Ordering::Release);
+    /// Private or dead to free.
+    pub(super) fn make_free(&self) {
+        self.state.make_free();
     }
-}
-
-/// The links a policy strings its records on. Only the policy's lock makes them consistent.
-#[derive(Debug)]
-struct Links {
-    prev: AtomicU32,
-    next: AtomicU32,
-}
-
-/// All records: a slab that grows by chunks and never shrinks.
-pub struct Records {
-    hot: Box<[OnceLock<Box<[Record]>>]>,
-    links: Box<[OnceLock<Box<[Links]>>]>,
-    free: Mutex<FreeList>,
-    budget: Arc<dyn Budget>,
-}
-
-/// Free records, strung on their `next` links.
-#[derive(Debug)]
-struct FreeList {
-    head: Option<Handle>,
-    len: u32,
-    chunks: usize,
-}
-
-impl Records {
-    /// A slab for at most `entries_max` records, rounded up to whole chunks.
-    ///
-    /// # Errors
-    /// [`Full`] where the budget refuses the directory.
-    pub fn new(entries_max: u32, budget: Arc<dyn Budget>) -> Result<Records, Full> {
-        // Record 0 is never given out, so that a handle is never 0. Number u32::MAX is in
-        // the last chunk of all, hence no handle overflows.
-        let chunks = (entries_max as usize / CHUNK + 1).min(u32::MAX as usize / CHUNK + 1);
-        let bytes = directory_bytes(chunks);
-        if !budget.charge(bytes) {
-            return Err(Full { bytes });
-        }
-        Ok(Records {
-            hot: (0..chunks).map(|_| OnceLock::new()).collect(),
-            links: (0..chunks).map(|_| OnceLock::new()).collect(),
-            free: Mutex::new(FreeList {
-                head: None,
-                len: 0,
-                chunks: 0,
-            }),
-            budget,
-        })
-    }
-
-    /// A private record, all zero, for the caller to fill; `None` where the slab cannot
-    /// grow. Given back by [`Records::free`].
-    pub fn alloc(&self) -> Option<Handle> {
-        let mut free = self.free.lock();
-        self.pop(&mut free)
-    }
-
-    /// Appends `n` private records to `out` under one lock, or as many as there are room
-    /// for, and tells how many.
-    pub fn alloc_many(&self, n: usize, out: &mut Vec<Handle>) -> usize {
-        let mut free = self.free.lock();
-        (0..n)
-            .map_while(|_| self.pop(&mut free))
-            .map(|handle| out.push(handle))
-            .count()
-    }
-
-    /// Ends a record that is the caller's alone: private, or dead without pins.
-    pub fn free(&self, handle: Handle) {
-        self.at(handle).make_free();
-        let mut free = self.free.lock();
-        self.set_next(handle, free.head);
-        free.head = Some(handle);
-        free.len += 1;
-    }
-
-    /// The record of a handle that this slab gave out.
-    pub fn at(&self, handle: Handle) -> &Record {
-        let Some(chunk) = self.hot[handle.index() / CHUNK].get() else {
-            // No handle leaves the slab before its chunk is there.
-            unreachable!("a handle of another slab")
-        };
-        &chunk[handle.index() % CHUNK]
-    }
-
-    /// The policy's link to the record before.
-    pub fn prev(&self, handle: Handle) -> Option<Handle> {
-        Handle::from_raw(self.links(handle).prev.load(Ordering::Relaxed))
-    }
-
-    /// The policy's link to the record behind.
-    pub fn next(&self, handle: Handle) -> Option<Handle> {
-        Handle::from_raw(self.links(handle).next.load(Ordering::Relaxed))
-    }
-
-    /// Sets [`Records::prev`]. Between `alloc` and `free` only.
-    pub fn set_prev(&self, handle: Handle, to: Option<Handle>) {
-        self.links(handle)
-            .prev
-            .store(to.map_or(0, Handle::get), Ordering::Relaxed);
-    }
-
-    /// Sets [`Records::next`]. Between `alloc` and `free` only.
-    pub fn set_next(&self, handle: Handle, to: Option<Handle>) {
-        self.links(handle)
-            .next
-            .store(to.map_or(0, Handle::get), Ordering::Relaxed);
-    }
-
-    /// Records that are not free.
-    pub fn used(&self) -> u64 {
-        let free = self.free.lock();
-        (free.chunks * CHUNK) as u64 - u64::from(free.len) - u64::from(free.chunks > 0)
-    }
-
-    /// Bytes held: chunks and directory.
-    pub fn bytes(&self) -> u64 {
-        self.free.lock().chunks as u64 * chunk_bytes() + directory_bytes(self.hot.len())
-    }
-
-    fn links(&self, handle: Handle) -> &Links {
-        let Some(chunk) = self.links[handle.index() / CHUNK].get() else {
-            unreachable!("a handle of another slab")
-        };
-        &chunk[handle.index() % CHUNK]
-    }
-
-    fn pop(&self, free: &mut FreeList) -> Option<Handle> {
-        if free.head.is_none() {
-            self.grow(free)?;
-        }
-        let handle = free.head?;
-        free.head = self.next(handle);
-        free.len -= 1;
-        self.set_next(handle, None);
-        self.set_prev(handle, None);
-        self.at(handle).make_private();
-        Some(handle)
-    }
-
-    fn grow(&self, free: &mut FreeList) -> Option<()> {
-        let (hot, links) = (self.hot.get(free.chunks)?, self.links.get(free.chunks)?);
-        if !self.budget.charge(chunk_bytes()) {
-            return None;
-        }
-        let base = u32::try_from(free.chunks * CHUNK).ok()?;
-        let count = u32::try_from(CHUNK).ok()?;
-        hot.get_or_init(|| (0..CHUNK).map(|_| Record::empty()).collect());
-        // Strung in ascending order; the last one ends the list, which is empty now.
-        links.get_or_init(|| {
-            (1..=count)
-                .map(|i| Links {
-                    prev: AtomicU32::new(0),
-                    next: AtomicU32::new(if i < count { base + i } else { 0 }),
-                })
-                .collect()
-        });
-        free.head = Handle::from_raw(base).or(Handle::from_raw(base + 1));
-        free.len = count - u32::from(base == 0);
-        free.chunks += 1;
-        Some(())
-    }
-}
-
-impl Drop for Records {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes());
-    }
-}
-
-fn chunk_bytes() -> u64 {
-    (CHUNK * (size_of::<Record>() + size_of::<Links>())) as u64
-}
-
-fn directory_bytes(chunks: usize) -> u64 {
-    let slot = size_of::<OnceLock<Box<[Record]>>>() + size_of::<OnceLock<Box<[Links]>>>();
-    (chunks * slot) as u64
 }
 
 /// Replaces the bits of `mask`; the others may change at the same time.
@@ -597,22 +307,82 @@ fn replace_bits(word: &AtomicU64, mask: u64, bits: u64) {
     }
 }
 
-fn generation_of(state: u64) -> u32 {
-    low32(state >> GENERATION_SHIFT)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is wanted"
-)]
-fn low32(word: u64) -> u32 {
-    word as u32
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the low half is what is wanted"
 )]
 fn low64(word: u128) -> u64 {
     word as u64
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_cache_line() {
+        assert_eq!((size_of::<Record>(), align_of::<Record>()), (64, 64));
+        assert_eq!(size_of::<Option<Handle>>(), 4);
+    }
+
+    #[test]
+    fn a_hit_marks_and_a_peek_does_not() {
+        let record = Record::free();
+        record.make_private();
+        record.publish();
+        assert_eq!(record.try_pin(Mark::Peek), Pin::Pinned);
+        assert_eq!(
+            (record.hits(), record.last_access(), record.is_visited()),
+            (0, 0, false)
+        );
+        assert_eq!(record.try_pin(Mark::Hit(ACCESS_MODULUS + 7)), Pin::Pinned);
+        assert_eq!(
+            (record.hits(), record.last_access(), record.is_visited()),
+            (1, 7, true)
+        );
+    }
+
+    proptest! {
+        /// Fields share words: setting one leaves the others, in any order.
+        #[test]
+        fn fields_do_not_touch_each_other(
+            hlc: u64,
+            start: u32,
+            checksum: u128,
+            loc: u64,
+            len in 0..=U48_MAX,
+            expiry in proptest::option::of(1..=U48_MAX),
+            namespace in 0..=ID_MAX,
+            load in 0..=ID_MAX,
+            second in 0..ACCESS_MODULUS,
+            order in Just([0, 1, 2, 3, 4, 5, 6, 7]).prop_shuffle(),
+        ) {
+            let record = Record::free();
+            record.make_private();
+            for flip in [u64::MAX, 0] {
+                let flip32 = low32(flip);
+                for step in order {
+                    match step {
+                        0 => record.set_version(hlc ^ flip, start ^ flip32),
+                        1 => record.set_checksum(checksum),
+                        2 => record.set_loc(loc),
+                        3 => record.set_len(len ^ (flip & U48_MAX)),
+                        4 => record.set_expires_at_ms(expiry.filter(|_| flip == 0)),
+                        5 => record.set_namespace(namespace ^ (flip32 & ID_MAX)),
+                        6 => record.set_load_generation(load ^ (flip32 & ID_MAX)),
+                        _ => record.set_last_access(second ^ (flip32 % ACCESS_MODULUS)),
+                    }
+                }
+            }
+            prop_assert_eq!(record.version(), (hlc, start));
+            prop_assert_eq!(record.checksum(), checksum);
+            prop_assert_eq!(record.loc(), loc);
+            prop_assert_eq!((record.len(), record.is_empty()), (len, len == 0));
+            prop_assert_eq!(record.expires_at_ms(), expiry);
+            prop_assert_eq!((record.namespace(), record.load_generation()), (namespace, load));
+            prop_assert_eq!(record.last_access(), second);
+        }
+    }
 }

@@ -1,0 +1,333 @@
+//! A block of an order: up to 512 handles in key order, searched without reading most keys.
+//!
+//! Beside each handle lie 16 bits of its key's place within the leaf: the bytes behind the
+//! prefix that all keys had in common when the leaf was last measured, as a number, scaled
+//! linearly between the first key and the last. The map is monotone for every key, also for
+//! one that came later or lacks the prefix: it may be coarse, but it is never wrong. A search
+//! is a binary search over these numbers, and reads keys only among equals. Six bytes an
+//! entry.
+
+use std::cmp::Ordering;
+use std::ops::RangeInclusive;
+
+use super::order::Keys;
+use super::record::Handle;
+
+/// Entries of a full leaf.
+pub(super) const LEAF_MAX: usize = 512;
+/// Equals that a search may meet before the leaf is measured anew.
+const EQUALS_MAX: usize = 16;
+/// Bytes of a key, behind the common prefix, that make its place; fewer where the number
+/// would not fit 64 bits.
+const DIGITS_MAX: usize = 12;
+
+/// A sorted block of entries.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    /// Greater than all keys of the leaf before, not greater than any of this one's; empty
+    /// in the first leaf of all.
+    pub(super) low: Box<[u8]>,
+    scale: Scale,
+    items: Vec<Item>,
+}
+
+/// A handle and the place of its key.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, packed(2))]
+struct Item {
+    handle: Handle,
+    place: u16,
+}
+
+impl Leaf {
+    /// A leaf of one entry.
+    pub(super) fn new(low: Box<[u8]>, key: &[u8], handle: Handle) -> Leaf {
+        let scale = Scale::new(key, key, 0..=u8::MAX);
+        let mut items = Vec::new();
+        items.reserve_exact(room_for(1));
+        items.push(Item {
+            handle,
+            place: scale.place(key),
+        });
+        Leaf { low, scale, items }
+    }
+
+    /// Where a key is, or where it belongs.
+    pub(super) fn search(&self, key: &[u8], keys: &impl Keys) -> Result<usize, usize> {
+        let place = self.scale.place(key);
+        // Keys that come in order go behind the last one, without a search.
+        if let Some(last) = self.items.last().filter(|last| last.place <= place)
+            && keys.with_key(last.handle, |there| there < key)
+        {
+            return Err(self.items.len());
+        }
+        let from = self.items.partition_point(|item| item.place < place);
+        let equals = self.items[from..].partition_point(|item| item.place == place);
+        self.items[from..from + equals]
+            .binary_search_by(|item| keys.with_key(item.handle, |there| there.cmp(key)))
+            .map(|at| from + at)
+            .map_err(|at| from + at)
+    }
+
+    /// Adds an entry where [`Leaf::search`] said it belongs.
+    pub(super) fn insert(&mut self, at: usize, key: &[u8], handle: Handle, keys: &impl Keys) {
+        let len = self.items.len();
+        if len == self.items.capacity() {
+            self.items.reserve_exact(room_for(len) - len);
+        }
+        let place = self.scale.place(key);
+        self.items.insert(at, Item { handle, place });
+        self.scale.added = self.scale.added.saturating_add(1);
+        // To measure reads every key. So it is done where many are equal, and then not
+        // before a quarter more has come, should that be how the keys are.
+        let ripe = usize::from(self.scale.added) >= EQUALS_MAX.max(len / 4);
+        if ripe && self.equals(place) > EQUALS_MAX {
+            self.measure(keys);
+        }
+    }
+
+    /// Puts another handle in the place of one with the same key, and returns that.
+    pub(super) fn replace(&mut self, at: usize, handle: Handle) -> Handle {
+        let old = self.items[at].handle;
+        self.items[at].handle = handle;
+        old
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, at: usize) {
+        self.items.remove(at);
+        let room = room_for(self.items.len());
+        if self.items.capacity() > room + room / 8 + 8 {
+            self.items.shrink_to(room);
+        }
+    }
+
+    /// Takes the upper half into a leaf of its own.
+    pub(super) fn split(&mut self, keys: &impl Keys) -> Leaf {
+        let half = self.items.len() / 2;
+        let (before, after) = (self.items[half - 1].handle, self.items[half].handle);
+        let low = keys.with_key(before, |before| {
+            keys.with_key(after, |after| separator(before, after))
+        });
+        let mut items = Vec::new();
+        items.reserve_exact(room_for(self.items.len() - half));
+        items.extend_from_slice(&self.items[half..]);
+        self.items.truncate(half);
+        self.items.shrink_to(room_for(half));
+        Leaf {
+            low,
+            scale: self.scale.clone(),
+            items,
+        }
+    }
+
+    /// Takes in all of the leaf behind it.
+    pub(super) fn merge(&mut self, next: &Leaf, keys: &impl Keys) {
+        let room = room_for(self.items.len() + next.items.len());
+        self.items.reserve_exact(room - self.items.len());
+        self.items.extend_from_slice(&next.items);
+        self.measure(keys);
+    }
+
+    pub(super) fn handle(&self, at: usize) -> Option<Handle> {
+        self.items.get(at).map(|item| item.handle)
+    }
+
+    pub(super) fn last(&self) -> Option<Handle> {
+        self.items.last().map(|item| item.handle)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Bytes that adding `more` entries allocates at most, beside the entries' keys.
+    pub(super) fn growth(&self, more: usize) -> u64 {
+        let wanted = self.items.len() + more;
+        let room = if wanted > self.items.capacity() {
+            room_for(wanted)
+        } else {
+            0
+        };
+        (room.saturating_sub(self.items.capacity()) * size_of::<Item>()) as u64
+    }
+
+    /// Bytes held outside the struct itself.
+    pub(super) fn bytes(&self) -> u64 {
+        let boxes = self.low.len() + self.scale.origin.len();
+        (self.items.capacity() * size_of::<Item>() + boxes) as u64
+    }
+
+    /// Entries that share a place.
+    fn equals(&self, place: u16) -> usize {
+        let from = self.items.partition_point(|item| item.place < place);
+        self.items[from..].partition_point(|item| item.place == place)
+    }
+
+    /// Fits the scale to the keys that are there.
+    fn measure(&mut self, keys: &impl Keys) {
+        let (Some(first), Some(last)) = (self.handle(0), self.last()) else {
+            return;
+        };
+        let prefix = keys.with_key(first, |first| {
+            keys.with_key(last, |last| common(first, last))
+        });
+        let (mut least, mut greatest) = (u8::MAX, 0);
+        for item in &self.items {
+            keys.with_key(item.handle, |key| {
+                for &byte in key.iter().skip(prefix).take(DIGITS_MAX) {
+                    (least, greatest) = (least.min(byte), greatest.max(byte));
+                }
+            });
+        }
+        let bytes = least.min(greatest)..=greatest;
+        self.scale = keys.with_key(first, |first| {
+            keys.with_key(last, |last| Scale::new(first, last, bytes))
+        });
+        for item in &mut self.items {
+            item.place = keys.with_key(item.handle, |key| self.scale.place(key));
+        }
+    }
+}
+
+/// Bytes that a scale and a separator hold at most for keys of at most `key` bytes.
+pub(super) fn boxes_max(key: usize) -> u64 {
+    (2 * key + DIGITS_MAX) as u64
+}
+
+/// The shortest key that is greater than `before` and not greater than `after`.
+pub(super) fn separator(before: &[u8], after: &[u8]) -> Box<[u8]> {
+    after[..after.len().min(common(before, after) + 1)].into()
+}
+
+/// How keys become places: behind the common prefix, bytes are digits of a number whose
+/// radix is the range of bytes that occur there, because keys made of decimal digits would
+/// else spend 16 bits on two of them.
+#[derive(Debug, Clone)]
+struct Scale {
+    /// The common prefix, and the bytes of the first key behind it: the scale's zero.
+    origin: Box<[u8]>,
+    prefix: u16,
+    least: u8,
+    greatest: u8,
+    shift: u8,
+    /// Entries added since.
+    added: u16,
+}
+
+impl Scale {
+    /// A scale for keys from `first` to `last`, made of bytes in a range.
+    fn new(first: &[u8], last: &[u8], bytes: RangeInclusive<u8>) -> Scale {
+        let prefix = u16::try_from(common(first, last)).unwrap_or(u16::MAX);
+        let mut scale = Scale {
+            origin: first[..first.len().min(usize::from(prefix) + DIGITS_MAX)].into(),
+            prefix,
+            least: *bytes.start(),
+            greatest: *bytes.end(),
+            shift: 0,
+            added: 0,
+        };
+        let at = usize::from(prefix);
+        let span = scale
+            .number(&last[at..])
+            .saturating_sub(scale.number(&first[at..]));
+        // Down to 16 bits.
+        scale.shift = u8::try_from(48u32.saturating_sub(span.leading_zeros())).unwrap_or(0);
+        scale
+    }
+
+    fn place(&self, key: &[u8]) -> u16 {
+        let (prefix, zero) = self.origin.split_at(usize::from(self.prefix));
+        let (head, tail) = key.split_at(prefix.len().min(key.len()));
+        match head.cmp(prefix) {
+            Ordering::Less => 0,
+            Ordering::Greater => u16::MAX,
+            Ordering::Equal => {
+                let above = self.number(tail).saturating_sub(self.number(zero)) >> self.shift;
+                u16::try_from(above).unwrap_or(u16::MAX)
+            }
+        }
+    }
+
+    /// The first bytes as a number. Behind a byte outside the range all digits are the
+    /// least or the greatest: so it sorts as the bytes do, or calls them equal.
+    fn number(&self, bytes: &[u8]) -> u64 {
+        // The end and smaller bytes are 0, greater ones the last digit.
+        let last = u64::from(self.greatest - self.least) + 2;
+        let radix = last + 1;
+        let (mut number, mut unit, mut outside) = (0, u64::MAX, None);
+        for at in 0..DIGITS_MAX {
+            unit /= radix;
+            if unit == 0 {
+                break;
+            }
+            let digit = outside.unwrap_or_else(|| match bytes.get(at) {
+                Some(&byte) if byte > self.greatest => *outside.insert(last),
+                Some(&byte) if byte >= self.least => u64::from(byte - self.least) + 1,
+                _ => *outside.insert(0),
+            });
+            number = number * radix + digit;
+        }
+        number
+    }
+}
+
+/// Length of the common prefix.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter()
+        .zip(other)
+        .take_while(|(one, other)| one == other)
+        .count()
+}
+
+/// Capacity for so many entries: little to spare, for there are many leaves.
+fn room_for(len: usize) -> usize {
+    len + len / 16 + 4
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_what_the_memory_budget_counts_on() {
+        assert_eq!((size_of::<Item>(), size_of::<Leaf>()), (6, 64));
+    }
+
+    #[test]
+    fn the_places_of_numbered_keys_differ() {
+        let keys: Vec<_> = (9_800..10_200).map(|i| format!("row/{i:08}")).collect();
+        let scale = Scale::new(keys[0].as_bytes(), keys[399].as_bytes(), b'0'..=b'9');
+        let mut places: Vec<_> = keys.iter().map(|key| scale.place(key.as_bytes())).collect();
+        places.dedup();
+        assert!(places.len() > 300, "places={}", places.len());
+    }
+
+    proptest! {
+        /// Whatever the scale was measured on, greater keys never have smaller places.
+        #[test]
+        fn places_are_monotone(
+            mut measured in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
+            mut keys in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
+            mut bytes in any::<[u8; 2]>(),
+        ) {
+            measured.sort();
+            keys.sort();
+            bytes.sort();
+            let scale = Scale::new(measured[0].as_bytes(), measured[1].as_bytes(), bytes[0]..=bytes[1]);
+            let [one, other] = keys.map(|key| scale.place(key.as_bytes()));
+            prop_assert!(one <= other);
+        }
+
+        #[test]
+        fn a_separator_separates(mut keys in proptest::array::uniform2("[a-c]{1,6}")) {
+            keys.sort();
+            prop_assume!(keys[0] != keys[1]);
+            let [before, after] = keys.map(String::into_bytes);
+            let low = separator(&before, &after);
+            prop_assert!(*before < *low && *low <= *after);
+        }
+    }
+}

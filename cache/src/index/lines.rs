@@ -1,0 +1,339 @@
+//! One shard of the table: an array of buckets, kept sorted, that readers scan beside a
+//! writer.
+//!
+//! A bucket is one word, 32 bits of hash and a handle; eight make a cache line. An entry's
+//! home is a line, chosen by scaling its hash to the array's length; it lies there, or as
+//! close behind as there is room, in the order of the hashes (linear probing, Robin Hood
+//! order). So no bucket is empty between an entry's home and its place, a scan may end at
+//! the first greater hash, growth re-places entries without reading a key, and removal
+//! shifts back and leaves no tombstone.
+//!
+//! What changes the array runs inside [`Lines::write`], between two steps of the sequence
+//! counter, under a lock that the caller holds. Everything readers touch is atomic.
+
+use std::sync::OnceLock;
+
+use super::record::Handle;
+use super::state::low32;
+use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use super::table::Probe;
+use super::{Budget, Full};
+
+/// Buckets a line.
+#[cfg(not(feature = "loom"))]
+pub(super) const WIDTH: usize = 8;
+#[cfg(feature = "loom")]
+pub(super) const WIDTH: usize = 2;
+
+/// Lines of the first segment.
+const FIRST: usize = 4;
+/// Grow above 13/16 = 0.8125: beyond that the lines read a look-up rise quickly.
+const LOAD_NUMERATOR: usize = 13;
+const LOAD_DENOMINATOR: usize = 16;
+
+/// A sorted array of buckets, in segments that are never unmapped.
+pub(super) struct Lines {
+    /// Odd while a writer is at work.
+    sequence: AtomicU64,
+    /// Lines in use.
+    lines: AtomicU32,
+    segments: Box<[OnceLock<Box<[Line]>>]>,
+}
+
+/// A cache line of buckets: hash 32 | handle 32; 0 is empty, for no handle is 0.
+#[cfg_attr(not(feature = "loom"), repr(align(64)))]
+struct Line([AtomicU64; WIDTH]);
+
+impl Lines {
+    /// Bytes of the directory of an array that can grow to `entries`.
+    pub(super) fn directory_bytes(entries: u64) -> u64 {
+        (segments_for(entries) * size_of::<OnceLock<Box<[Line]>>>()) as u64
+    }
+
+    /// An empty array, which can grow to at least `entries`.
+    pub(super) fn new(entries: u64) -> Lines {
+        Lines {
+            sequence: AtomicU64::new(0),
+            lines: AtomicU32::new(0),
+            segments: (0..segments_for(entries))
+                .map(|_| OnceLock::new())
+                .collect(),
+        }
+    }
+
+    /// Bytes of the segments.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.lines() * size_of::<Line>()) as u64
+    }
+
+    /// The sequence counter, at a reader's start.
+    pub(super) fn sequence(&self) -> u64 {
+        // Acquire: what the last writer left, at least.
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    /// Whether no writer was at work since `before` was read: then a miss is a miss.
+    pub(super) fn stood_still(&self, before: u64) -> bool {
+        // Where a bucket read earlier was stored by a writer that began after `before`,
+        // the load sees that writer's odd number, or a later one.
+        fence(Ordering::Acquire);
+        before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before
+    }
+
+    /// Shows every candidate under a hash to `probe`, beside writers. What it finds is to
+    /// be proven by `probe`, that it finds nothing by [`Lines::stood_still`].
+    pub(super) fn scan<T>(&self, hash: u32, mut probe: impl FnMut(Handle) -> Probe<T>) -> Probe<T> {
+        let lines = self.lines();
+        let mut result = Probe::Other;
+        for line in home_line(hash, lines)..lines {
+            // Not there: beside a growth.
+            let Some(line) = self.line(line) else {
+                return Probe::Retry;
+            };
+            for word in &line.0 {
+                // Acquire: the record's chunk is there for who sees its handle.
+                let word = word.load(Ordering::Acquire);
+                let Some(handle) = Handle::from_raw(low32(word)) else {
+                    return result;
+                };
+                let found = high32(word);
+                if found > hash {
+                    return result;
+                }
+                if found == hash {
+                    match probe(handle) {
+                        Probe::Hit(hit) => return Probe::Hit(hit),
+                        Probe::Retry => result = Probe::Retry,
+                        Probe::Other => {}
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    /// Where a handle lies.
+    pub(super) fn position(&self, hash: u32, handle: Handle) -> Option<usize> {
+        let wanted = bucket(hash, handle);
+        (self.home(hash)..self.capacity())
+            .map(|at| (at, self.get(at)))
+            .take_while(|&(_, word)| word != 0 && high32(word) <= hash)
+            .find(|&(_, word)| word == wanted)
+            .map(|(at, _)| at)
+    }
+
+    /// Runs a change that readers may see half done.
+    pub(super) fn write<T>(&self, change: impl FnOnce() -> T) -> T {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        // Whoever sees a store below sees the odd number above.
+        fence(Ordering::Release);
+        let result = change();
+        self.sequence.store(sequence + 2, Ordering::Release);
+        result
+    }
+
+    /// Makes room for one entry more under `hash` beside the `count` that there are.
+    ///
+    /// # Errors
+    /// [`Full`] where the budget refuses, or there are no more segments: nothing changed.
+    pub(super) fn reserve(&self, hash: u32, count: usize, budget: &dyn Budget) -> Result<(), Full> {
+        let now = self.lines();
+        if loaded(count, now) || !self.has_gap(hash) {
+            self.grow(now, hash, count, budget)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an entry where its hash belongs, shifting what is behind; room was made.
+    pub(super) fn place(&self, hash: u32, handle: Handle) {
+        let mut word = bucket(hash, handle);
+        for at in self.home(hash)..self.capacity() {
+            let there = self.get(at);
+            // Equal hashes stay in the order they came in.
+            if there == 0 || high32(there) > high32(word) || word != bucket(hash, handle) {
+                self.set(at, word);
+                if there == 0 {
+                    return;
+                }
+                word = there;
+            }
+        }
+        debug_assert!(false, "room was made");
+    }
+
+    /// Puts another handle into the bucket at a position.
+    pub(super) fn replace(&self, at: usize, hash: u32, handle: Handle) {
+        self.set(at, bucket(hash, handle));
+    }
+
+    /// Empties a bucket and shifts back what may lie closer to its home.
+    pub(super) fn close_gap(&self, mut gap: usize) {
+        for at in gap + 1..self.capacity() {
+            let word = self.get(at);
+            if word == 0 || self.home(high32(word)) == at {
+                break;
+            }
+            self.set(gap, word);
+            gap = at;
+        }
+        self.set(gap, 0);
+    }
+
+    /// Whether there is an empty bucket behind the home of a hash.
+    fn has_gap(&self, hash: u32) -> bool {
+        (self.home(hash)..self.capacity()).any(|at| self.get(at) == 0)
+    }
+
+    /// Adds as many segments as it takes, and spreads the entries over all.
+    fn grow(&self, now: usize, hash: u32, count: usize, budget: &dyn Budget) -> Result<(), Full> {
+        let mut lines = now;
+        while loaded(count, lines) || lines == now || !self.would_fit(lines, hash) {
+            lines += segment_lines(segment_of(lines).0);
+        }
+        let added = segment_of(now).0..segment_of(lines).0;
+        let (Some(segments), Ok(in_use)) = (self.segments.get(added.clone()), u32::try_from(lines))
+        else {
+            return Err(Full { bytes: 0 });
+        };
+        let bytes = ((lines - now) * size_of::<Line>()) as u64;
+        if !budget.charge(bytes) {
+            return Err(Full { bytes });
+        }
+        for (segment, number) in segments.iter().zip(added) {
+            segment.get_or_init(|| (0..segment_lines(number)).map(|_| Line::empty()).collect());
+        }
+        self.write(|| {
+            self.lines.store(in_use, Ordering::Release);
+            self.spread(now * WIDTH);
+        });
+        Ok(())
+    }
+
+    /// Whether all entries and one more under `hash` find places among `lines` lines.
+    fn would_fit(&self, lines: usize, hash: u32) -> bool {
+        let mut next = 0;
+        let mut step = |hash| next = home_line(hash, lines).saturating_mul(WIDTH).max(next) + 1;
+        let mut more = Some(hash);
+        for at in 0..self.capacity() {
+            let word = self.get(at);
+            if word != 0 {
+                if more.is_some_and(|more| more < high32(word)) {
+                    more.take().into_iter().for_each(&mut step);
+                }
+                step(high32(word));
+            }
+        }
+        more.into_iter().for_each(&mut step);
+        next <= lines * WIDTH
+    }
+
+    /// Re-places all entries, which lie below `from` and were placed for fewer lines: first
+    /// packs them at the array's end, which moves none of them left, then deals them out
+    /// from its start, which, as they fit, moves none of them right. Keeps them sorted,
+    /// needs no memory.
+    fn spread(&self, from: usize) {
+        let capacity = self.capacity();
+        let mut packed = capacity;
+        for at in (0..from).rev() {
+            let word = self.get(at);
+            if word != 0 {
+                packed -= 1;
+                self.set(at, 0);
+                self.set(packed, word);
+            }
+        }
+        let mut next = 0;
+        for at in packed..capacity {
+            let word = self.get(at);
+            let to = next.max(self.home(high32(word)));
+            debug_assert!(to <= at, "they fit");
+            self.set(at, 0);
+            self.set(to, word);
+            next = to + 1;
+        }
+    }
+
+    /// Position of the first bucket of a hash's home.
+    fn home(&self, hash: u32) -> usize {
+        home_line(hash, self.lines()) * WIDTH
+    }
+
+    fn capacity(&self) -> usize {
+        self.lines() * WIDTH
+    }
+
+    fn lines(&self) -> usize {
+        self.lines.load(Ordering::Acquire) as usize
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.line(at / WIDTH)
+            .map_or(0, |line| line.0[at % WIDTH].load(Ordering::Relaxed))
+    }
+
+    fn set(&self, at: usize, word: u64) {
+        if let Some(line) = self.line(at / WIDTH) {
+            line.0[at % WIDTH].store(word, Ordering::Release);
+        }
+    }
+
+    fn line(&self, line: usize) -> Option<&Line> {
+        let (segment, offset) = segment_of(line);
+        self.segments.get(segment)?.get()?.get(offset)
+    }
+}
+
+impl Line {
+    fn empty() -> Line {
+        Line(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+/// Whether one entry more is too many for `lines` lines.
+fn loaded(count: usize, lines: usize) -> bool {
+    (count + 1) * LOAD_DENOMINATOR > lines * WIDTH * LOAD_NUMERATOR
+}
+
+/// The home of a hash among `lines` lines. The last lines are nobody's home, so that the
+/// array need not wrap around: what comes last in order overflows into them.
+fn home_line(hash: u32, lines: usize) -> usize {
+    let homes = lines - (lines / 32).clamp(1, 8).min(lines);
+    usize::try_from((u64::from(hash) * homes as u64) >> 32).unwrap_or(0)
+}
+
+/// Segment and offset of a line: behind the first segment, four to a doubling, so that an
+/// array grows by 14 to 25 %.
+fn segment_of(line: usize) -> (usize, usize) {
+    if line < FIRST {
+        return (0, line);
+    }
+    let step = line.ilog2() as usize - 2;
+    (1 + 4 * step + (line >> step & 3), line & ((1 << step) - 1))
+}
+
+/// Lines of a segment.
+fn segment_lines(segment: usize) -> usize {
+    if segment == 0 {
+        FIRST
+    } else {
+        1 << ((segment - 1) / 4)
+    }
+}
+
+/// Segments of an array that can grow to `entries`: twice as many lines as they need.
+fn segments_for(entries: u64) -> usize {
+    let lines = usize::try_from(entries)
+        .unwrap_or(usize::MAX / 4)
+        .div_ceil(WIDTH)
+        * 2;
+    segment_of(lines).0 + 1
+}
+
+fn bucket(hash: u32, handle: Handle) -> u64 {
+    u64::from(hash) << 32 | u64::from(handle.get())
+}
+
+fn high32(word: u64) -> u32 {
+    low32(word >> 32)
+}

@@ -1,0 +1,274 @@
+//! The state word of a record: its life, its pins, and the marks of its hits.
+//!
+//! A record's life: free, private (allocated, being filled by its owner), live (published:
+//! can be pinned), dead (unlinked: keeps the pins it has and gets no more), free again with
+//! the next generation. One word holds it all, so that a hit is one compare-and-swap: pin,
+//! mark and count.
+//!
+//! ```text
+//! pins 24 | life 2 | moving 1 | visited 1 | hits 16 | generation 20
+//! ```
+
+use super::sync::{AtomicU64, Ordering, fence};
+
+/// What a pin leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing: a look that is no use.
+    Peek,
+    /// A hit: visited for the policy, counted, last access set. Seconds since the process
+    /// started (any unit would do), kept modulo [`super::record::ACCESS_MODULUS`].
+    Hit(u32),
+}
+
+/// What became of an attempt to pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// Pinned: the caller unpins it.
+    Pinned,
+    /// Being moved, or has 16 million pins: try again at once.
+    Busy,
+    /// Not live, or of another generation.
+    Gone,
+}
+
+const PIN: u64 = 1;
+const PINS: u64 = (1 << 24) - 1;
+const LIFE_SHIFT: u32 = 24;
+const LIFE: u64 = 3 << LIFE_SHIFT;
+const FREE: u64 = 0;
+const PRIVATE: u64 = 1 << LIFE_SHIFT;
+const LIVE: u64 = 2 << LIFE_SHIFT;
+/// LIVE with one bit more, so that to unlink is one `fetch_or`.
+const DEAD: u64 = 3 << LIFE_SHIFT;
+const MOVING: u64 = 1 << 26;
+const VISITED: u64 = 1 << 27;
+const HIT_SHIFT: u32 = 28;
+const HIT: u64 = 1 << HIT_SHIFT;
+const HITS: u64 = 0xffff << HIT_SHIFT;
+const GENERATION_SHIFT: u32 = 44;
+
+/// Every change of life is a release, also by the next owner: a reader with a stale handle
+/// that finds the record gone must see what happened to the table before.
+#[derive(Debug)]
+pub(super) struct State(AtomicU64);
+
+impl State {
+    pub(super) fn free() -> State {
+        State(AtomicU64::new(FREE))
+    }
+
+    /// Pins, where it is live and its generation `wanted`, or any.
+    pub(super) fn try_pin(&self, wanted: Option<u32>, hit: bool) -> Pin {
+        let mut state = self.0.load(Ordering::Relaxed);
+        loop {
+            if state & LIFE != LIVE || wanted.is_some_and(|wanted| generation(state) != wanted) {
+                // With the releases above: who sees it gone sees the table changed.
+                fence(Ordering::Acquire);
+                return Pin::Gone;
+            }
+            if state & MOVING != 0 || state & PINS == PINS {
+                return Pin::Busy;
+            }
+            let mut next = state + PIN;
+            if hit {
+                next |= VISITED;
+                if state & HITS != HITS {
+                    next += HIT;
+                }
+            }
+            // Acquire: sees what the owner wrote before it published, or moved it.
+            match self
+                .0
+                .compare_exchange_weak(state, next, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return Pin::Pinned,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// `true`: was the last pin of a dead one.
+    pub(super) fn unpin(&self) -> bool {
+        // Release: what this reader read happens before the memory is used again.
+        // Acquire: so does what the other readers read, for the one that frees.
+        let before = self.0.fetch_sub(PIN, Ordering::AcqRel);
+        debug_assert!(before & PINS != 0, "unpinned more often than pinned");
+        before & PINS == PIN && before & LIFE == DEAD
+    }
+
+    pub(super) fn make_private(&self) {
+        let state = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(
+            state & !(u64::MAX << GENERATION_SHIFT),
+            FREE,
+            "allocated twice"
+        );
+        self.0.store(state | PRIVATE, Ordering::Release);
+    }
+
+    pub(super) fn publish(&self) {
+        let state = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(state & LIFE, PRIVATE, "published twice, or never allocated");
+        self.0.store((state & !LIFE) | LIVE, Ordering::Release);
+    }
+
+    /// `true`: it has no pins.
+    pub(super) fn unlink(&self) -> bool {
+        let before = self.0.fetch_or(DEAD, Ordering::AcqRel);
+        debug_assert_eq!(before & LIFE, LIVE, "unlinked twice, or never published");
+        before & PINS == 0
+    }
+
+    pub(super) fn make_free(&self) {
+        let state = self.0.load(Ordering::Relaxed);
+        debug_assert!(
+            matches!(state & LIFE, PRIVATE | DEAD),
+            "freed while live, or twice"
+        );
+        debug_assert_eq!(state & PINS, 0, "freed while pinned");
+        // The generation is the top of the word: past its end it wraps to 0.
+        let next = (state >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT;
+        self.0.store(next | FREE, Ordering::Release);
+    }
+
+    pub(super) fn lock_move(&self) -> bool {
+        let state = self.0.load(Ordering::Relaxed);
+        let locked = state + MOVING + PIN;
+        state & (LIFE | PINS | MOVING) == LIVE
+            && self
+                .0
+                .compare_exchange(state, locked, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// `true`: it has died meanwhile.
+    pub(super) fn unlock_move(&self) -> bool {
+        let before = self.0.fetch_sub(MOVING + PIN, Ordering::AcqRel);
+        debug_assert!(before & MOVING != 0, "was not locked for a move");
+        before & PINS == PIN && before & LIFE == DEAD
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.0.load(Ordering::Acquire) & LIFE == LIVE
+    }
+
+    pub(super) fn pins(&self) -> u32 {
+        low32(self.0.load(Ordering::Relaxed) & PINS)
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        generation(self.0.load(Ordering::Acquire))
+    }
+
+    pub(super) fn hits(&self) -> u32 {
+        low32((self.0.load(Ordering::Relaxed) & HITS) >> HIT_SHIFT)
+    }
+
+    pub(super) fn is_visited(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & VISITED != 0
+    }
+
+    pub(super) fn clear_visited(&self) -> bool {
+        // Most are not set when the hand passes: look before writing.
+        self.is_visited() && self.0.fetch_and(!VISITED, Ordering::Relaxed) & VISITED != 0
+    }
+}
+
+fn generation(state: u64) -> u32 {
+    low32(state >> GENERATION_SHIFT)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
+pub(super) fn low32(word: u64) -> u32 {
+    word as u32
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    fn live() -> State {
+        let state = State::free();
+        state.make_private();
+        state.publish();
+        state
+    }
+
+    #[test]
+    fn only_a_live_record_is_pinned() {
+        let state = State::free();
+        assert_eq!(state.try_pin(None, false), Pin::Gone);
+        state.make_private();
+        assert_eq!(state.try_pin(None, true), Pin::Gone);
+        state.publish();
+        assert_eq!(state.try_pin(None, false), Pin::Pinned);
+        assert!(!state.unlink());
+        assert_eq!(state.try_pin(None, false), Pin::Gone);
+        assert!(state.unpin(), "the last pin of a dead record");
+        assert_eq!(state.generation(), 0);
+        state.make_free();
+        assert_eq!(state.generation(), 1);
+        assert_eq!((state.hits(), state.is_visited()), (0, false));
+    }
+
+    #[test]
+    fn exactly_one_gets_to_free_it() {
+        let state = live();
+        for _ in 0..3 {
+            assert_eq!(state.try_pin(None, false), Pin::Pinned);
+        }
+        assert_eq!(state.pins(), 3);
+        assert!(!state.unpin());
+        assert!(!state.unlink());
+        assert!(!state.unpin());
+        assert!(state.unpin());
+        assert!(live().unlink(), "without pins the unlinker frees");
+    }
+
+    #[test]
+    fn a_move_keeps_readers_out_and_outlives_an_unlink() {
+        let state = live();
+        assert_eq!(state.try_pin(None, false), Pin::Pinned);
+        assert!(!state.lock_move(), "pinned");
+        assert!(!state.unpin());
+        assert!(state.lock_move());
+        assert!(!state.lock_move(), "moving already");
+        assert_eq!(state.try_pin(None, false), Pin::Busy);
+        assert!(!state.unlink(), "the mover still holds it");
+        assert_eq!(state.try_pin(None, false), Pin::Gone);
+        assert!(state.unlock_move());
+    }
+
+    #[test]
+    fn hits_are_counted_to_the_end_and_no_further() {
+        let state = live();
+        for _ in 0..0x1_0010 {
+            assert_eq!(state.try_pin(None, true), Pin::Pinned);
+            assert!(!state.unpin());
+        }
+        assert_eq!(state.hits(), 0xffff);
+        assert_eq!((state.pins(), state.generation()), (0, 0));
+        assert!(state.clear_visited());
+        assert!(!state.clear_visited());
+        assert_eq!(state.try_pin(None, false), Pin::Pinned);
+        assert!(!state.is_visited(), "a peek leaves no mark");
+    }
+
+    #[test]
+    fn another_generation_is_gone_and_the_generation_wraps() {
+        let state = live();
+        assert_eq!(state.try_pin(Some(1), false), Pin::Gone);
+        for generation in 0..=1 << 20 {
+            assert_eq!(state.generation(), generation % (1 << 20));
+            assert!(state.unlink());
+            state.make_free();
+            state.make_private();
+            state.publish();
+        }
+        assert_eq!(state.try_pin(Some(1), false), Pin::Pinned);
+    }
+}
