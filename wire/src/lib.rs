@@ -7,29 +7,46 @@
 //! (DoPut), [`metadata`] (an entry's own), [`action`] (DoAction, ListFlights) with its [`reply`],
 //! [`put_result`], [`closing`] (what the last batch of a get says).
 //!
-//! Tensor ⇄ Arrow IPC: [`flight_data`] (messages, both ways), [`body`] (a received body).
+//! Tensor → Arrow IPC: [`form`] (how a tensor lies in columns), [`schema`], [`get_layout`] (one
+//! tensor in batches), [`get_rows`] (many), on [`ipc_write`], [`extension`], [`flight_data`].
+//!
+//! Arrow IPC → tensor: [`flight_data`] (messages in any split), [`put_schema`] (which kind of
+//! put), [`single`] and [`bulk`] (the two kinds) over [`column`] (a tensor column's type),
+//! [`ipc_check`] (nothing is read before this), [`field`], [`body`] (a received body);
+//! [`offsets`], [`transform`] and [`permute`] work on the bytes as they arrive.
 
 pub mod action;
 pub mod body;
+pub mod bulk;
 pub mod closing;
+pub mod column;
 pub mod descriptor;
 pub mod dtype;
 pub mod error;
 pub mod extension;
+pub mod field;
 pub mod flight_data;
 pub mod form;
 pub mod get_layout;
 pub mod get_rows;
+pub mod ipc_check;
 pub mod ipc_write;
 pub mod json;
 pub mod limits;
 pub mod metadata;
 pub mod name;
+pub mod offsets;
+pub mod permute;
 pub mod put_result;
+pub mod put_schema;
 pub mod reply;
 pub mod schema;
 pub mod shape;
+pub mod single;
+#[cfg(test)]
+mod testing;
 pub mod ticket;
+pub mod transform;
 pub mod version;
 
 #[cfg(test)]

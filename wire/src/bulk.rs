@@ -1,0 +1,261 @@
+//! A bulk put: a key column and a tensor column, an entry each row; or what the `opaque` layout
+//! of a get returns.
+
+mod batch;
+mod cells;
+mod role;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use crate::body::Body;
+use crate::column::TensorColumn;
+use crate::descriptor::{ExtraColumns, PutCommand};
+use crate::error::{Error, Result, clip};
+use crate::field;
+use crate::ipc_check::{self, Place, Tree};
+use crate::limits::MAX_QUOTED_BYTES;
+use crate::permute::Permute;
+use crate::schema::DTYPE_KEY;
+use crate::shape::Shape;
+use crate::single::permute_of;
+
+pub use batch::{BulkBatch, BulkRow};
+use role::{KeyKind, Text};
+
+/// The schema of a bulk put, before its command says what the columns are called.
+#[derive(Clone, Debug)]
+pub struct BulkSchema {
+    header: Bytes,
+}
+
+/// The columns of a bulk put by what they mean; reads its batches.
+#[derive(Clone, Debug)]
+pub struct BulkReader {
+    tree: Tree,
+    key: (KeyKind, Place),
+    tensors: Tensors,
+    ttl_ms: Option<Place>,
+    checksum: Option<Text>,
+    metadata: Option<Place>,
+}
+
+#[derive(Clone, Debug)]
+enum Tensors {
+    /// One column, all rows of one dtype and shape.
+    Column(Box<Column>),
+    /// `dtype`, `shape` and `data`, as the `opaque` layout has them.
+    Opaque {
+        dtype: Text,
+        shape: Text,
+        data: Text,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Column {
+    tensor: TensorColumn,
+    place: Place,
+    permute: Option<Permute>,
+    /// `None` for lists: their first valid row says it, once for the whole put.
+    shape: Option<Shape>,
+    list: OnceLock<(u64, Shape)>,
+}
+
+impl BulkSchema {
+    pub(crate) fn new(header: &[u8]) -> Self {
+        Self {
+            header: Bytes::copy_from_slice(header),
+        }
+    }
+
+    /// Finds the columns that `command` means.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a column that is missing, twice, of the wrong type, or that nobody
+    /// asked for; `unimplemented` for what the wire contract names and is not built.
+    pub fn with_command(&self, command: &PutCommand) -> Result<BulkReader> {
+        let schema = ipc_check::schema(&self.header)?;
+        let mut columns = Columns::new(&schema)?;
+        if command.ragged {
+            return Err(Error::unimplemented("ragged tensors are not built yet"));
+        }
+        let key_name = command.key_column.as_deref().unwrap_or("key");
+        let tensor_name = command.tensor_column.as_deref().unwrap_or("tensor");
+        let (key, key_place) = columns.required(key_name)?;
+        let key = (role::key_kind(&key)?, key_place);
+        let tensors = columns.tensors(tensor_name, command)?;
+        let reader_columns = (
+            columns.take("ttl_ms").map(role::ttl_ms).transpose()?,
+            columns
+                .take("checksum")
+                .map(|c| role::text(c, "utf8"))
+                .transpose()?,
+            columns.take("metadata").map(role::metadata).transpose()?,
+        );
+        let (ttl_ms, checksum, metadata) = reader_columns;
+        // A get can add it, and a new entry has a version of its own.
+        let _ = columns.take("version");
+        if columns.take("source_version").is_some() {
+            return Err(Error::unimplemented(
+                "the column source_version is not built yet",
+            ));
+        }
+        columns.extra(command.extra_columns.unwrap_or(ExtraColumns::Refuse))?;
+        columns.tree.check()?;
+        Ok(BulkReader {
+            tree: columns.tree,
+            key,
+            tensors,
+            ttl_ms,
+            checksum,
+            metadata,
+        })
+    }
+}
+
+impl BulkReader {
+    /// Checks a batch and makes its rows readable. What is wrong with one row only is that row's
+    /// error ([`BulkBatch::row`]).
+    ///
+    /// # Errors
+    /// `invalid_argument` for a header that lies or offsets that do not ascend; `unimplemented`
+    /// for compression.
+    pub fn decode<'a>(&'a self, header: &[u8], body: &'a Body) -> Result<BulkBatch<'a>> {
+        let batch = ipc_check::batch(header, body.len(), &self.tree)?;
+        BulkBatch::new(self, body, batch)
+    }
+
+    /// The dtype of all rows; `None` where each says its own.
+    pub fn dtype(&self) -> Option<crate::dtype::DType> {
+        match &self.tensors {
+            Tensors::Column(column) => Some(column.tensor.dtype),
+            Tensors::Opaque { .. } => None,
+        }
+    }
+
+    /// The shape of all rows; `None` where the rows say it.
+    pub fn shape(&self) -> Option<&Shape> {
+        match &self.tensors {
+            Tensors::Column(column) => column.shape.as_ref(),
+            Tensors::Opaque { .. } => None,
+        }
+    }
+}
+
+/// The columns of a schema that have not been given a meaning yet.
+struct Columns<'a> {
+    tree: Tree,
+    left: Vec<(arrow_ipc::Field<'a>, Place)>,
+    schema_dtype: Option<&'a str>,
+}
+
+type Found<'a> = (arrow_ipc::Field<'a>, Place);
+
+impl<'a> Columns<'a> {
+    fn new(schema: &arrow_ipc::Schema<'a>) -> Result<Self> {
+        let mut tree = Tree::default();
+        let mut left = Vec::new();
+        for field in schema.fields().into_iter().flatten() {
+            left.push((field, tree.push(field)?));
+        }
+        Ok(Self {
+            tree,
+            left,
+            schema_dtype: field::lookup(schema.custom_metadata(), DTYPE_KEY),
+        })
+    }
+
+    fn take(&mut self, name: &str) -> Option<Found<'a>> {
+        let index = self
+            .left
+            .iter()
+            .position(|(field, _)| field.name() == Some(name))?;
+        Some(self.left.swap_remove(index))
+    }
+
+    fn required(&mut self, name: &str) -> Result<Found<'a>> {
+        self.take(name).ok_or_else(|| {
+            Error::invalid(format!(
+                "a bulk put lacks a column; expected column=`{}` beside {}",
+                clip(name, MAX_QUOTED_BYTES),
+                self.names()
+            ))
+        })
+    }
+
+    fn tensors(&mut self, name: &str, command: &PutCommand) -> Result<Tensors> {
+        if let Some((field, place)) = self.take(name) {
+            let tensor = TensorColumn::parse(&field, self.schema_dtype)?;
+            cast(command, Some(&tensor))?;
+            let shape = match tensor.list {
+                Some(_) => None,
+                None => Some(tensor.shape(&[])?),
+            };
+            return Ok(Tensors::Column(Box::new(Column {
+                permute: permute_of(&tensor)?,
+                shape,
+                tensor,
+                place,
+                list: OnceLock::new(),
+            })));
+        }
+        // Somebody who named a column wants that one.
+        let opaque = match command.tensor_column {
+            Some(_) => None,
+            None => self.take("data"),
+        };
+        let Some(data) = opaque else {
+            self.required(name)?;
+            return Err(Error::internal("a column that is there and is not"));
+        };
+        cast(command, None)?;
+        let dtype = self.required("dtype")?;
+        let shape = self.required("shape")?;
+        Ok(Tensors::Opaque {
+            dtype: role::text(dtype, "utf8")?,
+            shape: role::shape(shape)?,
+            data: role::bytes(data)?,
+        })
+    }
+
+    fn extra(&self, extra: ExtraColumns) -> Result<()> {
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        match extra {
+            ExtraColumns::Ignore => Ok(()),
+            ExtraColumns::Metadata => Err(Error::unimplemented(
+                "\"extra_columns\": \"metadata\" is not built yet; send a column `metadata`",
+            )),
+            ExtraColumns::Refuse => Err(Error::invalid(format!(
+                "a bulk put has columns that nobody asked for, or twice; columns={} expected \
+                 none, or \"extra_columns\": \"ignore\"",
+                self.names()
+            ))),
+        }
+    }
+
+    fn names(&self) -> String {
+        let mut names: Vec<_> = self
+            .left
+            .iter()
+            .map(|(field, _)| field.name().unwrap_or_default())
+            .collect();
+        names.sort_unstable();
+        format!("`{}`", clip(&names.join("`, `"), 2 * MAX_QUOTED_BYTES))
+    }
+}
+
+fn cast(command: &PutCommand, tensor: Option<&TensorColumn>) -> Result<()> {
+    match (command.dtype, tensor) {
+        (None, _) => Ok(()),
+        (Some(wanted), Some(tensor)) if wanted == tensor.dtype => Ok(()),
+        (Some(wanted), _) => Err(Error::unimplemented(format!(
+            "casting is not built yet; dtype=`{wanted}` expected the dtype of the column"
+        ))),
+    }
+}

@@ -1,0 +1,399 @@
+//! The structural check of a received IPC message, before anything reads it by its numbers.
+//!
+//! arrow-ipc's own readers panic on unknown types, offsets out of range and negative counts, and
+//! allocate lengths that a compressed buffer only claims. So nothing of a stranger's reaches
+//! them: the flatbuffer is verified within tight limits, and every count and place is compared
+//! with the schema and the body that it speaks of.
+
+use std::ops::Range;
+
+use arrow_ipc::{Message, MessageHeader, MetadataVersion, root_as_message_with_opts};
+use flatbuffers::VerifierOptions;
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result, clip};
+use crate::field::{self, Logical};
+use crate::limits::{MAX_HEADER_BYTES, MAX_QUOTED_BYTES};
+
+/// Tables below each other: message, schema, a field an axis (complex numbers have one more), and
+/// what the last of them has.
+const SCHEMA_DEPTH_MAX: usize = crate::limits::MAX_RANK + 6;
+const BATCH_DEPTH_MAX: usize = 6;
+/// A schema of ten thousand columns or metadata pairs.
+const TABLES_MAX: usize = 1 << 16;
+
+/// The schema in a verified message.
+///
+/// # Errors
+/// `invalid_argument` for anything but a little-endian schema in a whole message.
+pub fn schema(header: &[u8]) -> Result<arrow_ipc::Schema<'_>> {
+    let message = verified(header, SCHEMA_DEPTH_MAX)?;
+    let Some(schema) = message.header_as_schema() else {
+        return Err(Error::invalid(format!(
+            "the first message is not a schema; header=`{}` expected `Schema`",
+            kind(&message)
+        )));
+    };
+    if schema.endianness() != arrow_ipc::Endianness::Little {
+        return Err(Error::invalid(
+            "the schema is not little-endian; expected little-endian buffers",
+        ));
+    }
+    Ok(schema)
+}
+
+/// What a schema's batches must look like: its fields depth first.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    slots: Vec<Slot>,
+    columns: Vec<String>,
+    buffers: usize,
+    /// Why batches cannot be checked.
+    unread: Option<Error>,
+}
+
+/// Where a column begins in a batch's nodes and buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of its first node.
+    pub node: usize,
+    /// Index of its first buffer.
+    pub buffer: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    kind: Kind,
+    children: usize,
+}
+
+/// How many buffers a field has, and how large they must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Null,
+    /// Values of so many bits.
+    Values(u64),
+    /// Offsets of 4 or 8 bytes, and bytes.
+    Text(u64),
+    /// Offsets of 4 or 8 bytes.
+    List(u64),
+    FixedList(u64),
+    Struct,
+}
+
+impl Tree {
+    /// Adds a column of a verified schema.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a type that contradicts itself. A type that is not read here is no
+    /// error yet ([`Tree::check`]): what the column is for says more about it.
+    pub fn push(&mut self, field: arrow_ipc::Field<'_>) -> Result<Place> {
+        let place = Place {
+            node: self.slots.len(),
+            buffer: self.buffers,
+        };
+        self.columns
+            .push(field.name().unwrap_or_default().to_owned());
+        self.push_field(field)?;
+        Ok(place)
+    }
+
+    /// To be asked before any batch is checked.
+    ///
+    /// # Errors
+    /// `unimplemented` for types whose buffers cannot be told from the schema alone.
+    pub fn check(&self) -> Result<()> {
+        self.unread.clone().map_or(Ok(()), Err)
+    }
+
+    fn push_field(&mut self, field: arrow_ipc::Field<'_>) -> Result<()> {
+        let (kind, buffers) = match field::logical(&field)? {
+            Logical::Null => (Kind::Null, 0),
+            Logical::Bool => (Kind::Values(1), 2),
+            Logical::Int { bits, .. } | Logical::Float { bits } | Logical::Other { bits } => {
+                (Kind::Values(bits), 2)
+            }
+            Logical::FixedBytes(width) => (Kind::Values(width * 8), 2),
+            Logical::Text { wide } | Logical::Bytes { wide } => (Kind::Text(offset_width(wide)), 3),
+            Logical::List { wide } => (Kind::List(offset_width(wide)), 2),
+            Logical::Map => (Kind::List(4), 2),
+            Logical::FixedList(size) => (Kind::FixedList(size), 1),
+            Logical::Struct => (Kind::Struct, 1),
+            Logical::Dictionary | Logical::View | Logical::Unknown => {
+                let column = self.columns.last().map_or("", String::as_str);
+                self.unread.get_or_insert_with(|| {
+                    Error::unimplemented(format!(
+                        "a column has a type that is not read here; column=`{}` type=`{}`",
+                        clip(column, MAX_QUOTED_BYTES),
+                        field::type_name(&field)
+                    ))
+                });
+                (Kind::Null, 0)
+            }
+        };
+        self.buffers += buffers;
+        let children = field.children().map_or(0, |children| children.len());
+        self.slots.push(Slot { kind, children });
+        for child in field.children().into_iter().flatten() {
+            self.push_field(child)?;
+        }
+        Ok(())
+    }
+}
+
+fn offset_width(wide: bool) -> u64 {
+    if wide { 8 } else { 4 }
+}
+
+/// A checked record batch. Every buffer lies in the body, and is as large as its node says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Rows, the same for all columns.
+    pub rows: u64,
+    /// Values and nulls of each field, depth first.
+    pub nodes: SmallVec<[Node; 4]>,
+    /// Each buffer's bytes of the body; empty where it is left out.
+    pub buffers: SmallVec<[Range<u64>; 8]>,
+}
+
+pub use crate::ipc_write::Node;
+
+/// Checks a record batch against the schema's tree and the length of the body that comes with it.
+///
+/// # Errors
+/// `invalid_argument` with what was wrong and in which column; `unimplemented` for compressed
+/// buffers and dictionaries.
+pub fn batch(header: &[u8], body_len: u64, tree: &Tree) -> Result<Batch> {
+    tree.check()?;
+    let message = verified(header, BATCH_DEPTH_MAX)?;
+    if message.header_type() == MessageHeader::DictionaryBatch {
+        return Err(Error::unimplemented(
+            "dictionary batches are not read; send the column decoded",
+        ));
+    }
+    let Some(batch) = message.header_as_record_batch() else {
+        return Err(Error::invalid(format!(
+            "a message is not a record batch; header=`{}` expected `RecordBatch`",
+            kind(&message)
+        )));
+    };
+    if batch.compression().is_some() {
+        return Err(Error::unimplemented(
+            "compressed record batches are not read; send them uncompressed",
+        ));
+    }
+    let declared = unsigned(message.bodyLength(), "bodyLength")?;
+    if declared > body_len {
+        return Err(Error::invalid(format!(
+            "a body is shorter than its header says; bytes=`{body_len}` expected `{declared}`"
+        )));
+    }
+    if batch
+        .variadicBufferCounts()
+        .is_some_and(|counts| !counts.is_empty())
+    {
+        return Err(disagrees("variadic buffers", 0, 1));
+    }
+    let nodes = batch.nodes().unwrap_or_default();
+    if nodes.len() != tree.slots.len() {
+        return Err(disagrees("nodes", tree.slots.len(), nodes.len()));
+    }
+    let buffers = batch.buffers().unwrap_or_default();
+    if buffers.len() != tree.buffers {
+        return Err(disagrees("buffers", tree.buffers, buffers.len()));
+    }
+    let mut check = Check {
+        tree,
+        nodes,
+        places: buffers,
+        body_len: declared,
+        end: 0,
+        column: "",
+        batch: Batch {
+            rows: unsigned(batch.length(), "length")?,
+            nodes: SmallVec::new(),
+            buffers: SmallVec::new(),
+        },
+    };
+    for column in &tree.columns {
+        check.column = column;
+        check.column()?;
+    }
+    Ok(check.batch)
+}
+
+struct Check<'a> {
+    tree: &'a Tree,
+    nodes: flatbuffers::Vector<'a, arrow_ipc::FieldNode>,
+    places: flatbuffers::Vector<'a, arrow_ipc::Buffer>,
+    body_len: u64,
+    /// Where the last buffer that is not empty ended.
+    end: u64,
+    column: &'a str,
+    batch: Batch,
+}
+
+impl Check<'_> {
+    fn column(&mut self) -> Result<()> {
+        let rows = self.batch.rows;
+        let len = self.node(rows)?;
+        if len != rows {
+            return Err(self.wrong(format_args!(
+                "has another length than its batch; rows=`{len}` expected `{rows}`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks the next field and those below it; gives its length, which is at least `least`.
+    fn node(&mut self, least: u64) -> Result<u64> {
+        let index = self.batch.nodes.len();
+        // The counts were compared before.
+        let Some(slot) = self.tree.slots.get(index).copied() else {
+            return Err(disagrees("nodes", self.tree.slots.len(), index));
+        };
+        let node = self.nodes.get(index);
+        let len = unsigned(node.length(), "length of a node")?;
+        let nulls = unsigned(node.null_count(), "null_count")?;
+        if len < least || nulls > len {
+            return Err(self.wrong(format_args!(
+                "has counts that do not fit; length=`{len}` nulls=`{nulls}` expected at least \
+                 `{least}` values and no more nulls than values"
+            )));
+        }
+        self.batch.nodes.push(Node { len, nulls });
+        if slot.kind != Kind::Null {
+            // A bitmap that is there although nothing is null is legal.
+            let bitmap = if nulls > 0 { len.div_ceil(8) } else { 0 };
+            self.buffer(Some(bitmap))?;
+        }
+        match slot.kind {
+            Kind::Null | Kind::Struct => {}
+            Kind::Values(bits) => {
+                let bytes = len.checked_mul(bits).map(|bits| bits.div_ceil(8));
+                self.buffer(bytes)?;
+            }
+            Kind::Text(width) => {
+                self.offsets(len, width)?;
+                self.buffer(Some(0))?;
+            }
+            Kind::List(width) => self.offsets(len, width)?,
+            Kind::FixedList(size) => {
+                let Some(least) = len.checked_mul(size) else {
+                    return Err(self.wrong(format_args!(
+                        "has more values than can be; length=`{len}` list_size=`{size}`"
+                    )));
+                };
+                return self.node(least).map(|_| len);
+            }
+        }
+        let least = if slot.kind == Kind::Struct { len } else { 0 };
+        for _ in 0..slot.children {
+            self.node(least)?;
+        }
+        Ok(len)
+    }
+
+    fn offsets(&mut self, len: u64, width: u64) -> Result<()> {
+        // No rows may come without the one offset that they should have.
+        let offsets = if len == 0 {
+            Some(0)
+        } else {
+            len.checked_add(1)
+        };
+        self.buffer(offsets.and_then(|offsets| offsets.checked_mul(width)))
+    }
+
+    /// Takes the next buffer, which needs `least` bytes; `None` where that is no number.
+    fn buffer(&mut self, least: Option<u64>) -> Result<()> {
+        let index = self.batch.buffers.len();
+        if index >= self.places.len() {
+            return Err(disagrees("buffers", self.tree.buffers, index));
+        }
+        let place = self.places.get(index);
+        let at = unsigned(place.offset(), "offset of a buffer")?;
+        let len = unsigned(place.length(), "length of a buffer")?;
+        let inside = at.checked_add(len).filter(|end| *end <= self.body_len);
+        let Some(end) = inside else {
+            return Err(self.wrong(format_args!(
+                "has a buffer outside the body; offset=`{at}` length=`{len}` expected at most `{}`",
+                self.body_len
+            )));
+        };
+        if len > 0 {
+            if !at.is_multiple_of(8) || at < self.end {
+                return Err(self.wrong(format_args!(
+                    "has a buffer that overlaps another or is not aligned; offset=`{at}` expected \
+                     a multiple of 8, at least `{}`",
+                    self.end
+                )));
+            }
+            self.end = end;
+        }
+        if least.is_none_or(|least| len < least) {
+            return Err(self.wrong(format_args!(
+                "has a buffer too short for its rows; bytes=`{len}` expected `{}`",
+                least.map_or("more than can be".to_owned(), |least| least.to_string())
+            )));
+        }
+        self.batch.buffers.push(at..end);
+        Ok(())
+    }
+
+    fn wrong(&self, what: std::fmt::Arguments<'_>) -> Error {
+        Error::invalid(format!(
+            "a column {what}; column=`{}`",
+            clip(self.column, MAX_QUOTED_BYTES)
+        ))
+    }
+}
+
+fn verified(header: &[u8], max_depth: usize) -> Result<Message<'_>> {
+    if header.len() > MAX_HEADER_BYTES {
+        return Err(Error::exhausted(format!(
+            "an IPC header is too large; bytes=`{}` expected at most {MAX_HEADER_BYTES}",
+            header.len()
+        )));
+    }
+    let options = VerifierOptions {
+        max_depth,
+        max_tables: TABLES_MAX,
+        // Tables that share their parts make a small message large; ours and PyArrow's count
+        // three times their bytes, for a vtable is counted each time it is used.
+        max_apparent_size: 8 * header.len() + 1024,
+        ignore_missing_null_terminator: true,
+    };
+    let message = root_as_message_with_opts(&options, header).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Error::invalid(format!(
+            "data_header is not an Arrow IPC message: {} expected a flatbuffer `Message`",
+            clip(first, MAX_QUOTED_BYTES).trim_end_matches('.')
+        ))
+    })?;
+    match message.version() {
+        MetadataVersion::V4 | MetadataVersion::V5 => Ok(message),
+        other => Err(Error::invalid(format!(
+            "an IPC message has an unknown version; version=`{}` expected V4 or V5",
+            other.variant_name().unwrap_or("unknown")
+        ))),
+    }
+}
+
+fn kind(message: &Message<'_>) -> &'static str {
+    message.header_type().variant_name().unwrap_or("unknown")
+}
+
+fn unsigned(value: i64, what: &str) -> Result<u64> {
+    u64::try_from(value).map_err(|_| {
+        Error::invalid(format!(
+            "a record batch has a negative count; {what}=`{value}` expected at least 0"
+        ))
+    })
+}
+
+fn disagrees(what: &str, expected: usize, found: usize) -> Error {
+    Error::invalid(format!(
+        "a record batch does not agree with its schema; {what}=`{found}` expected `{expected}`"
+    ))
+}
