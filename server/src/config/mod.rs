@@ -25,8 +25,11 @@ pub const CONNECTIONS_MAX: u32 = 65_536;
 pub const CONNECTIONS_DEFAULT: u32 = 1_024;
 /// What every connection may always have unread, in bytes: the reason for the cap on them.
 pub const CONNECTION_GUARANTEE_BYTES: u64 = 64 << 10;
-/// At most one part in so many of the memory goes to the connections' guarantees.
+/// At most one part in so many of the memory goes to the connections' guarantees, however many
+/// are asked for.
 const CONNECTIONS_MEMORY_SHARE: u64 = 4;
+/// The same where nobody asked: what they take, tensors do not have.
+const CONNECTIONS_DEFAULT_SHARE: u64 = 32;
 
 /// Serve tensors over Arrow Flight
 #[derive(Clone, Debug, PartialEq, clap::Args)]
@@ -58,7 +61,7 @@ pub struct Config {
     pub config: Option<PathBuf>,
 
     /// Most connections at once; further ones are closed. Default: 1024, or fewer where 64 KiB
-    /// each would pass a quarter of the memory
+    /// each would pass one part in 32 of the memory
     #[arg(long, value_name = "NUMBER",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     pub connections_max: Option<u32>,
@@ -109,10 +112,13 @@ impl Config {
     /// # Errors
     /// Where the setting was given and does not fit; where it was not, fewer are allowed.
     pub fn connections_within(&self, memory_bytes: u64) -> Result<u32, ConfigError> {
-        let fit = memory_bytes / CONNECTIONS_MEMORY_SHARE / CONNECTION_GUARANTEE_BYTES;
-        let fit = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+        let within = |share| {
+            let fit = memory_bytes / share / CONNECTION_GUARANTEE_BYTES;
+            u32::try_from(fit).unwrap_or(u32::MAX).max(1)
+        };
+        let fit = within(CONNECTIONS_MEMORY_SHARE);
         match self.connections_max {
-            None => Ok(CONNECTIONS_DEFAULT.min(fit)),
+            None => Ok(CONNECTIONS_DEFAULT.min(within(CONNECTIONS_DEFAULT_SHARE))),
             Some(wanted) if wanted <= fit => Ok(wanted),
             Some(wanted) => Err(ConfigError::new(format!(
                 "connections_max=`{wanted}` is too many for memory=`{}`: 64 KiB each must stay \
@@ -209,8 +215,9 @@ mod tests {
     #[test]
     fn connections_fit_in_memory() {
         let mut config = Config::default();
-        assert_eq!(config.connections_within(1 << 30), Ok(CONNECTIONS_DEFAULT));
-        assert_eq!(config.connections_within(16 << 20), Ok(64));
+        assert_eq!(config.connections_within(4 << 30), Ok(CONNECTIONS_DEFAULT));
+        assert_eq!(config.connections_within(1 << 30), Ok(512));
+        assert_eq!(config.connections_within(16 << 20), Ok(8));
         assert_eq!(config.connections_within(0), Ok(1));
         config.connections_max = Some(65);
         let error = config.connections_within(16 << 20).unwrap_err().to_string();
