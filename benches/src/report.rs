@@ -1,0 +1,284 @@
+//! What was measured against what was to be reached: a Markdown table and JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::entries::{Held, Lookup};
+use crate::grid::{SMALL_BYTES, Series, size_name};
+use crate::peers::Work;
+
+/// One line of the table.
+pub struct Goal {
+    work: String,
+    against: String,
+    reach: String,
+    measured: String,
+    met: bool,
+}
+
+/// All that a run found.
+#[derive(Default)]
+pub struct Report {
+    /// The grid.
+    pub series: Vec<Series>,
+    /// The rows of the performance page that were measured.
+    pub goals: Vec<Goal>,
+    /// Peers that are not there, and why.
+    pub skipped: Vec<String>,
+}
+
+impl Report {
+    /// The rows that compare Rust clients: raw TCP, stock arrow-flight, CPU time.
+    pub fn rust(&mut self) {
+        let mut goals = Vec::new();
+        for ours in self
+            .series
+            .iter()
+            .filter(|series| series.peer == "bowstring")
+        {
+            let size = size_name(ours.bytes);
+            let name = format!("{} {size}", ours.work.name());
+            if ours.bytes >= 16 << 20
+                && let Some(raw) = self.other("raw-tcp", ours)
+            {
+                let least = if ours.work == Work::Get { 0.85 } else { 0.80 };
+                goals.push(Goal::at_least(
+                    &name,
+                    "raw TCP",
+                    least,
+                    ours.speed_over(raw),
+                ));
+                goals.push(Goal::at_most(
+                    &format!("{name}, CPU seconds a gigabyte, both ends"),
+                    "raw TCP",
+                    1.2,
+                    ours.cpu_over(raw),
+                ));
+            }
+            if ours.bytes >= 16 << 20
+                && let Some(stock) = self.other("stock-flight", ours)
+            {
+                goals.push(Goal::at_least(
+                    &name,
+                    "stock arrow-flight",
+                    1.8,
+                    ours.speed_over(stock),
+                ));
+            }
+        }
+        self.goals.extend(goals);
+    }
+
+    /// The rows of the unmodified PyArrow client.
+    pub fn pyarrow(&mut self) {
+        let mut goals = Vec::new();
+        for ours in self
+            .series
+            .iter()
+            .filter(|series| series.peer == "pyarrow-bowstring")
+        {
+            let Some(theirs) = self.other("pyarrow-pyarrow", ours) else {
+                continue;
+            };
+            let least = if ours.bytes <= SMALL_BYTES { 1.3 } else { 1.0 };
+            let name = format!(
+                "PyArrow client, {} {}",
+                ours.work.name(),
+                size_name(ours.bytes)
+            );
+            goals.push(Goal::at_least(
+                &name,
+                "PyArrow's C++ server",
+                least,
+                ours.speed_over(theirs),
+            ));
+            if ours.bytes <= SMALL_BYTES {
+                let cpu = 1.0 / ours.cpu_over(theirs);
+                goals.push(Goal::at_least(
+                    &format!("{name}, CPU both ends"),
+                    "PyArrow's C++ server",
+                    least,
+                    cpu,
+                ));
+            }
+        }
+        self.goals.extend(goals);
+    }
+
+    /// The rows of many small entries.
+    pub fn small(&mut self, held: &Held) {
+        let name = format!("{} entries of 64 B", held.put);
+        let beyond = held.beyond;
+        self.goals.push(Goal {
+            work: format!("{name}: bytes an entry beyond tensor and key"),
+            against: "itself".to_owned(),
+            reach: "≤ 112".to_owned(),
+            measured: format!("{beyond:.1}"),
+            met: beyond <= 112.0,
+        });
+        self.goals.push(Goal {
+            work: format!(
+                "{name}, --memory {}: every key still there",
+                mib(held.limit)
+            ),
+            against: "itself".to_owned(),
+            reach: held.put.to_string(),
+            measured: format!("{} ({:.1} s)", held.entries, held.seconds),
+            met: held.entries == held.put,
+        });
+        self.charged(held, &name);
+    }
+
+    /// The rows of a full cache.
+    pub fn full(&mut self, held: &Held) {
+        let share = held.bytes as f64 / held.limit as f64;
+        let name = "filled with 64 KiB tensors";
+        self.goals.push(Goal::at_least(
+            &format!("tensor bytes held, {name}"),
+            "--memory",
+            0.85,
+            share,
+        ));
+        self.charged(held, name);
+    }
+
+    /// The row of look-ups.
+    pub fn lookup(&mut self, lookup: &Lookup) {
+        let [few, many] = lookup.keys;
+        let [few_cpu, many_cpu] = lookup.cpu_micros;
+        let mut goal = Goal::at_most(
+            &format!(
+                "one get of 64 B, {many} keys ({few_cpu:.1} → {many_cpu:.1} CPU-µs both ends)"
+            ),
+            &format!("itself with {few} keys"),
+            1.1,
+            lookup.cpu_ratio,
+        );
+        let [few, many] = lookup.micros;
+        write_to(
+            &mut goal.measured,
+            format_args!(" (time {:.2} ×: {few:.1} → {many:.1} µs)", lookup.ratio),
+        );
+        self.goals.push(goal);
+    }
+
+    /// The tables.
+    pub fn markdown(&self) -> String {
+        let mut out =
+            String::from("| work | against | to reach | measured | |\n|---|---|---|---|---|\n");
+        for goal in &self.goals {
+            let Goal {
+                work,
+                against,
+                reach,
+                measured,
+                met,
+            } = goal;
+            let met = if *met { "✓" } else { "falls short" };
+            write_to(
+                &mut out,
+                format_args!("| {work} | {against} | {reach} | {measured} | {met} |\n"),
+            );
+        }
+        out.push_str("\n| work | size | peer | µs an operation | GB/s | CPU-µs both ends | CPU-s a GB |\n|---|---|---|---|---|---|---|\n");
+        for series in &self.series {
+            let (seconds, cpu, bytes) = (series.op_seconds(), series.op_cpu(), series.bytes as f64);
+            write_to(
+                &mut out,
+                format_args!(
+                    "| {} | {} | {} | {:.1} | {:.2} | {:.1} | {:.3} |\n",
+                    series.work.name(),
+                    size_name(series.bytes),
+                    series.peer,
+                    seconds * 1e6,
+                    bytes / seconds / 1e9,
+                    cpu * 1e6,
+                    cpu / bytes * 1e9
+                ),
+            );
+        }
+        for skipped in &self.skipped {
+            write_to(&mut out, format_args!("\nskipped: {skipped}\n"));
+        }
+        out
+    }
+
+    /// Everything, repetitions included.
+    pub fn json(&self) -> Value {
+        let goals: Vec<Value> = self.goals.iter().map(Goal::json).collect();
+        let series: Vec<Value> = self
+            .series
+            .iter()
+            .map(|series| {
+                json!({
+                    "peer": series.peer, "work": series.work.name(), "bytes": series.bytes, "ops": series.ops,
+                    "seconds": series.seconds, "cpu_seconds": series.cpu,
+                })
+            })
+            .collect();
+        json!({ "goals": goals, "series": series, "skipped": self.skipped })
+    }
+
+    fn charged(&mut self, held: &Held, name: &str) {
+        let limit = held.limit / 100 * 102 + (64 << 20);
+        self.goals.push(Goal {
+            work: format!("memory charged, {name}"),
+            against: "--memory".to_owned(),
+            reach: format!("≤ {}", mib(limit)),
+            measured: format!(
+                "{} (the ledger says {} of {})",
+                mib(held.charged),
+                mib(held.used),
+                mib(held.limit)
+            ),
+            met: held.charged <= limit,
+        });
+    }
+
+    fn other(&self, peer: &str, ours: &Series) -> Option<&Series> {
+        self.series.iter().find(|series| {
+            (series.peer, series.work, series.bytes) == (peer, ours.work, ours.bytes)
+        })
+    }
+}
+
+impl Goal {
+    fn at_least(work: &str, against: &str, least: f64, ratio: f64) -> Goal {
+        Goal {
+            work: work.to_owned(),
+            against: against.to_owned(),
+            reach: format!("≥ {least:.2} ×"),
+            measured: format!("{ratio:.2} ×"),
+            met: ratio >= least,
+        }
+    }
+
+    fn at_most(work: &str, against: &str, most: f64, ratio: f64) -> Goal {
+        Goal {
+            reach: format!("≤ {most:.2} ×"),
+            met: ratio <= most,
+            ..Goal::at_least(work, against, most, ratio)
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Goal {
+            work,
+            against,
+            reach,
+            measured,
+            met,
+        } = self;
+        json!({ "work": work, "against": against, "reach": reach, "measured": measured, "met": met })
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn write_to(out: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = out.write_fmt(arguments);
+}
