@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+#: Nothing is judged by its time: a call that hangs becomes a failure of its own test, no more.
+PATIENCE = flight.FlightCallOptions(timeout=240)
+
 CODES = (
     "not_found already_exists invalid_argument resource_exhausted failed_precondition not_modified moved "
     "unauthenticated permission_denied unavailable deadline_exceeded cancelled unimplemented data_loss internal"
@@ -28,7 +31,7 @@ def ticket(**members):
 
 def put(client, where, table, rows_per_batch=None):
     """Puts a table and gives the one `PutResult` as a dictionary."""
-    writer, replies = client.do_put(where, table.schema)
+    writer, replies = client.do_put(where, table.schema, PATIENCE)
     with writer:
         for batch in table.to_batches(max_chunksize=rows_per_batch):
             writer.write_batch(batch)
@@ -39,12 +42,12 @@ def put(client, where, table, rows_per_batch=None):
 
 
 def get(client, **members):
-    return client.do_get(ticket(**members)).read_all()
+    return client.do_get(ticket(**members), PATIENCE).read_all()
 
 
 def chunks(client, **members):
     """The stream message by message: pairs of a record batch and its `app_metadata`, or None."""
-    reader = client.do_get(ticket(**members))
+    reader = client.do_get(ticket(**members), PATIENCE)
     pairs = []
     with contextlib.suppress(StopIteration):
         while True:
@@ -55,7 +58,7 @@ def chunks(client, **members):
 
 def act(client, action, **body):
     """One action: JSON in, one JSON out."""
-    (result,) = client.do_action(flight.Action(action, json.dumps(body).encode()))
+    (result,) = client.do_action(flight.Action(action, json.dumps(body).encode()), PATIENCE)
     return json.loads(result.body.to_pybytes())
 
 

@@ -1,5 +1,6 @@
 """A real `bowstring serve` on free ports, stopped by its own process id."""
 
+import ctypes
 import os
 import pathlib
 import signal
@@ -14,6 +15,12 @@ def binary():
     """The server that `tests/run` built; `BOWSTRING_BIN` names another one."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     return pathlib.Path(os.environ.get("BOWSTRING_BIN", target / "debug" / "bowstring"))
+
+
+def end_with_the_tests():
+    """Runs in the child: the kernel kills it when its parent dies, however that comes about."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Server:
@@ -31,7 +38,12 @@ class Server:
         # Settings of whoever runs the tests must not reach the server under test.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BOWSTRING_")}
         self.process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=self.log, text=True, env=clean
+            [str(word) for word in command],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=clean,
+            preexec_fn=end_with_the_tests,
         )
         self.flights, self.http = [], None
         while len(self.flights) < len(listen) or self.http is None:

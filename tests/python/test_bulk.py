@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from calls import act, chunks, command, get, path, put, refused
+from calls import PATIENCE, act, chunks, command, get, path, put, refused
 from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of, table_of
 
 ARRAY = sample("float32", (5, 3))
@@ -195,7 +195,7 @@ def test_one_version_format_for_all(client, namespace):
 
 def test_progress(client, namespace):
     table = bulk(KEYS, ARRAY)
-    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema)
+    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema, PATIENCE)
     with writer:
         writer.write_batch(table.to_batches()[0])
         first = json.loads(replies.read().to_pybytes())
@@ -206,7 +206,7 @@ def test_progress(client, namespace):
 
 def test_rows_of_a_whole_batch_are_visible_before_the_end(client, namespace):
     table = bulk(KEYS, ARRAY)
-    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema)
+    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema, PATIENCE)
     with writer:
         writer.write_batch(table.to_batches()[0])
         replies.read()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from calls import CODES, act, command, get, message_of, path, put, refused, ticket
+from calls import CODES, PATIENCE, act, command, get, message_of, path, put, refused, ticket
 from tensors import array_of, same, sample, table_of
 from test_bulk import bulk
 
@@ -83,14 +83,14 @@ TICKETS = [
 @pytest.mark.parametrize("text, code, fragments", TICKETS, ids=lambda value: str(value)[:60] if isinstance(value, bytes) else "")
 def test_tickets(client, text, code, fragments):
     with refused(code, *fragments) as caught:
-        client.do_get(flight.Ticket(text)).read_all()
+        client.do_get(flight.Ticket(text), PATIENCE).read_all()
     assert len(caught.message) <= 1100
 
 
 def test_a_flight_sql_ticket(client):
     any_message = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
     with refused("unimplemented", "SQL"):
-        client.do_get(flight.Ticket(b"\x0a" + bytes([len(any_message)]) + any_message)).read_all()
+        client.do_get(flight.Ticket(b"\x0a" + bytes([len(any_message)]) + any_message), PATIENCE).read_all()
 
 
 COMMANDS = [
@@ -222,7 +222,7 @@ def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):
 
 def refusal(client, where, table, how):
     """Puts until it is refused, as a user might: closing at once, writing on, or asking for the result."""
-    writer, replies = client.do_put(where, table.schema)
+    writer, replies = client.do_put(where, table.schema, PATIENCE)
     if how == "close":
         writer.close()
     elif how == "write":

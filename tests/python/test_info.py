@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from calls import act, chunks, command, get, path, put, refused
+from calls import PATIENCE, act, chunks, command, get, path, put, refused
 from tensors import array_of, same, sample, table_of
 from test_bulk import bulk
 
@@ -23,7 +23,7 @@ def filled(client, namespace):
 
 def follow(client, info):
     """The streams of all endpoints, each as a reader."""
-    return [client.do_get(endpoint.ticket) for endpoint in info.endpoints]
+    return [client.do_get(endpoint.ticket, PATIENCE) for endpoint in info.endpoints]
 
 
 def said(info):
@@ -50,7 +50,7 @@ def test_the_schema_is_the_one_that_is_sent(client, filled, ask):
     info = client.get_flight_info(command(namespace=filled, **ask))
     (reader,) = follow(client, info)
     table = reader.read_all()
-    asked = client.do_get(flight.Ticket(json.dumps({"namespace": filled, **ask}).encode()))
+    asked = client.do_get(flight.Ticket(json.dumps({"namespace": filled, **ask}).encode()), PATIENCE)
     result = client.get_schema(command(namespace=filled, **ask))
     for schema in (info.schema, asked.schema, result.schema):
         assert schema.equals(reader.schema, check_metadata=True)
@@ -81,7 +81,7 @@ def test_a_minted_ticket_carries_the_version(client, filled):
     assert json.loads(endpoint.ticket.ticket)["version"] == said(info)["version"]
     put(client, command(namespace=filled, key="big", mode="replace"), table_of(sample("int8", (2,))))
     with refused("failed_precondition"):
-        client.do_get(endpoint.ticket).read_all()
+        client.do_get(endpoint.ticket, PATIENCE).read_all()
 
 
 def test_a_minted_ticket_for_many_keeps_its_schema_though_all_keys_go(client, filled):

@@ -6,7 +6,7 @@ import pyarrow.flight as flight
 import pytest
 import xxhash
 
-from calls import act, command, path, put, refused, ticket
+from calls import PATIENCE, act, command, path, put, refused, ticket
 from server import Server
 from tensors import same, table_of, values_of
 
@@ -27,7 +27,7 @@ def array():
 def fetch(client, array, **members):
     """Compares a stream with the array message by message, without holding it twice; gives the sizes."""
     at, sizes = 0, []
-    for chunk in client.do_get(ticket(**members)):
+    for chunk in client.do_get(ticket(**members), PATIENCE):
         values = values_of(chunk.data.column(0))
         assert np.array_equal(values, array[at : at + len(values)])
         at, sizes = at + len(values), [*sizes, chunk.data.get_total_buffer_size()]
@@ -60,5 +60,5 @@ def test_a_row_above_1_gib_goes_only_flat(large_client, array):
     table = table_of(longer).replace_schema_metadata({"tensor.shape": f"[1, {len(longer)}]"})
     put(large_client, path("longer"), table, rows_per_batch=1 << 24)
     with refused("failed_precondition", "flat"):
-        large_client.do_get(ticket(key="longer")).read_all()
+        large_client.do_get(ticket(key="longer"), PATIENCE).read_all()
     fetch(large_client, longer, key="longer", layout="flat")

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from calls import act, command, get, path, put, refused, ticket
+from calls import PATIENCE, act, command, get, path, put, refused, ticket
 from tensors import sample, table_of
 from test_bulk import bulk
 
@@ -42,7 +42,7 @@ def nulls_at_the_end(client):
 
 def larger_than_memory(client):
     with refused("resource_exhausted"):
-        writer, replies = client.do_put(path("a"), table_of(BIG).schema)
+        writer, replies = client.do_put(path("a"), table_of(BIG).schema, PATIENCE)
         with writer:
             for _ in range(20):
                 writer.write_table(table_of(BIG))
@@ -57,7 +57,7 @@ def size_bytes_larger_than_memory(client):
 
 def a_reader_that_leaves(client):
     put(client, path("gone"), table_of(BIG))
-    reader = client.do_get(ticket(key="gone"))
+    reader = client.do_get(ticket(key="gone"), PATIENCE)
     reader.read_chunk()
     reader.cancel()
     del reader
@@ -65,7 +65,7 @@ def a_reader_that_leaves(client):
 
 
 def a_writer_that_leaves(client):
-    writer, _ = client.do_put(command(key="a", size_bytes=BIG.nbytes * 2), table_of(BIG).schema)
+    writer, _ = client.do_put(command(key="a", size_bytes=BIG.nbytes * 2), table_of(BIG).schema, PATIENCE)
     writer.write_table(table_of(BIG), 64)
     del writer, _
 

@@ -5,7 +5,7 @@ import json
 import pyarrow.flight as flight
 import pytest
 
-from calls import act, command, get, path, put, refused
+from calls import PATIENCE, act, command, get, path, put, refused
 from tensors import array_of, same, sample, table_of
 
 ARRAY = sample("int8", (2, 3))
@@ -55,7 +55,7 @@ def test_a_document_of_16_mib(client, namespace):
 
 def test_a_ticket_past_16_mib(client):
     with refused("resource_exhausted", "16777216"):
-        client.do_get(flight.Ticket(b'{"key": "a"' + b" " * (16 << 20) + b"}")).read_all()
+        client.do_get(flight.Ticket(b'{"key": "a"' + b" " * (16 << 20) + b"}"), PATIENCE).read_all()
 
 
 def test_metadata(client, namespace):

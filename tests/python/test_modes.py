@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from calls import act, command, get, path, put, refused, ticket
+from calls import PATIENCE, act, command, get, path, put, refused, ticket
 from tensors import array_of, same, sample, table_of
 
 ONE, OTHER = sample("float32", (4, 3), 1), sample("float32", (4, 3), 2)
@@ -62,7 +62,7 @@ def test_replace(client, namespace, stored):
 def test_a_reader_keeps_what_was_replaced_under_it(client, namespace):
     before, after = sample("uint8", (32, 1 << 20), 1), sample("uint8", (32, 1 << 20), 2)
     put(client, path(namespace, "a"), table_of(before), rows_per_batch=4)
-    reader = client.do_get(ticket(namespace=namespace, key="a"))
+    reader = client.do_get(ticket(namespace=namespace, key="a"), PATIENCE)
     first = reader.read_chunk().data
     put(client, command(namespace=namespace, key="a", mode="replace"), table_of(after), rows_per_batch=4)
     rest = reader.read_all()

@@ -7,7 +7,7 @@ import urllib.request
 import pyarrow.flight as flight
 import pytest
 
-from calls import act, get, path, put, ticket
+from calls import PATIENCE, act, get, path, put, ticket
 from server import Server
 from tensors import array_of, same, sample, table_of
 
@@ -52,7 +52,7 @@ def test_a_get_that_has_begun_is_finished_after_sigterm():
     running = Server()
     with flight.connect(running.uri) as client:
         put(client, path("a"), table_of(ARRAY))
-        reader = client.do_get(ticket(key="a", max_message_bytes=10_000))
+        reader = client.do_get(ticket(key="a", max_message_bytes=10_000), PATIENCE)
         first = reader.read_chunk().data
         running.process.send_signal(signal.SIGTERM)
         rest = reader.read_all()

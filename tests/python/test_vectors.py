@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from calls import command, get, path, put, refused
+from calls import PATIENCE, command, get, path, put, refused
 from server import REPOSITORY
 from tensors import array_of, storage_of, table_of
 
@@ -89,7 +89,7 @@ def ours(name):
 @pytest.mark.parametrize("entry", ours("tickets"), ids=lambda entry: entry["json"][:60])
 def test_tickets_that_are_refused(client, entry):
     with refused(entry["code"], *entry["says"]):
-        client.do_get(flight.Ticket(entry["json"].encode())).read_all()
+        client.do_get(flight.Ticket(entry["json"].encode()), PATIENCE).read_all()
 
 
 @pytest.mark.parametrize("entry", ours("descriptors"), ids=lambda entry: entry["json"][:60])
