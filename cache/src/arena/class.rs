@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn every_size_has_its_smallest_class() {
-        for bytes in 1..=SLOT_BYTES_MAX {
+        let step = if cfg!(miri) { 331 } else { 1 };
+        for bytes in (1..=SLOT_BYTES_MAX).step_by(step) {
             let class = class_for(bytes).unwrap();
             assert!(class_bytes(class) >= bytes, "{bytes}");
             assert!(class == 0 || class_bytes(class - 1) < bytes, "{bytes}");

@@ -52,6 +52,9 @@ mod slot;
 mod slots;
 mod space;
 mod stats;
+
+#[cfg(test)]
+mod churn;
 #[cfg(test)]
 mod tests;
 
@@ -68,7 +71,7 @@ pub use self::hold::PageHold;
 pub use self::loc::Loc;
 pub use self::pages::Pages;
 use self::region::Regions;
-pub use self::slot::{SLOT_PAYLOAD_MAX, Slot, SlotBatch, slot_bytes_for};
+pub use self::slot::{SLOT_PAYLOAD_MAX, SLOT_TAIL_MAX, Slot, SlotBatch, slot_bytes_for};
 use self::slot::{TAG_BYTES, payload_bytes, payload_class};
 use self::slots::Slots;
 use self::space::Space;
@@ -306,7 +309,8 @@ impl Arena {
 
     /// Bytes that the arena keeps on the heap about its pages and slots: page
     /// counts, free lists, slot maps. Not charged here: the caller charges them
-    /// to [`Account::Index`].
+    /// to [`Account::Index`]. Asks every class in turn (some microseconds): once
+    /// in a while, not once a put.
     #[must_use]
     pub fn overhead_bytes(&self) -> u64 {
         self.inner.space.overhead_bytes() + self.inner.slots.overhead_bytes()

@@ -302,6 +302,11 @@ impl ClassSlabs {
         slab.free = SmallVec::new();
         slab.next = self.vacant;
         self.vacant = id;
+        if self.live == 0 {
+            // Sizes have moved on: what the class kept is not kept for ever.
+            self.slabs = Vec::new();
+            self.vacant = NONE;
+        }
         extent
     }
 

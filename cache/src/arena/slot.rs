@@ -15,6 +15,11 @@ pub(super) const TAG_BYTES: usize = 4;
 /// The most bytes that a slot takes.
 pub const SLOT_PAYLOAD_MAX: usize = SLOT_BYTES_MAX - TAG_BYTES;
 
+/// Bytes after the last whole page of a tensor that still cost less in a slot
+/// than in a page of their own. In `churn`, tensors of 32 to 256 KiB fill 93 %
+/// of the arena with this, and 88 % where slots end at 32 KiB.
+pub const SLOT_TAIL_MAX: usize = 56 * 1024 - TAG_BYTES;
+
 /// What `bytes` in a slot cost, in bytes; `None` above [`SLOT_PAYLOAD_MAX`].
 #[must_use]
 pub fn slot_bytes_for(bytes: usize) -> Option<usize> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::extent::{Extent, ExtentList, PAGE_BYTES_U64};
-use super::page_alloc::{DefaultPageAlloc, PageAlloc};
+use super::page_alloc::{DefaultPageAlloc, PageAlloc, TreeAlloc};
 use super::region::Regions;
 use crate::ledger::{Account, Ledger};
 
@@ -25,7 +25,8 @@ const STEP_PAGES: u32 = 16;
 pub(super) struct Space {
     pub(super) regions: Regions,
     ledger: Arc<Ledger>,
-    cold: Mutex<DefaultPageAlloc>,
+    /// Few runs, seldom asked: the one that costs nothing a page.
+    cold: Mutex<TreeAlloc>,
     warm: Mutex<DefaultPageAlloc>,
     committed: AtomicU32,
     /// Copies of what the allocators know, to be read without their locks.
@@ -38,7 +39,7 @@ impl Space {
     /// Maps the first region.
     pub(super) fn new(regions: Regions, ledger: Arc<Ledger>) -> io::Result<Space> {
         let region_pages = regions.region_pages();
-        let mut cold = DefaultPageAlloc::new(region_pages);
+        let mut cold = TreeAlloc::new(region_pages);
         if let Some(extent) = regions.map_next()? {
             cold.free(extent);
         }
@@ -302,7 +303,7 @@ impl Space {
         done
     }
 
-    fn with_cold<T>(&self, work: impl FnOnce(&mut DefaultPageAlloc) -> T) -> T {
+    fn with_cold<T>(&self, work: impl FnOnce(&mut TreeAlloc) -> T) -> T {
         let mut cold = self.cold.lock();
         let done = work(&mut cold);
         let overhead = cold.overhead_bytes() as u64;
