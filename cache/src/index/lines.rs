@@ -19,11 +19,11 @@ use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use super::table::Probe;
 use super::{Budget, Full};
 
-/// Buckets a line.
+/// Buckets a line; one under loom, so that four entries make an array grow.
 #[cfg(not(feature = "loom"))]
-pub(super) const WIDTH: usize = 8;
+const WIDTH: usize = 8;
 #[cfg(feature = "loom")]
-pub(super) const WIDTH: usize = 2;
+const WIDTH: usize = 1;
 
 /// Lines of the first segment.
 const FIRST: usize = 4;
