@@ -126,7 +126,7 @@ def put_streams():
         logical = cells.transpose(0, *(axis + 1 for axis in order))
         yield good("permutation-" + "".join(map(str, order)), table(column(cells, kind)), "int32", logical.shape, logical, rows=2)
     named = pa.fixed_shape_tensor(pa.int32(), [2, 3, 4], dim_names=["a", "b", "c"])
-    yield good("dim-names", table(column(cells, named)), "int32", cells.shape, cells)
+    yield good("dim-names", table(column(cells, named)), "int32", cells.shape, cells, metadata={"dim_names": '["a","b","c"]'})
     yield good("numpy-by-pyarrow", table(pa.FixedShapeTensorArray.from_numpy_ndarray(cells)), "int32", cells.shape, cells)
 
     yield bad("no-null", table(pa.array([1, None, 3])))

@@ -105,3 +105,15 @@ def same(left, right):
     """Equal in dtype, in shape and in every bit: NaNs are equal to themselves, 0.0 is not -0.0."""
     left, right = np.asarray(left), np.asarray(right)
     return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def identical(left, right):
+    """Two tables with the same schema and the same rows, NaNs included, however they are cut into batches."""
+
+    def stream(table):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        return sink.getvalue()
+
+    return left.schema.equals(right.schema, check_metadata=True) and stream(left).equals(stream(right))

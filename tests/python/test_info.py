@@ -7,7 +7,7 @@ import pyarrow.flight as flight
 import pytest
 
 from calls import PATIENCE, act, chunks, command, get, path, put, refused
-from tensors import array_of, same, sample, table_of
+from tensors import array_of, identical, same, sample, table_of
 from test_bulk import bulk
 
 ARRAY = sample("float32", (6, 2, 3))
@@ -55,7 +55,7 @@ def test_the_schema_is_the_one_that_is_sent(client, filled, ask):
     for schema in (info.schema, asked.schema, result.schema):
         assert schema.equals(reader.schema, check_metadata=True)
         assert schema.serialize().equals(reader.schema.serialize())
-    assert asked.read_all().equals(table)
+    assert identical(asked.read_all(), table)
     assert info.total_records == table.num_rows
 
 
