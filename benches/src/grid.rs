@@ -66,7 +66,9 @@ pub fn run(
         for &work in works {
             let ops = ops(bytes);
             let mut series: Vec<Series> = Vec::new();
-            for peer in peers.iter_mut() {
+            let mut able: Vec<&mut Box<dyn Peer>> =
+                peers.iter_mut().filter(|peer| peer.can(work)).collect();
+            for peer in &mut able {
                 peer.run(work, bytes, ops.div_ceil(4))?;
                 let peer = peer.name();
                 let (seconds, cpu) = (Vec::new(), Vec::new());
@@ -80,20 +82,17 @@ pub fn run(
                 });
             }
             for round in 0..repeats {
-                for turn in 0..peers.len() {
+                for turn in 0..able.len() {
                     // Who goes first changes, or one would always follow the same other.
-                    let who = (turn + round) % peers.len();
-                    let uses = || {
-                        peers[who]
-                            .pids()
-                            .into_iter()
-                            .map(CpuUse::of)
-                            .collect::<Vec<_>>()
+                    let who = (turn + round) % able.len();
+                    let uses = |peer: &dyn Peer| {
+                        peer.pids().into_iter().map(CpuUse::of).collect::<Vec<_>>()
                     };
-                    let before = uses();
-                    let seconds = peers[who].run(work, bytes, ops)?;
-                    let uses = peers[who].pids().into_iter().map(CpuUse::of);
-                    let cpu = uses
+                    let before = uses(&**able[who]);
+                    let seconds = able[who].run(work, bytes, ops)?;
+                    let after = uses(&**able[who]);
+                    let cpu = after
+                        .iter()
                         .zip(&before)
                         .map(|(after, before)| after.since(before))
                         .sum();

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::peers::bowstring::{Bowstring, Server};
+use crate::peers::h2_client::H2Client;
 use crate::peers::pyarrow::{PyArrow, Python};
 use crate::peers::raw_tcp::{self, RawTcp};
 use crate::peers::stock_flight::{self, StockFlight};
@@ -119,12 +120,21 @@ fn main() -> Outcome<()> {
 }
 
 fn rust(report: &mut Report, sizes: &[u64], repeats: usize) -> Outcome<()> {
-    let server = Server::start("2GiB")?;
-    let mut peers: Vec<Box<dyn Peer>> = vec![
-        Box::new(Bowstring::new(&server)?),
-        Box::new(RawTcp::start()?),
-        Box::new(StockFlight::start()?),
-    ];
+    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+    // Dropped, and so stopped, after its client.
+    let server = match Server::start("2GiB") {
+        Ok(server) => Some(server),
+        Err(why) => {
+            report.skipped.push(format!("bowstring: {why}"));
+            None
+        }
+    };
+    if let Some(server) = &server {
+        peers.push(Box::new(Bowstring::new(server)?));
+        peers.push(Box::new(H2Client::new(server)?));
+    }
+    peers.push(Box::new(RawTcp::start()?));
+    peers.push(Box::new(StockFlight::start()?));
     report.series.extend(grid::run(
         &mut peers,
         &[Work::Get, Work::Put],

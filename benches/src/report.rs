@@ -57,6 +57,16 @@ impl Report {
                 ));
             }
             if ours.bytes >= 16 << 20
+                && let Some(plain) = self.other("bowstring-h2-crate", ours)
+            {
+                goals.push(Goal::at_least(
+                    &name,
+                    "our server by the h2 crate's client",
+                    1.0,
+                    ours.speed_over(plain),
+                ));
+            }
+            if ours.bytes >= 16 << 20
                 && let Some(stock) = self.other("stock-flight", ours)
             {
                 goals.push(Goal::at_least(

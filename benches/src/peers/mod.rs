@@ -1,6 +1,7 @@
 //! Who is compared: a file a peer. Each can get and put one tensor of a size in a loop, and says how long that took.
 
 pub mod bowstring;
+pub mod h2_client;
 pub mod pyarrow;
 pub mod raw_tcp;
 pub mod stock_flight;
@@ -38,6 +39,10 @@ pub trait Peer {
     fn name(&self) -> &'static str;
     /// The processes whose CPU time is the peer's, both ends.
     fn pids(&self) -> Vec<u32>;
+    /// Whether it does that kind of work.
+    fn can(&self, _work: Work) -> bool {
+        true
+    }
     /// Has a tensor of that size there to be got.
     fn prepare(&mut self, bytes: u64) -> Outcome<()>;
     /// Does it `ops` times over, one after the other, and says the seconds.
