@@ -1,7 +1,7 @@
 //! The cache: a cheap handle on one engine.
 
-use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bowstring_wire::error::Result;
 use bowstring_wire::name::Tenant;
@@ -9,8 +9,12 @@ use bowstring_wire::version::Version;
 
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Parts};
+use crate::engine::Engine;
+use crate::event::Why;
 use crate::id::Id;
-use crate::ledger::Ledger;
+use crate::index::Mark;
+use crate::judge::check_version;
+use crate::ledger::{Account, Charge, Ledger};
 use crate::read::Entry;
 use crate::reads::Reads;
 use crate::stats::{NamespaceStats, Stats};
@@ -18,7 +22,7 @@ use crate::stats::{NamespaceStats, Stats};
 /// A cheap handle; clones are the same cache.
 #[derive(Clone)]
 pub struct Cache {
-    _engine: Arc<()>,
+    engine: Arc<Engine>,
 }
 
 impl Cache {
@@ -41,67 +45,107 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::new`].
-    pub fn with_parts(_config: CacheConfig, _parts: Parts) -> Result<Self> {
-        todo!()
+    pub fn with_parts(config: CacheConfig, parts: Parts) -> Result<Self> {
+        let engine = Arc::new(Engine::new(config, parts)?);
+        Ok(Self { engine })
     }
 
     /// The settings that it was built with.
     pub fn config(&self) -> &CacheConfig {
-        todo!()
+        &self.engine.config
     }
 
     /// Who uses how much memory.
     pub fn ledger(&self) -> &Arc<Ledger> {
-        todo!()
+        &self.engine.ledger
     }
 
     /// The time that this cache goes by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        todo!()
+        &self.engine.clock
     }
 
     /// Finds and pins an entry in memory, and counts a hit or a miss. Takes no exclusive lock.
-    pub fn get(&self, _id: &Id) -> Option<Entry> {
-        todo!()
+    pub fn get(&self, id: &Id) -> Option<Entry> {
+        let mark = Mark::Hit(self.engine.second());
+        let found = self.find(id, mark);
+        match &found {
+            Some(entry) => entry.count_hit(),
+            None => {
+                self.engine.misses.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        found
     }
 
     /// As [`Cache::get`], but leaves no mark: the entry is no younger for it.
-    pub fn peek(&self, _id: &Id) -> Option<Entry> {
-        todo!()
+    pub fn peek(&self, id: &Id) -> Option<Entry> {
+        self.find(id, Mark::Peek)
     }
 
     /// As [`Cache::get`], and asks the lower tier where memory has it not.
     ///
     /// # Errors
     /// Whatever the lower tier meets.
-    pub fn get_or_load(&self, _id: &Id) -> impl Future<Output = Result<Option<Entry>>> + Send {
-        async { todo!() }
+    pub async fn get_or_load(&self, id: &Id) -> Result<Option<Entry>> {
+        match self.get(id) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.engine.lower.load(self, id).await,
+        }
     }
 
     /// Deletes a key and says which version went; `None` when there was none.
     ///
     /// # Errors
     /// `failed_precondition` where another version than `if_version` is there.
-    pub fn delete(
-        &self,
-        _id: &Id,
-        _if_version: Option<Version>,
-    ) -> impl Future<Output = Result<Option<Version>>> + Send {
-        async { todo!() }
+    pub async fn delete(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
+        // A delete that loses against another change of the key looks again.
+        while let Some(entry) = self.peek(id) {
+            if let Some(wanted) = if_version {
+                check_version(id.name(), wanted, Some(&entry))?;
+            }
+            let version = entry.version();
+            if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Charges `bytes` to an account of the ledger for as long as the guard lives. Where the
+    /// ledger has none left, the arena gives pages back, and entries go for it; `None` when even
+    /// that is not enough, because all is pinned, reserved or held.
+    pub fn charge(&self, account: Account, bytes: u64) -> Option<Charge> {
+        self.engine.charge_now(account, bytes)
+    }
+
+    /// The largest tensor that can be put, in bytes, as things are now.
+    pub fn tensor_bytes_max(&self) -> u64 {
+        self.engine.busy_bytes_max()
     }
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
-        todo!()
+        self.engine.stats()
     }
 
     /// The tenant's namespaces, in order of their names.
-    pub fn namespaces(&self, _tenant: &Tenant) -> Vec<NamespaceStats> {
-        todo!()
+    pub fn namespaces(&self, tenant: &Tenant) -> Vec<NamespaceStats> {
+        self.engine.spaces.of_tenant(tenant)
     }
 
     /// Reads of large tensors that are under way, for a supervisor that cuts off stalled ones.
     pub fn reads(&self) -> &Reads {
-        todo!()
+        &self.engine.reads
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    fn find(&self, id: &Id, mark: Mark) -> Option<Entry> {
+        let name = id.name();
+        self.engine
+            .find_current(self.engine.hash_of(name), name, mark)
     }
 }

@@ -22,4 +22,20 @@ impl Id {
             key,
         }
     }
+
+    pub(crate) fn name(&self) -> Name<'_> {
+        Name {
+            tenant: &self.tenant,
+            namespace: &self.namespace,
+            key: self.key.as_str(),
+        }
+    }
+}
+
+/// A borrowed [`Id`]: a row of a bulk put has its key in the frames that it came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) tenant: &'a Tenant,
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) key: &'a str,
 }

@@ -1,26 +1,27 @@
 //! One tensor on its way in.
+//!
+//! Its bytes go straight into pages that nobody else knows of, the checksum taken beside the copy;
+//! what fills no whole page waits in a small buffer, for it will lie beside the head, which is made
+//! last. `publish` swaps all of it into the index. Until then, dropping the put gives everything
+//! back: there is no other state.
 
-use std::future::Future;
+use std::sync::Arc;
 
+pub use bowstring_wire::descriptor::Mode;
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::filling::Filling;
 use crate::id::Id;
-
-/// What a put does where the key is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// Write once: the same dtype, shape and bytes again succeed, anything else is refused.
-    #[default]
-    Create,
-    /// The first value stays.
-    Keep,
-    /// The new tensor takes the key.
-    Replace,
-}
+use crate::index::Mark;
+use crate::judge::{self, Candidate, Judged};
+use crate::publish::Coming;
+use crate::read::Entry;
+use crate::reserve::Line;
 
 /// What is known of a tensor before its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct PutSpec {
     pub dtype: DType,
     /// What to do where the key is there already.
     pub mode: Mode,
-    /// Publish only over this version.
+    /// Publish only over this version, whatever `mode` says.
     pub if_version: Option<Version>,
     /// The entry's own metadata as the caller encodes it; given back unread. At most
     /// [`METADATA_BYTES_MAX`].
@@ -62,7 +63,7 @@ impl PutSpec {
 }
 
 /// The most that [`PutSpec::metadata`] may be: what the wire allows, and room for an encoding.
-pub const METADATA_BYTES_MAX: usize = 2 * bowstring_wire::limits::MAX_METADATA_BYTES;
+pub const METADATA_BYTES_MAX: usize = 4 * bowstring_wire::limits::MAX_METADATA_BYTES;
 
 /// How a put ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,12 @@ pub struct Published {
 
 /// One tensor on its way in. Dropping it gives everything back.
 pub struct Put {
-    _cache: Cache,
+    engine: Arc<Engine>,
+    id: Id,
+    hash: u64,
+    spec: PutSpec,
+    room: Filling,
+    written: u64,
 }
 
 impl Cache {
@@ -87,8 +93,23 @@ impl Cache {
     /// `invalid_argument` for metadata that is too long, `failed_precondition` for an `if_version`
     /// that does not hold, `already_exists` where dtype or size alone show that `create` will
     /// fail, `resource_exhausted` for a size that cannot ever fit.
-    pub fn put(&self, _id: Id, _spec: PutSpec) -> Result<Put> {
-        todo!()
+    pub fn put(&self, id: Id, spec: PutSpec) -> Result<Put> {
+        let engine = Arc::clone(self.engine());
+        judge::check_metadata(&spec.metadata)?;
+        if let Some(bytes) = spec.size_bytes {
+            engine.check_size(bytes)?;
+        }
+        let hash = engine.hash_of(id.name());
+        let put = Put {
+            room: Filling::new(Arc::clone(&engine)),
+            engine,
+            id,
+            hash,
+            spec,
+            written: 0,
+        };
+        put.judge_early()?;
+        Ok(put)
     }
 }
 
@@ -98,22 +119,32 @@ impl Put {
     ///
     /// # Errors
     /// `resource_exhausted`, naming the limit and its value: at once where the tensor cannot ever
-    /// fit, after 2 s where the room did not come.
-    pub fn reserve(&mut self, _bytes: u64) -> impl Future<Output = Result<()>> + Send {
-        async { todo!() }
+    /// fit, after 2 s (10 s for a put that holds nothing yet) where the room did not come.
+    pub async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let asked = self.written.saturating_add(bytes);
+        self.engine.check_size(asked)?;
+        let known = self.spec.size_bytes.unwrap_or(0);
+        self.room.grow(asked.max(known)).await
     }
 
     /// Copies `bytes` behind what is written already.
     ///
     /// # Errors
     /// `internal` for more than was reserved: a bug of the caller's.
-    pub fn write(&mut self, _bytes: &[u8]) -> Result<()> {
-        todo!()
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.room.write(self.written, bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
-        todo!()
+        self.written
+    }
+
+    /// What is put.
+    pub fn id(&self) -> &Id {
+        &self.id
     }
 
     /// Makes the tensor readable, whole and at once, as `shape`.
@@ -122,7 +153,86 @@ impl Put {
     /// `invalid_argument` where the shape takes other than the written bytes, `data_loss` where
     /// the given checksum does not agree, `already_exists`, `failed_precondition`,
     /// `resource_exhausted`. Nothing is stored then.
-    pub fn publish(self, _shape: Shape) -> impl Future<Output = Result<Published>> + Send {
-        async { todo!() }
+    pub async fn publish(mut self, shape: Shape) -> Result<Published> {
+        let expected = shape.bytes(self.spec.dtype)?;
+        if expected != self.written {
+            return Err(Error::invalid(format!(
+                "the tensor has other bytes than its shape; shape=`{shape}` dtype=`{}` \
+                 bytes=`{}` expected {expected}",
+                self.spec.dtype.name(),
+                self.written
+            )));
+        }
+        let checksum = self.room.finish();
+        if let Some(given) = self.spec.checksum
+            && given != checksum
+        {
+            return Err(Error::data_loss(format!(
+                "the bytes received have another checksum; checksum=`{checksum:032x}` \
+                 expected {given:032x}"
+            )));
+        }
+        let space = self
+            .engine
+            .spaces
+            .intern(&self.id.tenant, &self.id.namespace)?;
+        let candidate = Candidate {
+            name: self.id.name(),
+            mode: self.spec.mode,
+            if_version: self.spec.if_version,
+            coming: Coming {
+                hash: self.hash,
+                space,
+                key: self.id.key.as_str(),
+                dtype: self.spec.dtype,
+                shape: &shape,
+                metadata: &self.spec.metadata,
+                len: self.written,
+                checksum,
+                expires_at_ms: self.spec.expires_at_ms,
+                load: self.spec.load,
+            },
+        };
+        let published = |version, existed| Published {
+            version,
+            existed,
+            bytes: candidate.coming.len,
+        };
+        // What stays is found out before any more room is asked for.
+        let same = |there: &Entry| self.room.holds(there);
+        if let Judged::Stays(version) = self.engine.judge(&candidate, same)? {
+            return Ok(published(version, true));
+        }
+        let (pages, inline) = self.room.take(self.written);
+        let line = if pages.is_some() {
+            Line::Holder
+        } else {
+            Line::Newcomer
+        };
+        let draft = self
+            .engine
+            .draft(&candidate.coming, pages, &[&inline], line)
+            .await?;
+        let (version, existed) = self.engine.settle(&candidate, draft).await?;
+        Ok(published(version, existed))
+    }
+
+    /// What the first message alone shows.
+    fn judge_early(&self) -> Result<()> {
+        let found = self
+            .engine
+            .find_current(self.hash, self.id.name(), Mark::Peek);
+        if let Some(wanted) = self.spec.if_version {
+            return judge::check_version(self.id.name(), wanted, found.as_ref());
+        }
+        let Some(entry) = found else {
+            return Ok(());
+        };
+        let differs = entry.dtype() != self.spec.dtype
+            || self.spec.size_bytes.is_some_and(|n| n != entry.len());
+        if self.spec.mode == Mode::Create && differs {
+            return Err(judge::already_exists(self.id.name(), &entry));
+        }
+        Ok(())
     }
 }

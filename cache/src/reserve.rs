@@ -30,6 +30,17 @@ pub(crate) enum Line {
     Newcomer,
 }
 
+/// What one try for room came to.
+#[derive(Debug)]
+pub(crate) enum Attempt<T> {
+    /// Here it is.
+    Done(T),
+    /// Some work is done and more is to do: try again after others have run.
+    Again,
+    /// Nothing to be done until something is freed.
+    Wait,
+}
+
 /// Why no room was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoRoom {
@@ -75,20 +86,25 @@ impl RoomQueue {
         &self,
         line: Line,
         wait_max: Duration,
-        mut attempt: impl FnMut() -> Option<T>,
+        mut attempt: impl FnMut() -> Attempt<T>,
     ) -> Result<T, NoRoom> {
         if !self.must_queue(line)
-            && let Some(room) = attempt()
+            && let Attempt::Done(room) = attempt()
         {
             return Ok(room);
         }
         let turn = self.enter(line)?;
         let deadline = self.clock.monotonic().saturating_add(wait_max);
         loop {
-            if self.in_front(turn.id)
-                && let Some(room) = attempt()
-            {
-                return Ok(room);
+            if self.in_front(turn.id) {
+                match attempt() {
+                    Attempt::Done(room) => return Ok(room),
+                    Attempt::Again => {
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    Attempt::Wait => {}
+                }
             }
             let left = deadline.saturating_sub(self.clock.monotonic());
             if left.is_zero() {
@@ -228,8 +244,13 @@ mod tests {
             let task = tokio::spawn(async move {
                 let attempt = || {
                     let mut free = free.lock();
-                    *free = free.checked_sub(bytes)?;
-                    Some(())
+                    match free.checked_sub(bytes) {
+                        Some(left) => {
+                            *free = left;
+                            Attempt::Done(())
+                        }
+                        None => Attempt::Wait,
+                    }
                 };
                 queue.room(line, Duration::from_secs(2), attempt).await?;
                 served.lock().push(name);

@@ -1,15 +1,35 @@
 //! Many small tensors on their way in, from one received batch.
+//!
+//! A batch goes in runs of at most [`RUN`] rows. For a run, all heads are made first, slots taken
+//! a size at a time, records all at once; then each row is copied from the frames that it came in
+//! into its slot, hashed there while it is in the cache, and published. Nothing waits in between. A
+//! row that the run has no room for, or that somebody else changed meanwhile, goes alone after it,
+//! and may wait; so room is held only for the row that is being stored.
 
-use std::future::Future;
+use std::sync::Arc;
 
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
-use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
 use smallvec::SmallVec;
+use twox_hash::XxHash3_128;
 
+use crate::arena::{ExtentList, SlotBatch, slot_bytes_for};
 use crate::cache::Cache;
-use crate::put::{Mode, Published};
+use crate::engine::Engine;
+use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest};
+use crate::id::{Id, Name};
+use crate::index::Handle;
+use crate::judge::{Candidate, Judged, check_metadata};
+use crate::publish::{Coming, Commit, Draft, fill};
+use crate::put::{Mode, Published, PutSpec};
+use crate::read::Entry;
+use crate::reserve::Line;
+
+/// Rows that are stored before others run: under a millisecond of small ones.
+const RUN: usize = 256;
 
 /// One row of a batch: an entry. It borrows from the frames as they were received.
 #[derive(Debug, Clone)]
@@ -40,13 +60,282 @@ pub struct RowsSpec {
 impl Cache {
     /// Puts every row, each with its own answer, in the order of `rows`. A row that fails does
     /// not hinder the others. Room is held only for the row that is being stored.
-    pub fn put_rows(
+    pub async fn put_rows(
         &self,
-        _tenant: &Tenant,
-        _namespace: &Namespace,
-        _spec: RowsSpec,
-        _rows: &[Row<'_>],
-    ) -> impl Future<Output = Vec<Result<Published>>> + Send {
-        async { todo!() }
+        tenant: &Tenant,
+        namespace: &Namespace,
+        spec: RowsSpec,
+        rows: &[Row<'_>],
+    ) -> Vec<Result<Published>> {
+        let space = match self.engine().spaces.intern(tenant, namespace) {
+            Ok(space) => space,
+            Err(refused) => return rows.iter().map(|_| Err(refused.clone())).collect(),
+        };
+        let batch = Batch {
+            cache: self,
+            engine: self.engine(),
+            tenant,
+            namespace,
+            spec,
+            space,
+        };
+        let mut answers = Vec::with_capacity(rows.len());
+        for run in rows.chunks(RUN) {
+            for (row, answer) in run.iter().zip(batch.store_run(run)) {
+                answers.push(match answer {
+                    Some(answer) => answer,
+                    None => batch.store_alone(row).await,
+                });
+            }
+            tokio::task::yield_now().await;
+        }
+        answers
     }
+}
+
+struct Batch<'a> {
+    cache: &'a Cache,
+    engine: &'a Arc<Engine>,
+    tenant: &'a Tenant,
+    namespace: &'a Namespace,
+    spec: RowsSpec,
+    space: u32,
+}
+
+/// A row of a run that has a slot coming.
+struct Ready {
+    row: usize,
+    hash: u64,
+    len: usize,
+    /// Where its head lies among the run's heads.
+    head: std::ops::Range<usize>,
+}
+
+impl Batch<'_> {
+    /// Stores what can be stored without waiting; `None` for the others.
+    fn store_run(&self, rows: &[Row<'_>]) -> Vec<Option<Result<Published>>> {
+        let mut answers: Vec<Option<Result<Published>>> = rows.iter().map(|_| None).collect();
+        let mut heads: Vec<u8> = Vec::with_capacity(rows.len() * 32);
+        let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
+        for (at, row) in rows.iter().enumerate() {
+            match self.prepare(at, row, &mut heads) {
+                Ok(Some(prepared)) => ready.push(prepared),
+                Ok(None) => {}
+                Err(refused) => answers[at] = Some(Err(refused)),
+            }
+        }
+        let mut slots = self.engine.arena.slot_batch();
+        let with_slots = alloc_slots(&mut slots, &ready);
+        let mut records = Vec::with_capacity(with_slots.len());
+        self.engine
+            .index
+            .records
+            .alloc_many(with_slots.len(), &mut records);
+        let mut records = records.into_iter();
+        for (number, at) in with_slots.into_iter().enumerate() {
+            let Some(record) = records.next() else {
+                break;
+            };
+            let ready = &ready[at];
+            let row = &rows[ready.row];
+            answers[ready.row] = self.store(row, ready, &heads, &mut slots, number, record);
+        }
+        answers
+    }
+
+    /// Checks a row and makes its head. `None` for a row that is stored alone.
+    fn prepare(&self, at: usize, row: &Row<'_>, heads: &mut Vec<u8>) -> Result<Option<Ready>> {
+        let len = check(row)?;
+        if len as u64 > INLINE_MAX {
+            return Ok(None);
+        }
+        let mut bytes = HeadBytes::new();
+        let rest = Rest::Here {
+            extents: ExtentList::new(),
+            metadata: row.metadata,
+        };
+        let parts = HeadParts {
+            key: row.key,
+            dtype: row.dtype,
+            shape: row.shape,
+            rest,
+        };
+        head::encode(&parts, &mut bytes);
+        if !head::fits(len, bytes.len()) {
+            return Ok(None);
+        }
+        let start = heads.len();
+        heads.extend_from_slice(&bytes);
+        Ok(Some(Ready {
+            row: at,
+            hash: self.engine.hash_of(self.name(row)),
+            len,
+            head: start..heads.len(),
+        }))
+    }
+
+    /// Fills a slot and publishes it; `None` where that takes waiting.
+    fn store(
+        &self,
+        row: &Row<'_>,
+        ready: &Ready,
+        heads: &[u8],
+        slots: &mut SlotBatch,
+        number: usize,
+        record: Handle,
+    ) -> Option<Result<Published>> {
+        let slot = slots.bytes_mut(number);
+        fill(slot, &row.data, &heads[ready.head.clone()]);
+        let checksum = XxHash3_128::oneshot(&slot[..ready.len]);
+        let draft = Draft::new(
+            Arc::clone(self.engine),
+            record,
+            slots.take(number),
+            ExtentList::new(),
+            ExtentList::new(),
+        );
+        let candidate = self.candidate(row, ready.hash, ready.len as u64, checksum);
+        let published = |version, existed| {
+            Some(Ok(Published {
+                version,
+                existed,
+                bytes: ready.len as u64,
+            }))
+        };
+        match self.engine.judge(&candidate, |there| draft.holds(there)) {
+            Err(refused) => Some(Err(refused)),
+            Ok(Judged::Stays(version)) => published(version, true),
+            Ok(Judged::Comes(expected)) => match draft.commit(&candidate.coming, expected) {
+                Commit::Done(version) => published(version, false),
+                Commit::Raced(_) | Commit::Full(..) => None,
+            },
+        }
+    }
+
+    /// Stores one row, and waits for room where it must.
+    async fn store_alone(&self, row: &Row<'_>) -> Result<Published> {
+        let len = check(row)? as u64;
+        if len > INLINE_MAX {
+            return self.store_large(row, len).await;
+        }
+        let checksum = checksum_of(&row.data);
+        let hash = self.engine.hash_of(self.name(row));
+        let candidate = self.candidate(row, hash, len, checksum);
+        let published = |version: Version, existed| Published {
+            version,
+            existed,
+            bytes: len,
+        };
+        let same = |there: &Entry| there.equals(&row.data);
+        if let Judged::Stays(version) = self.engine.judge(&candidate, same)? {
+            return Ok(published(version, true));
+        }
+        let draft = self
+            .engine
+            .draft(&candidate.coming, None, &row.data, Line::Newcomer)
+            .await?;
+        let (version, existed) = self.engine.settle(&candidate, draft).await?;
+        Ok(published(version, existed))
+    }
+
+    async fn store_large(&self, row: &Row<'_>, len: u64) -> Result<Published> {
+        let id = Id {
+            tenant: self.tenant.clone(),
+            namespace: self.namespace.clone(),
+            key: Key::parse(row.key)?,
+        };
+        let spec = PutSpec {
+            mode: self.spec.mode,
+            load: self.spec.load,
+            metadata: row.metadata.to_vec(),
+            expires_at_ms: row.expires_at_ms,
+            size_bytes: Some(len),
+            ..PutSpec::new(row.dtype)
+        };
+        let mut put = self.cache.put(id, spec)?;
+        put.reserve(len).await?;
+        for piece in &row.data {
+            put.write(piece)?;
+        }
+        put.publish(row.shape.clone()).await
+    }
+
+    fn name<'a>(&'a self, row: &'a Row<'_>) -> Name<'a> {
+        Name {
+            tenant: self.tenant,
+            namespace: self.namespace,
+            key: row.key,
+        }
+    }
+
+    fn candidate<'a>(
+        &'a self,
+        row: &'a Row<'_>,
+        hash: u64,
+        len: u64,
+        checksum: u128,
+    ) -> Candidate<'a> {
+        Candidate {
+            name: self.name(row),
+            mode: self.spec.mode,
+            if_version: None,
+            coming: Coming {
+                hash,
+                space: self.space,
+                key: row.key,
+                dtype: row.dtype,
+                shape: row.shape,
+                metadata: row.metadata,
+                len,
+                checksum,
+                expires_at_ms: row.expires_at_ms,
+                load: self.spec.load,
+            },
+        }
+    }
+}
+
+/// What can be wrong with a row by itself; gives its bytes.
+fn check(row: &Row<'_>) -> Result<usize> {
+    Key::check(row.key)?;
+    check_metadata(row.metadata)?;
+    let len: usize = row.data.iter().map(|piece| piece.len()).sum();
+    let expected = row.shape.bytes(row.dtype)?;
+    if expected != len as u64 {
+        return Err(Error::invalid(format!(
+            "the row has other bytes than its shape; shape=`{}` dtype=`{}` bytes=`{len}` \
+             expected {expected}",
+            row.shape,
+            row.dtype.name()
+        )));
+    }
+    Ok(len)
+}
+
+fn checksum_of(pieces: &[&[u8]]) -> u128 {
+    if let [whole] = pieces {
+        return XxHash3_128::oneshot(whole);
+    }
+    let mut hasher = XxHash3_128::new();
+    pieces.iter().for_each(|piece| hasher.write(piece));
+    hasher.finish_128()
+}
+
+/// Takes slots for all of a run, as far as there are any. Gives, for each slot of the batch, which
+/// of `ready` it is for.
+fn alloc_slots(slots: &mut SlotBatch, ready: &[Ready]) -> Vec<usize> {
+    let size = |ready: &Ready| ready.len + ready.head.len();
+    let mut owners = Vec::with_capacity(ready.len());
+    let mut at = 0;
+    while at < ready.len() {
+        let class = slot_bytes_for(size(&ready[at]));
+        let same = ready[at..]
+            .iter()
+            .take_while(|next| slot_bytes_for(size(next)) == class);
+        let (n, bytes) = same.fold((0, 0), |(n, most), next| (n + 1, size(next).max(most)));
+        let taken = slots.alloc(bytes, n);
+        owners.extend(at..at + taken);
+        at += n;
+    }
+    owners
 }

@@ -6,8 +6,12 @@ use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::index::Handle;
+use crate::namespaces::Space;
 
-/// Entries that one step of a scan looks at under the lock of the order.
+/// Entries that one step of a scan looks at under the lock of the order: about 0.2 ms in which
+/// nobody adds a key to this namespace or takes one away. Reads and replaced values go on.
 pub const SCAN_STEP: usize = 1_000;
 
 /// One entry as a scan saw it; nothing is pinned.
@@ -30,15 +34,77 @@ pub struct ScanItem {
 impl Cache {
     /// The first `limit` keys, in order, that begin with `prefix` and come after `after`. Fewer
     /// only at the end. Copies out in steps of [`SCAN_STEP`]: between two steps others write, and
-    /// each step sees them.
+    /// each step sees what they wrote.
     pub fn scan(
         &self,
-        _tenant: &Tenant,
-        _namespace: &Namespace,
-        _prefix: &str,
-        _after: Option<&str>,
-        _limit: usize,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
     ) -> Vec<ScanItem> {
-        todo!()
+        let engine = self.engine();
+        let number = engine.spaces.find(tenant, namespace);
+        let Some(space) = number.and_then(|number| engine.spaces.at(number)) else {
+            return Vec::new();
+        };
+        let mut items = Vec::new();
+        let mut after = after.map(|key| key.as_bytes().to_vec());
+        while items.len() < limit {
+            let left = limit - items.len();
+            match engine.scan_step(space, prefix, after.as_deref(), left, &mut items) {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        items
+    }
+}
+
+impl Engine {
+    /// One step; gives the last key looked at where there may be more.
+    fn scan_step(
+        &self,
+        space: &Space,
+        prefix: &str,
+        after: Option<&[u8]>,
+        limit: usize,
+        items: &mut Vec<ScanItem>,
+    ) -> Option<Vec<u8>> {
+        let now_ms = self.clock.now_ms();
+        let order = space.order.read();
+        let wanted = limit.min(SCAN_STEP);
+        let before = items.len();
+        let mut last = None;
+        for handle in order.prefix(prefix.as_bytes(), after, self).take(SCAN_STEP) {
+            last = Some(handle);
+            if let Some(item) = self.item(handle, now_ms) {
+                items.push(item);
+            }
+            if items.len() - before == wanted {
+                break;
+            }
+        }
+        last.map(|handle| self.key(self.record(handle)).to_vec())
+    }
+
+    /// Describes an entry whose order is locked, so that it neither goes nor moves. `None` where
+    /// it has expired, or is only about to be published.
+    fn item(&self, handle: Handle, now_ms: u64) -> Option<ScanItem> {
+        let record = self.record(handle);
+        let expires_at_ms = record.expires_at_ms();
+        if !record.is_live() || expires_at_ms.is_some_and(|at| at <= now_ms) {
+            return None;
+        }
+        let head = self.head(record).ok()?;
+        let (hlc, start) = record.version();
+        Some(ScanItem {
+            key: Key::parse(str::from_utf8(head.key).ok()?).ok()?,
+            version: Version { hlc, start },
+            dtype: head.dtype,
+            shape: head.shape,
+            bytes: record.len(),
+            expires_at_ms,
+        })
     }
 }

@@ -1,5 +1,9 @@
 //! What a cache shows of itself.
 
+use std::sync::atomic::Ordering;
+
+use crate::arena::PAGE_BYTES_U64;
+use crate::engine::Engine;
 use crate::event::EventCounts;
 use crate::ledger::AccountUse;
 
@@ -49,4 +53,29 @@ pub struct NamespaceStats {
     pub bytes: u64,
     /// Gets that found their key, since the start.
     pub hits: u64,
+}
+
+impl Engine {
+    pub(crate) fn stats(&self) -> Stats {
+        let totals = self.spaces.totals();
+        let arena = self.arena.stats();
+        let whole = u64::from(arena.pages_owned + arena.pages_held) * PAGE_BYTES_U64;
+        Stats {
+            memory: self.config.memory,
+            accounts: self.ledger.accounts().collect(),
+            entries: totals.entries,
+            live_bytes: totals.bytes,
+            arena_used_bytes: whole + arena.slot_bytes_used,
+            reserved_bytes: self.reserved.load(Ordering::Relaxed),
+            held_bytes: self.arena.held_bytes(),
+            held_bytes_max: self.held_bytes_max(),
+            reads_open: self.reads.count(),
+            reads_cut: self.reads.cut_count(),
+            puts_waiting: self.queue.waiting() as u64,
+            hits: totals.hits,
+            misses: self.misses.0.load(Ordering::Relaxed),
+            moved: self.moved.load(Ordering::Relaxed),
+            events: self.events.counts(),
+        }
+    }
 }

@@ -1,0 +1,291 @@
+//! The engine: what all handles on one cache share, and how an entry is found, looked at, and
+//! freed.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use bowstring_wire::error::{Error, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::arena::{Arena, ArenaConfig, BackingKind, Extent, ExtentList, Loc};
+use crate::clock::Clock;
+use crate::config::{CacheConfig, Parts};
+use crate::entropy::Entropy;
+use crate::event::{Events, Why};
+use crate::evict::{Policy, Sieve};
+use crate::head::{self, Head, Rest, split};
+use crate::hlc::HybridClock;
+use crate::id::Name;
+use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Record};
+use crate::ledger::{Account, Charge, Ledger};
+use crate::lower::LowerTier;
+use crate::namespaces::{Alone, Namespaces};
+use crate::read::Entry;
+use crate::reads::Reads;
+use crate::release::Sink;
+use crate::reserve::RoomQueue;
+
+pub(crate) struct Engine {
+    pub(crate) config: CacheConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) hlc: HybridClock,
+    pub(crate) hash: KeyHash,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) index: Index,
+    pub(crate) spaces: Namespaces,
+    pub(crate) arena: Arena,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) queue: Arc<RoomQueue>,
+    pub(crate) events: Events,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) lower: Arc<dyn LowerTier>,
+    pub(crate) reads: Reads,
+    /// Held by whoever evicts: where one large victim is enough, thirty-two puts that need room
+    /// must not take one each.
+    pub(crate) evicting: Mutex<()>,
+    /// Bytes of pages that open puts have.
+    pub(crate) reserved: AtomicU64,
+    pub(crate) misses: Alone,
+    pub(crate) moved: AtomicU64,
+    /// What the arena keeps on the heap about itself.
+    pub(crate) overhead: Mutex<Option<Charge>>,
+}
+
+/// The least memory that a cache works in.
+const MEMORY_MIN: u64 = 8 << 20;
+/// An entry costs at least so many bytes, so there cannot be more entries than this makes.
+const ENTRY_BYTES_MIN: u64 = 96;
+
+impl Engine {
+    pub(crate) fn new(config: CacheConfig, parts: Parts) -> Result<Self> {
+        if config.memory < MEMORY_MIN {
+            return Err(Error::invalid(format!(
+                "too little memory; memory=`{}` expected at least {MEMORY_MIN} bytes",
+                config.memory
+            )));
+        }
+        let entropy = parts.entropy.map_or_else(Entropy::draw, Ok)?;
+        let ledger = Ledger::new(config.memory);
+        let budget = Arc::new(IndexBudget {
+            ledger: Arc::clone(&ledger),
+            arena: OnceLock::new(),
+        });
+        let as_budget: Arc<dyn Budget> = budget.clone();
+        let entries_max = u32::try_from(config.memory / ENTRY_BYTES_MIN).unwrap_or(u32::MAX);
+        let index = Index::new(entries_max, &as_budget)
+            .map_err(|full| Error::invalid(format!("too little memory for the index; {full}")))?;
+        let arena = Arena::new(&arena_config(&config), Arc::clone(&ledger))
+            .map_err(|e| Error::internal(format!("cannot map the arena: {e}")))?;
+        let _ = budget.arena.set(arena.clone());
+        let queue = Arc::new(RoomQueue::new(Arc::clone(&parts.clock), config.waiters_max));
+        let freed = Arc::clone(&queue);
+        arena.on_free(Arc::new(move || freed.freed()));
+        let overhead = ledger.charge(Account::Index, arena.overhead_bytes());
+        Ok(Self {
+            hlc: HybridClock::new(entropy.start),
+            hash: KeyHash::new(entropy.hash_key),
+            index,
+            spaces: Namespaces::new(config.namespaces_max, as_budget),
+            arena,
+            policy: Box::new(Sieve::default()),
+            queue,
+            events: Events::new(parts.listeners),
+            sink: parts.sink,
+            lower: parts.lower,
+            reads: Reads::new(Arc::clone(&parts.clock)),
+            evicting: Mutex::new(()),
+            reserved: AtomicU64::new(0),
+            misses: Alone::default(),
+            moved: AtomicU64::new(0),
+            overhead: Mutex::new(overhead),
+            ledger,
+            clock: parts.clock,
+            config,
+        })
+    }
+
+    /// The hash under which the index has an entry.
+    pub(crate) fn hash_of(&self, name: Name<'_>) -> u64 {
+        let (tenant, namespace) = (name.tenant.as_str(), name.namespace.as_str());
+        self.hash
+            .hash([tenant.as_bytes(), namespace.as_bytes(), name.key.as_bytes()])
+    }
+
+    /// Finds and pins a live entry, expired or not.
+    pub(crate) fn find(self: &Arc<Self>, hash: u64, name: Name<'_>, mark: Mark) -> Option<Pinned> {
+        let is_it = |_: Handle, record: &Record| self.is(record, name);
+        let handle = self
+            .index
+            .get(hash, mark, is_it, |handle| self.free(handle))?;
+        Some(Pinned {
+            engine: Arc::clone(self),
+            handle,
+        })
+    }
+
+    /// As [`Engine::find`], but an expired entry is none, and goes.
+    pub(crate) fn find_current(
+        self: &Arc<Self>,
+        hash: u64,
+        name: Name<'_>,
+        mark: Mark,
+    ) -> Option<Entry> {
+        let pinned = self.find(hash, name, mark)?;
+        if self.is_expired(pinned.record()) {
+            self.unlink(pinned, Why::Expired);
+            return None;
+        }
+        Some(Entry::new(pinned))
+    }
+
+    /// Whether a pinned record has this name.
+    fn is(&self, record: &Record, name: Name<'_>) -> bool {
+        self.key(record) == name.key.as_bytes()
+            && self.spaces.at(record.namespace()).is_some_and(|space| {
+                space.namespace == *name.namespace && space.tenant == *name.tenant
+            })
+    }
+
+    pub(crate) fn record(&self, handle: Handle) -> &Record {
+        self.index.records.at(handle)
+    }
+
+    /// A slot's bytes: for who has its record pinned, or locked in place by its order's lock.
+    pub(crate) fn slot(&self, record: &Record) -> &[u8] {
+        Loc::from_bits(record.loc()).map_or(&[], |loc| self.arena.slot(loc))
+    }
+
+    /// As [`Engine::slot`], from the head on.
+    pub(crate) fn head_bytes(&self, record: &Record) -> &[u8] {
+        let slot = self.slot(record);
+        slot.get(split(record.len()).inline..).unwrap_or_default()
+    }
+
+    pub(crate) fn key(&self, record: &Record) -> &[u8] {
+        head::key_of(self.head_bytes(record))
+    }
+
+    /// The whole head. A record always has one: `internal` would be a bug of ours.
+    pub(crate) fn head(&self, record: &Record) -> Result<Head<'_>> {
+        head::decode(self.head_bytes(record))
+            .ok_or_else(|| Error::internal("an entry's head cannot be read"))
+    }
+
+    /// Frees an entry that has left the index and whose last pin is gone.
+    pub(crate) fn free(&self, handle: Handle) {
+        let record = self.record(handle);
+        match self.head(record).map(|head| head.rest) {
+            Ok(Rest::Here { extents, .. }) => self.free_extents(&extents),
+            Ok(Rest::Apart { extents, bytes }) => {
+                if let Ok((own, _)) = self.rest_apart(&extents, bytes) {
+                    self.free_extents(&own);
+                }
+                self.free_extents(&extents);
+            }
+            Err(_) => debug_assert!(false, "an entry without a head"),
+        }
+        if let Some(loc) = Loc::from_bits(record.loc()) {
+            self.arena.free_slot(loc);
+        }
+        self.index.records.free(handle);
+    }
+
+    /// What a head has in pages of its own; the caller has the entry pinned, or is to free it.
+    pub(crate) fn rest_apart(
+        &self,
+        extents: &ExtentList,
+        bytes: u64,
+    ) -> Result<(ExtentList, Vec<u8>)> {
+        let broken = || Error::internal("an entry's metadata cannot be read");
+        let mut hold = self.arena.hold(extents, 0..bytes).ok_or_else(broken)?;
+        let mut rest = vec![0; usize::try_from(bytes).map_err(|_| broken())?];
+        hold.copy_to(&mut rest);
+        let (extents, metadata) = head::decode_rest(&rest).ok_or_else(broken)?;
+        Ok((extents, metadata.to_vec()))
+    }
+
+    /// The first `bytes` bytes of pages that the caller owns or has pinned, uncopied.
+    pub(crate) fn pieces(&self, extents: &[Extent], bytes: u64) -> Vec<Bytes> {
+        let hold = self.arena.hold(extents, 0..bytes);
+        let mut hold = hold.filter(|_| bytes > 0);
+        std::iter::from_fn(|| hold.as_mut()?.take(usize::MAX)).collect()
+    }
+
+    fn free_extents(&self, extents: &ExtentList) {
+        if !extents.is_empty() {
+            self.arena.free_pages(extents);
+        }
+    }
+
+    /// Seconds since the start, as the last access is kept.
+    pub(crate) fn second(&self) -> u32 {
+        u32::try_from(self.clock.monotonic().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn is_expired(&self, record: &Record) -> bool {
+        record
+            .expires_at_ms()
+            .is_some_and(|at| at <= self.clock.now_ms())
+    }
+}
+
+/// An order reads the keys of its entries through this. Whoever moves an entry holds its order's
+/// lock meanwhile, so nothing has to be pinned here.
+impl Keys for Engine {
+    fn with_key<R>(&self, handle: Handle, with: impl FnOnce(&[u8]) -> R) -> R {
+        with(self.key(self.record(handle)))
+    }
+}
+
+/// A pin on an entry, taken off when this is dropped.
+pub(crate) struct Pinned {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) handle: Handle,
+}
+
+impl Pinned {
+    pub(crate) fn record(&self) -> &Record {
+        self.engine.record(self.handle)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.record().unpin() {
+            self.engine.free(self.handle);
+        }
+    }
+}
+
+/// The index grows against the arena: where the ledger has nothing left, free pages are given
+/// back to the system. It evicts nothing: it is asked under locks of the index.
+struct IndexBudget {
+    ledger: Arc<Ledger>,
+    arena: OnceLock<Arena>,
+}
+
+impl Budget for IndexBudget {
+    fn charge(&self, bytes: u64) -> bool {
+        if self.ledger.try_charge(Account::Index, bytes) {
+            return true;
+        }
+        let given = self.arena.get().map_or(0, |arena| arena.give_back(bytes));
+        given > 0 && self.ledger.try_charge(Account::Index, bytes)
+    }
+
+    fn release(&self, bytes: u64) {
+        self.ledger.release(Account::Index, bytes);
+    }
+}
+
+fn arena_config(config: &CacheConfig) -> ArenaConfig {
+    // A 32nd stays out of the arena's reach, so that bytes on their way through the process do
+    // not have to evict anything.
+    let mut arena = ArenaConfig::new(config.memory - config.memory / 32);
+    arena.region_bytes = config.region_bytes;
+    if config.heap {
+        arena.backing = BackingKind::Heap;
+    }
+    arena
+}

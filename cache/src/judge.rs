@@ -1,0 +1,147 @@
+//! What a put comes to: what is there already decides, with the put's mode or `if_version`.
+
+use std::sync::Arc;
+
+use bowstring_wire::descriptor::Mode;
+use bowstring_wire::error::{Error, Result, clip};
+use bowstring_wire::limits::MAX_QUOTED_BYTES;
+use bowstring_wire::version::Version;
+
+use crate::engine::{Engine, Pinned};
+use crate::id::Name;
+use crate::index::Mark;
+use crate::publish::{Coming, Commit, Draft};
+use crate::put::METADATA_BYTES_MAX;
+use crate::read::Entry;
+use crate::reserve::Line;
+use crate::room::GROW_TRIES;
+
+/// A tensor that wants to be published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) name: Name<'a>,
+    pub(crate) mode: Mode,
+    pub(crate) if_version: Option<Version>,
+    pub(crate) coming: Coming<'a>,
+}
+
+pub(crate) enum Judged {
+    /// What is there stays: this version.
+    Stays(Version),
+    /// The candidate comes, in place of what is there now.
+    Comes(Option<Pinned>),
+}
+
+impl Engine {
+    /// What becomes of a candidate as things are now. `same` compares its bytes with an entry's.
+    pub(crate) fn judge(
+        self: &Arc<Self>,
+        candidate: &Candidate<'_>,
+        same: impl FnOnce(&Entry) -> bool,
+    ) -> Result<Judged> {
+        let Candidate { name, coming, .. } = candidate;
+        let found = self.find_current(coming.hash, *name, Mark::Peek);
+        if let Some(wanted) = candidate.if_version {
+            check_version(*name, wanted, found.as_ref())?;
+            return Ok(Judged::Comes(found.map(Entry::into_pinned)));
+        }
+        let Some(entry) = found else {
+            return Ok(Judged::Comes(None));
+        };
+        match candidate.mode {
+            Mode::Replace => Ok(Judged::Comes(Some(entry.into_pinned()))),
+            Mode::Keep => Ok(Judged::Stays(entry.version())),
+            Mode::Create => {
+                // The checksum tells most apart; it is no proof, so the bytes decide.
+                let equal = entry.checksum() == coming.checksum
+                    && entry.len() == coming.len
+                    && entry.dtype() == coming.dtype
+                    && entry.shape() == *coming.shape
+                    && same(&entry);
+                if equal {
+                    Ok(Judged::Stays(entry.version()))
+                } else {
+                    Err(already_exists(*name, &entry))
+                }
+            }
+        }
+    }
+
+    /// Publishes a draft, or finds that what is there stays; `true` in the second case.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        candidate: &Candidate<'_>,
+        mut draft: Draft,
+    ) -> Result<(Version, bool)> {
+        let mut grown = 0;
+        loop {
+            let expected = match self.judge(candidate, |there| draft.holds(there))? {
+                Judged::Stays(version) => return Ok((version, true)),
+                Judged::Comes(expected) => expected,
+            };
+            match draft.commit(&candidate.coming, expected) {
+                Commit::Done(version) => return Ok((version, false)),
+                // Somebody else changed the key: so somebody gets on.
+                Commit::Raced(back) => draft = back,
+                Commit::Full(back, full) => {
+                    draft = back;
+                    grown += 1;
+                    if grown > GROW_TRIES {
+                        return Err(Error::exhausted(format!(
+                            "no room for the index; limit=`memory` value=`{}`",
+                            self.config.memory
+                        )));
+                    }
+                    self.let_index_grow(full, Line::Holder).await?;
+                }
+            }
+        }
+    }
+
+    /// Refuses a tensor that no waiting makes fit.
+    pub(crate) fn check_size(&self, bytes: u64) -> Result<()> {
+        let max = self.busy_bytes_max();
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(Error::exhausted(format!(
+            "tensor is too large for this cache; bytes=`{bytes}` limit=`tensor_bytes_max` \
+             value=`{max}` memory=`{}`",
+            self.config.memory
+        )))
+    }
+}
+
+pub(crate) fn check_metadata(metadata: &[u8]) -> Result<()> {
+    if metadata.len() <= METADATA_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "metadata is too long; bytes=`{}` expected at most {METADATA_BYTES_MAX}",
+        metadata.len()
+    )))
+}
+
+/// Whether what is there has the version that a put or a delete asks for.
+pub(crate) fn check_version(name: Name<'_>, wanted: Version, found: Option<&Entry>) -> Result<()> {
+    let key = clip(name.key, MAX_QUOTED_BYTES);
+    match found.map(Entry::version) {
+        Some(version) if version == wanted => Ok(()),
+        Some(version) => Err(Error::precondition(format!(
+            "the key has another version; key=`{key}` version=`{version}` if_version=`{wanted}`"
+        ))),
+        None => Err(Error::precondition(format!(
+            "no such key; key=`{key}` if_version=`{wanted}`"
+        ))),
+    }
+}
+
+pub(crate) fn already_exists(name: Name<'_>, entry: &Entry) -> Error {
+    Error::exists(format!(
+        "the key holds another tensor; key=`{}` dtype=`{}` shape=`{}` version=`{}`",
+        clip(name.key, MAX_QUOTED_BYTES),
+        entry.dtype().name(),
+        entry.shape(),
+        entry.version()
+    ))
+}

@@ -1,0 +1,325 @@
+//! The two changes of the index: an entry comes, an entry goes. Each is one step under the lock of
+//! its key's shard, and each is told from here ([`crate::event`]).
+//!
+//! Under that lock the namespace's order and the policy follow, so that all three always name the
+//! same entries. A look-up takes none of these locks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::Result;
+use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
+
+use crate::arena::{ExtentList, Loc, Pages, pages_for};
+use crate::engine::{Engine, Pinned};
+use crate::event::{Event, What, Why};
+use crate::head::{self, HeadBytes, HeadParts, Rest, split};
+use crate::id::Name;
+use crate::index::{Full, Handle, Mark, Pin, Probe};
+use crate::namespaces::Space;
+use crate::read::Entry;
+use crate::reserve::Line;
+
+/// What is known of an entry that is about to come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coming<'a> {
+    pub(crate) hash: u64,
+    /// The number of its namespace.
+    pub(crate) space: u32,
+    pub(crate) key: &'a str,
+    pub(crate) dtype: DType,
+    pub(crate) shape: &'a Shape,
+    pub(crate) metadata: &'a [u8],
+    pub(crate) len: u64,
+    pub(crate) checksum: u128,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) load: u32,
+}
+
+/// An entry that nobody can find yet. Dropping it frees all its memory.
+pub(crate) struct Draft {
+    engine: Arc<Engine>,
+    handle: Option<Handle>,
+    loc: Option<Loc>,
+    extents: ExtentList,
+    apart: ExtentList,
+}
+
+/// How an attempt to publish ended.
+pub(crate) enum Commit {
+    /// The entry can be read.
+    Done(Version),
+    /// What was expected to be there is there no more: judge again.
+    Raced(Draft),
+    /// The index cannot grow: make room and try again.
+    Full(Draft, Full),
+}
+
+impl Draft {
+    /// `record` is private; slot and pages are filled.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        handle: Handle,
+        slot: Loc,
+        extents: ExtentList,
+        apart: ExtentList,
+    ) -> Self {
+        engine.arena.set_tag(slot, handle.get());
+        engine.record(handle).set_loc(slot.to_bits());
+        Self {
+            engine,
+            handle: Some(handle),
+            loc: Some(slot),
+            extents,
+            apart,
+        }
+    }
+
+    /// Swaps the entry into the index, if `expected` is what is there now (`None`: nothing is).
+    pub(crate) fn commit(mut self, coming: &Coming<'_>, expected: Option<Pinned>) -> Commit {
+        let engine = Arc::clone(&self.engine);
+        let (Some(handle), Some(space)) = (self.handle, engine.spaces.at(coming.space)) else {
+            debug_assert!(false, "a draft is committed once, in a known namespace");
+            return Commit::Raced(self);
+        };
+        let record = engine.record(handle);
+        record.set_len(coming.len);
+        record.set_checksum(coming.checksum);
+        record.set_expires_at_ms(coming.expires_at_ms);
+        record.set_namespace(coming.space);
+        record.set_load_generation(coming.load);
+        record.set_last_access(engine.second());
+
+        let mut shard = engine.index.table.lock(coming.hash);
+        let as_expected = match &expected {
+            Some(old) => shard.contains(old.handle),
+            None => shard
+                .find(|other| engine.probe(other, coming.space, coming.key))
+                .is_none(),
+        };
+        if !as_expected {
+            drop(shard);
+            return Commit::Raced(self);
+        }
+        if expected.is_none()
+            && let Err(full) = shard.reserve()
+        {
+            drop(shard);
+            return Commit::Full(self, full);
+        }
+        let key = coming.key.as_bytes();
+        let ordered = space.order.write().insert(key, handle, &*engine);
+        if let Err(full) = ordered {
+            drop(shard);
+            return Commit::Full(self, full);
+        }
+        let version = engine.hlc.next(engine.clock.now_ms());
+        record.set_version(version.hlc, version.start);
+        let publish = || record.publish();
+        let published = match &expected {
+            Some(old) => shard.replace(old.handle, handle, publish),
+            None => shard.insert(handle, publish).is_ok(),
+        };
+        debug_assert!(published, "room was made, and the lock held since");
+        self.defuse();
+        if let Some(old) = &expected {
+            engine.went(space, old, Why::Replaced);
+        }
+        engine.policy.insert(&engine.index.records, handle);
+        space.entries.fetch_add(1, Ordering::Relaxed);
+        space.bytes.fetch_add(coming.len, Ordering::Relaxed);
+        engine.events.emit(&Event {
+            tenant: &space.tenant,
+            namespace: &space.namespace,
+            key: coming.key,
+            version,
+            bytes: coming.len,
+            what: What::Published,
+        });
+        drop(shard);
+        if let Some(old) = expected {
+            engine.after_unlink(old, Why::Replaced);
+        }
+        Commit::Done(version)
+    }
+
+    /// Whether this has the bytes of `entry`.
+    pub(crate) fn holds(&self, entry: &Entry) -> bool {
+        let split = split(entry.len());
+        let Some(slot) = self.loc.map(|loc| self.engine.arena.slot(loc)) else {
+            return false;
+        };
+        let in_pages = entry.len() - split.inline as u64;
+        let pieces = self.engine.pieces(&self.extents, in_pages);
+        let mut mine: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        mine.push(slot.get(..split.inline).unwrap_or_default());
+        entry.equals(&mine)
+    }
+
+    fn defuse(&mut self) {
+        self.handle = None;
+        self.loc = None;
+        self.extents.clear();
+        self.apart.clear();
+    }
+}
+
+impl Engine {
+    /// Makes a draft: takes a slot and a record, and fills the slot with `inline` (its pieces one
+    /// after the other) and the head.
+    pub(crate) async fn draft(
+        self: &Arc<Self>,
+        coming: &Coming<'_>,
+        pages: Option<Pages>,
+        inline: &[&[u8]],
+        line: Line,
+    ) -> Result<Draft> {
+        let inline_len = inline.iter().map(|piece| piece.len()).sum();
+        let extents = pages
+            .as_ref()
+            .map_or_else(ExtentList::new, |pages| pages.extents().into());
+        let mut head = HeadBytes::new();
+        let parts = |rest| HeadParts {
+            key: coming.key,
+            dtype: coming.dtype,
+            shape: coming.shape,
+            rest,
+        };
+        let metadata = coming.metadata;
+        head::encode(&parts(Rest::Here { extents, metadata }), &mut head);
+        let mut apart = None;
+        if !head::fits(inline_len, head.len()) {
+            let rest = head::encode_rest(
+                pages.as_ref().map_or(&[], |pages| pages.extents()),
+                coming.metadata,
+            );
+            let own = self.pages_apart(&rest, line).await?;
+            head.clear();
+            let rest = Rest::Apart {
+                extents: own.extents().into(),
+                bytes: rest.len() as u64,
+            };
+            head::encode(&parts(rest), &mut head);
+            apart = Some(own);
+        }
+        let mut slot = self.slot_of(inline_len + head.len(), line).await?;
+        fill(slot.bytes_mut(), inline, &head);
+        let handle = self.new_record(line).await?;
+        let extents =
+            |pages: Option<Pages>| pages.map_or_else(ExtentList::new, Pages::into_extents);
+        Ok(Draft::new(
+            Arc::clone(self),
+            handle,
+            slot.into_loc(),
+            extents(pages),
+            extents(apart),
+        ))
+    }
+
+    /// Pages for the part of a head that does not fit its slot.
+    async fn pages_apart(self: &Arc<Self>, rest: &[u8], line: Line) -> Result<Pages> {
+        let n = pages_for(rest.len() as u64).unwrap_or(u32::MAX);
+        let mut pages = self.pages(n, line).await?;
+        pages.write(0, rest);
+        // It is the entry's now, not the put's.
+        self.unreserve(pages.bytes());
+        Ok(pages)
+    }
+}
+
+/// Fills a slot.
+pub(crate) fn fill(slot: &mut [u8], inline: &[&[u8]], head: &[u8]) {
+    let mut at = 0;
+    for piece in inline.iter().copied().chain([head]) {
+        slot[at..at + piece.len()].copy_from_slice(piece);
+        at += piece.len();
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        for extents in [&self.extents, &self.apart] {
+            if !extents.is_empty() {
+                self.engine.arena.free_pages(extents);
+            }
+        }
+        if let Some(loc) = self.loc {
+            self.engine.arena.free_slot(loc);
+        }
+        if let Some(handle) = self.handle {
+            self.engine.index.records.free(handle);
+        }
+    }
+}
+
+impl Engine {
+    /// Takes a pinned entry out of the index; false when it has gone already. Its memory is free
+    /// when its last pin is gone, the sink's included.
+    pub(crate) fn unlink(&self, entry: Pinned, why: Why) -> bool {
+        let record = entry.record();
+        let Some(space) = self.spaces.at(record.namespace()) else {
+            return false;
+        };
+        let key = self.key(record);
+        let hash = self.hash_of(Name {
+            tenant: &space.tenant,
+            namespace: &space.namespace,
+            key: str::from_utf8(key).unwrap_or_default(),
+        });
+        let mut shard = self.index.table.lock(hash);
+        if !shard.remove(entry.handle) {
+            return false;
+        }
+        let ordered = space.order.write().remove(key, entry.handle, self);
+        debug_assert!(ordered, "the order names what the table names");
+        self.went(space, &entry, why);
+        drop(shard);
+        self.after_unlink(entry, why);
+        true
+    }
+
+    /// The rest of an entry's going, under its shard's lock: table and order have let go of it.
+    fn went(&self, space: &Space, entry: &Pinned, why: Why) {
+        let record = entry.record();
+        self.policy.remove(&self.index.records, entry.handle);
+        space.entries.fetch_sub(1, Ordering::Relaxed);
+        space.bytes.fetch_sub(record.len(), Ordering::Relaxed);
+        let last = record.unlink();
+        debug_assert!(!last, "the caller has it pinned");
+        let (hlc, start) = record.version();
+        self.events.emit(&Event {
+            tenant: &space.tenant,
+            namespace: &space.namespace,
+            key: str::from_utf8(self.key(record)).unwrap_or_default(),
+            version: Version { hlc, start },
+            bytes: record.len(),
+            what: What::Unlinked(why),
+        });
+    }
+
+    /// The second step, without locks: the pin goes to the sink, or at once.
+    fn after_unlink(&self, entry: Pinned, why: Why) {
+        self.reads.unlinked(entry.handle);
+        self.enforce_held();
+        if self.sink.wants(why) {
+            self.sink.unlinked(Entry::new(entry), why);
+        }
+    }
+
+    /// For a locked shard: whether `handle` is the entry of this name.
+    fn probe(&self, handle: Handle, space: u32, key: &str) -> Probe<()> {
+        let record = self.record(handle);
+        match record.try_pin(Mark::Peek) {
+            Pin::Busy => Probe::Retry,
+            Pin::Gone => Probe::Other,
+            Pin::Pinned => {
+                let is_it = record.namespace() == space && self.key(record) == key.as_bytes();
+                let last = record.unpin();
+                debug_assert!(!last, "what is in a locked shard is not unlinked");
+                if is_it { Probe::Hit(()) } else { Probe::Other }
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Making room: evicting, emptying sparse slabs, giving pages back, and waiting for others.
+//!
+//! Whoever needs memory takes it if it is there. If not, one at a time evicts what the policy says
+//! until it is, and tries between any two victims: what one has freed, another must not take for
+//! its own shortage and evict on. Where nothing can be evicted (all is pinned, held, or reserved
+//! by open puts), the caller waits in the queue ([`crate::reserve`]).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bowstring_wire::error::{Error, Result};
+
+use crate::arena::{Loc, PAGE_BYTES_U64, Pages, Slot};
+use crate::engine::{Engine, Pinned};
+use crate::event::Why;
+use crate::evict::Choice;
+use crate::head::split;
+use crate::index::{Full, Handle, Mark, Pin};
+use crate::ledger::{Account, Charge};
+use crate::reserve::{Attempt, Line, NoRoom};
+
+/// Victims that one attempt takes before it lets others run: about a millisecond.
+const VICTIMS_A_TURN: u32 = 256;
+/// Small victims between two looks at the slabs.
+const VICTIMS_A_COMPACTION: u32 = 32;
+/// A slab fuller than this is not worth emptying.
+const COMPACT_FILL_MAX: u8 = 90;
+/// How often room is made for the index before it is told that there is none: others may take what
+/// was made.
+pub(crate) const GROW_TRIES: u32 = 16;
+/// What the index asks for when it has no record left: 4,096 of them, with their links.
+const RECORD_CHUNK_BYTES: u64 = 4_096 * 72;
+/// Slabs emptied a look.
+const SLABS_A_COMPACTION: u32 = 4;
+/// A reader that took something so lately is not cut off while there are other victims.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What is charged beyond need for bytes on their way, so that a crowd of small charges does not
+/// evict one entry each.
+const GIVE_BACK_BYTES: u64 = 1 << 20;
+
+impl Engine {
+    /// The most that the arena may have now, with the other accounts as they are.
+    pub(crate) fn arena_bytes_max(&self) -> u64 {
+        let arena = self.ledger.used_by(Account::Arena);
+        let others = self.ledger.used().saturating_sub(arena);
+        let reach = self.config.memory - self.config.memory / 32;
+        reach.min(self.config.memory.saturating_sub(others))
+    }
+
+    /// What readers may hold of entries that have left the index.
+    pub(crate) fn held_bytes_max(&self) -> u64 {
+        self.arena_bytes_max() / 100 * self.config.held_percent
+    }
+
+    /// What open puts and readers together may hold; no tensor can be larger.
+    pub(crate) fn busy_bytes_max(&self) -> u64 {
+        self.arena_bytes_max() / 100 * self.config.busy_percent
+    }
+
+    /// Waits for `pages` pages for a put, which are counted as reserved until
+    /// [`Engine::unreserve`].
+    pub(crate) async fn pages(self: &Arc<Self>, pages: u32, line: Line) -> Result<Pages> {
+        let bytes = u64::from(pages) * PAGE_BYTES_U64;
+        let attempt = || {
+            if !self.reserve(bytes) {
+                return Attempt::Wait;
+            }
+            let attempt = self.attempt(|| self.arena.alloc_pages(pages));
+            if !matches!(attempt, Attempt::Done(_)) {
+                self.unreserve(bytes);
+            }
+            attempt
+        };
+        self.wait(line, bytes, attempt).await
+    }
+
+    /// Waits for a slot.
+    pub(crate) async fn slot_of(self: &Arc<Self>, bytes: usize, line: Line) -> Result<Slot> {
+        let attempt = || self.attempt(|| self.arena.alloc_slot(bytes));
+        self.wait(line, bytes as u64, attempt).await
+    }
+
+    /// Waits for a private record.
+    pub(crate) async fn new_record(self: &Arc<Self>, line: Line) -> Result<Handle> {
+        for _ in 0..GROW_TRIES {
+            if let Some(handle) = self.index.records.alloc() {
+                return Ok(handle);
+            }
+            self.let_index_grow(Full { bytes: 0 }, line).await?;
+        }
+        Err(Error::exhausted(format!(
+            "too many entries for the memory; limit=`memory` value=`{}`",
+            self.config.memory
+        )))
+    }
+
+    /// Makes room for the index to grow, or for one entry more in it.
+    pub(crate) async fn let_index_grow(self: &Arc<Self>, full: Full, line: Line) -> Result<()> {
+        let bytes = if full.bytes == 0 {
+            RECORD_CHUNK_BYTES
+        } else {
+            full.bytes
+        };
+        // Held for a moment only: the index charges for itself.
+        self.charge_waiting(Account::Index, bytes, line)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until `bytes` are charged to `account`.
+    pub(crate) async fn charge_waiting(
+        self: &Arc<Self>,
+        account: Account,
+        bytes: u64,
+        line: Line,
+    ) -> Result<Charge> {
+        let attempt = || self.attempt(|| self.charge_free(account, bytes));
+        self.wait(line, bytes, attempt).await
+    }
+
+    /// Charges `bytes` to `account`, and evicts for it; `None` where that is not enough.
+    pub(crate) fn charge_now(self: &Arc<Self>, account: Account, bytes: u64) -> Option<Charge> {
+        loop {
+            match self.attempt(|| self.charge_free(account, bytes)) {
+                Attempt::Done(charge) => return Some(charge),
+                Attempt::Again => {}
+                Attempt::Wait => return None,
+            }
+        }
+    }
+
+    pub(crate) fn unreserve(&self, bytes: u64) {
+        self.reserved.fetch_sub(bytes, Ordering::AcqRel);
+        self.queue.freed();
+    }
+
+    /// After an entry has left the index: readers that hold more than they may lose it, the most
+    /// stalled first.
+    pub(crate) fn enforce_held(&self) {
+        while self.reads.count() > 1
+            && self.arena.held_bytes() > self.held_bytes_max()
+            && self.reads.cut_most_stalled(None, Duration::ZERO).is_some()
+        {}
+    }
+
+    /// Counts open puts against what may be busy. False where it is too much at the moment.
+    fn reserve(&self, bytes: u64) -> bool {
+        let max = self.busy_bytes_max();
+        let held = self.arena.held_bytes();
+        let add = |reserved: u64| {
+            let busy = reserved.checked_add(bytes)?;
+            (busy.saturating_add(held) <= max).then_some(busy)
+        };
+        self.reserved
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
+            .is_ok()
+    }
+
+    fn charge_free(&self, account: Account, bytes: u64) -> Option<Charge> {
+        if let Some(charge) = self.ledger.charge(account, bytes) {
+            return Some(charge);
+        }
+        let short = bytes.saturating_sub(self.ledger.free());
+        self.arena.give_back(short.max(GIVE_BACK_BYTES));
+        self.ledger.charge(account, bytes)
+    }
+
+    async fn wait<T>(
+        &self,
+        line: Line,
+        bytes: u64,
+        attempt: impl FnMut() -> Attempt<T>,
+    ) -> Result<T> {
+        let wait_max = match line {
+            Line::Holder => self.config.reserve_wait,
+            Line::Newcomer => self.config.first_wait,
+        };
+        self.queue
+            .room(line, wait_max, attempt)
+            .await
+            .map_err(|no_room| self.refusal(no_room, bytes, wait_max))
+    }
+
+    fn refusal(&self, no_room: NoRoom, bytes: u64, waited: Duration) -> Error {
+        match no_room {
+            NoRoom::QueueFull => Error::exhausted(format!(
+                "too many puts wait for room; limit=`waiters_max` value=`{}`",
+                self.config.waiters_max
+            )),
+            NoRoom::TimedOut => Error::exhausted(format!(
+                "no room: what is there is held by open puts and readers; limit=`memory` \
+                 value=`{}` wanted_bytes=`{bytes}` waited_ms=`{}` reserved_bytes=`{}` \
+                 held_bytes=`{}`",
+                self.config.memory,
+                waited.as_millis(),
+                self.reserved.load(Ordering::Relaxed),
+                self.arena.held_bytes(),
+            )),
+        }
+    }
+
+    /// Takes, and evicts until it can.
+    fn attempt<T>(self: &Arc<Self>, mut take: impl FnMut() -> Option<T>) -> Attempt<T> {
+        if let Some(taken) = take() {
+            return Attempt::Done(taken);
+        }
+        let _one_at_a_time = self.evicting.lock();
+        let mut patience = PATIENCE;
+        let mut progress = false;
+        for turn in 1..=VICTIMS_A_TURN {
+            if let Some(taken) = take() {
+                return Attempt::Done(taken);
+            }
+            match self.evict(patience) {
+                Evicted::One => progress = true,
+                Evicted::Later => progress = true,
+                Evicted::Nothing if self.compact() => progress = true,
+                Evicted::Nothing if !patience.is_zero() && self.reads.count() > 0 => {
+                    patience = Duration::ZERO;
+                }
+                Evicted::Nothing if progress => return Attempt::Again,
+                Evicted::Nothing => return Attempt::Wait,
+            }
+            if turn % VICTIMS_A_COMPACTION == 0 {
+                self.compact();
+            }
+        }
+        self.charge_overhead();
+        Attempt::Again
+    }
+
+    /// One victim, or a bounded look for one.
+    fn evict(self: &Arc<Self>, patience: Duration) -> Evicted {
+        let mut takes = |handle: Handle| {
+            let record = self.record(handle);
+            record.pins() == 0 && self.may_be_held(handle, split(record.len()).pages, patience)
+        };
+        let handle = match self.policy.victim(&self.index.records, &mut takes) {
+            Choice::Victim(handle) => handle,
+            Choice::Later => return Evicted::Later,
+            Choice::Nothing => return Evicted::Nothing,
+        };
+        let Some(entry) = self.pin(handle) else {
+            return Evicted::Later;
+        };
+        let why = if self.is_expired(entry.record()) {
+            Why::Expired
+        } else {
+            Why::Evicted
+        };
+        if self.unlink(entry, why) {
+            Evicted::One
+        } else {
+            Evicted::Later
+        }
+    }
+
+    /// Whether an entry may leave the index though it is being read: what its readers have not
+    /// taken is held from then on. Cuts off stalled readers where that is what it takes.
+    fn may_be_held(&self, handle: Handle, pages: u32, patience: Duration) -> bool {
+        if pages == 0 || self.reads.count() == 0 {
+            return true;
+        }
+        loop {
+            let own = u64::from(pages) * PAGE_BYTES_U64;
+            let more = self.reads.outstanding_of(handle).min(own);
+            if more == 0 || self.arena.held_bytes() + more <= self.held_bytes_max() {
+                return true;
+            }
+            match self.reads.cut_most_stalled(Some(handle), patience) {
+                Some(true) => {}
+                Some(false) => return false,
+                // One reader may always finish one tensor.
+                None => return true,
+            }
+        }
+    }
+
+    fn pin(self: &Arc<Self>, handle: Handle) -> Option<Pinned> {
+        match self.record(handle).try_pin(Mark::Peek) {
+            Pin::Pinned => Some(Pinned {
+                engine: Arc::clone(self),
+                handle,
+            }),
+            Pin::Busy | Pin::Gone => None,
+        }
+    }
+
+    /// Empties the sparsest slabs into others of their class. True when pages became free.
+    fn compact(&self) -> bool {
+        let before = self.arena.free_bytes();
+        for _ in 0..SLABS_A_COMPACTION {
+            let Some(slab) = self.arena.compact(COMPACT_FILL_MAX) else {
+                break;
+            };
+            for loc in slab.survivors() {
+                let moved = self.move_slot(*loc, || slab.destination());
+                self.moved.fetch_add(u64::from(moved), Ordering::Relaxed);
+            }
+        }
+        self.arena.free_bytes() > before
+    }
+
+    /// Moves the entry in a slot, if it is one that nobody has pinned.
+    fn move_slot(&self, from: Loc, destination: impl FnOnce() -> Option<Slot>) -> bool {
+        let Some(handle) = Handle::from_raw(self.arena.tag(from)) else {
+            return false;
+        };
+        let record = self.record(handle);
+        let number = record.namespace();
+        let Some(space) = self.spaces.at(number) else {
+            return false;
+        };
+        // Whoever compares keys of this namespace's order reads slots without a pin, under this.
+        let _order = space.order.write();
+        if !record.lock_move() {
+            return false;
+        }
+        let mut moved = false;
+        if record.loc() == from.to_bits()
+            && record.namespace() == number
+            && let Some(mut slot) = destination()
+        {
+            let bytes = self.arena.slot(from);
+            slot.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+            let to = slot.into_loc();
+            self.arena.set_tag(to, handle.get());
+            record.set_loc(to.to_bits());
+            moved = true;
+        }
+        if record.unlock_move() {
+            self.free(handle);
+        }
+        if moved {
+            self.arena.free_slot(from);
+        }
+        moved
+    }
+
+    /// Charges what the arena keeps on the heap about itself, as far as it has grown.
+    fn charge_overhead(&self) {
+        let bytes = self.arena.overhead_bytes();
+        if let Some(charge) = self.overhead.lock().as_mut() {
+            // Refused: then it is charged at the next turn, after more evictions.
+            let _ = charge.resize(bytes);
+        }
+    }
+}
+
+enum Evicted {
+    One,
+    Later,
+    Nothing,
+}

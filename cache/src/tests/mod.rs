@@ -1,0 +1,96 @@
+//! The engine as a whole, on a real arena and a clock that stands still.
+//!
+//! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
+//! `reading`: pieces, ranges, what readers hold; `keeping`: expiry, order, the lower tier, events;
+//! `model`: any sequence of operations against a simple map; `pressure`: many writers over many
+//! times the memory; `bulk`: rows, and what an entry costs.
+
+mod bulk;
+mod keeping;
+mod leaving;
+mod model;
+mod pressure;
+mod putting;
+mod reading;
+
+use std::sync::Arc;
+
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::Result;
+use bowstring_wire::name::{Key, Namespace};
+use bowstring_wire::shape::Shape;
+
+use crate::clock::ManualClock;
+use crate::config::{CacheConfig, Parts};
+use crate::entropy::Entropy;
+use crate::put::{Mode, Published, PutSpec};
+use crate::{Cache, Id};
+
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+
+pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
+    cache_with(memory, |_| {})
+}
+
+pub(super) fn cache_with(memory: u64, with: impl FnOnce(&mut Parts)) -> (Cache, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    let config = CacheConfig {
+        memory,
+        ..CacheConfig::default()
+    };
+    let mut parts = Parts {
+        clock: Arc::clone(&clock) as _,
+        entropy: Some(Entropy::fixed(7)),
+        ..Parts::default()
+    };
+    with(&mut parts);
+    (Cache::with_parts(config, parts).unwrap(), clock)
+}
+
+pub(super) fn id(key: &str) -> Id {
+    Id::public(Namespace::default(), Key::parse(key).unwrap())
+}
+
+/// Bytes that differ from seed to seed and from place to place.
+pub(super) fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut out = Vec::with_capacity(len + 8);
+    while out.len() < len {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+pub(super) fn spec(mode: Mode) -> PutSpec {
+    PutSpec {
+        mode,
+        ..PutSpec::new(DType::UInt8)
+    }
+}
+
+pub(super) async fn put(cache: &Cache, key: &str, mode: Mode, data: &[u8]) -> Result<Published> {
+    put_spec(cache, key, spec(mode), data).await
+}
+
+pub(super) async fn put_spec(
+    cache: &Cache,
+    key: &str,
+    spec: PutSpec,
+    data: &[u8],
+) -> Result<Published> {
+    let mut put = cache.put(id(key), spec)?;
+    for part in data.chunks(100_000) {
+        put.reserve(part.len() as u64).await?;
+        put.write(part)?;
+    }
+    put.publish(Shape::new(&[data.len() as u64]).unwrap()).await
+}
+
+pub(super) fn get(cache: &Cache, key: &str) -> Option<Vec<u8>> {
+    Some(cache.get(&id(key))?.into_vec().unwrap())
+}
