@@ -75,8 +75,8 @@ TICKETS = [
     (b'{"key": "nobody has this"}', "not_found", ["nobody has this"]),
     (b"[" * 100_000, "invalid_argument", []),
     (b'{"key": ' + b"[" * 100_000, "invalid_argument", []),
-    (b"hello", "invalid_argument", []),
-    (b"\x0a\x05hello", "invalid_argument", []),
+    (b"hello", "unimplemented", ["SQL"]),
+    (b"\x0a\x05hello", "unimplemented", ["SQL"]),
 ]
 
 
@@ -123,16 +123,20 @@ def test_put_commands(client, namespace, members, fragment):
         (path("a b", "k"), "namespace"),
         (path("a", "b", "c"), "path"),
         (path("n", "k" * 1025), "1024"),
-        (flight.FlightDescriptor.for_command(b""), ""),
         (flight.FlightDescriptor.for_command(b"{"), ""),
         (flight.FlightDescriptor.for_command(b'{"key": "a", "key": "b"}'), "key"),
-        (flight.FlightDescriptor.for_command(b"PUT a"), ""),
     ],
     ids=lambda value: str(value)[:50],
 )
 def test_put_descriptors(client, descriptor, fragment):
     with refused("invalid_argument", fragment):
         put(client, descriptor, table_of(ARRAY))
+
+
+@pytest.mark.parametrize("text", [b"", b"PUT a", b"\x0a\x05hello"], ids=str)
+def test_commands_that_are_not_ours(client, text):
+    with refused("unimplemented", "SQL"):
+        put(client, flight.FlightDescriptor.for_command(text), table_of(ARRAY))
 
 
 @pytest.mark.parametrize(
@@ -283,6 +287,8 @@ UNBUILT = [
     {"load_id": "x"},
     {"wait": "cold"},
     {"admit": "probation"},
+    {"progress": True},
+    {"dtype": "float16"},
 ]
 
 
