@@ -339,7 +339,7 @@ impl Engine {
     }
 
     /// Charges what the arena keeps on the heap about itself, as far as it has grown.
-    fn charge_overhead(&self) {
+    pub(crate) fn charge_overhead(&self) {
         let bytes = self.arena.overhead_bytes();
         if let Some(charge) = self.overhead.lock().as_mut() {
             // Refused: then it is charged at the next turn, after more evictions.

@@ -1,1 +1,123 @@
+//! Rows, and what an entry costs.
+
+use std::time::Duration;
+
+use bowstring_wire::error::Code;
+use bowstring_wire::name::Tenant;
+use smallvec::smallvec;
+
 use super::*;
+use crate::ledger::Account;
+use crate::rows::{Row, RowsSpec};
+
+const KEEP: RowsSpec = RowsSpec {
+    mode: Mode::Keep,
+    load: 0,
+};
+
+fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
+    let (one, two) = data.split_at(data.len() / 3);
+    Row {
+        key,
+        dtype: DType::UInt8,
+        shape,
+        data: smallvec![one, two],
+        metadata: &[],
+        expires_at_ms: None,
+    }
+}
+
+async fn put_rows(cache: &Cache, spec: RowsSpec, rows: &[Row<'_>]) -> Vec<Result<Published>> {
+    cache
+        .put_rows(&Tenant::public(), &Namespace::default(), spec, rows)
+        .await
+}
+
+#[tokio::test]
+async fn every_row_has_its_own_answer() {
+    let (cache, _) = cache_of(64 * MIB);
+    let (small, large) = (bytes(1, 300), bytes(2, 200_000));
+    let shape = |n: usize| Shape::new(&[n as u64]).unwrap();
+    let (s, l, wrong) = (shape(300), shape(200_000), shape(7));
+    let rows = [
+        row("a", &s, &small),
+        row("b", &l, &large),
+        row("c", &wrong, &small),
+        row("", &s, &small),
+        row("a", &l, &large),
+        row("d", &s, &small),
+    ];
+    let answers = put_rows(&cache, KEEP, &rows).await;
+    let codes: Vec<Option<Code>> = answers
+        .iter()
+        .map(|answer| answer.as_ref().err().map(|error| error.code))
+        .collect();
+    let invalid = Some(Code::InvalidArgument);
+    assert_eq!(codes, [None, None, invalid, invalid, None, None]);
+    assert!(answers[4].as_ref().unwrap().existed);
+    assert_eq!(get(&cache, "a").unwrap(), small);
+    assert_eq!(get(&cache, "b").unwrap(), large);
+    assert_eq!(get(&cache, "d").unwrap(), small);
+    assert_eq!(cache.stats().entries, 3);
+
+    let create = RowsSpec {
+        mode: Mode::Create,
+        load: 0,
+    };
+    let rows = [row("a", &s, &small), row("d", &l, &large)];
+    let answers = put_rows(&cache, create, &rows).await;
+    assert!(answers[0].as_ref().unwrap().existed);
+    assert_eq!(answers[1].as_ref().unwrap_err().code, Code::AlreadyExists);
+    let replace = RowsSpec {
+        mode: Mode::Replace,
+        load: 0,
+    };
+    let answers = put_rows(&cache, replace, &rows[1..]).await;
+    assert!(!answers[0].as_ref().unwrap().existed);
+    assert_eq!(get(&cache, "d").unwrap(), large);
+}
+
+#[tokio::test]
+async fn more_rows_than_fit_evict_the_oldest() {
+    let (cache, _) = cache_of(8 * MIB);
+    let shape = Shape::new(&[4_096]).unwrap();
+    let data = bytes(5, 4_096);
+    let keys: Vec<String> = (0..4_000).map(|n| format!("{n:06}")).collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
+    let answers = put_rows(&cache, KEEP, &rows).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert!(cache.ledger().used() <= cache.ledger().total());
+    let stats = cache.stats();
+    assert!(stats.events.evicted > 1_000, "{stats:?}");
+    assert_eq!(get(&cache, "003999").unwrap(), data);
+    assert!(get(&cache, "000000").is_none());
+}
+
+/// Beyond tensor, key and metadata an entry may cost 112 bytes, alignment and order included.
+#[tokio::test]
+async fn a_million_small_entries_cost_what_they_may() {
+    const ENTRIES: usize = 1_000_000;
+    let (cache, _) = cache_of(512 * MIB);
+    let before = cache.ledger().used();
+    let shape = Shape::new(&[64]).unwrap();
+    let data = bytes(6, 64);
+    // In an order that is none: what a bulk put of hashed keys looks like.
+    let key_of = |n: usize| format!("{:08x}", (n as u32).wrapping_mul(0x9e37_79b1));
+    for chunk in 0..ENTRIES / 10_000 {
+        let keys: Vec<String> = (0..10_000).map(|n| key_of(chunk * 10_000 + n)).collect();
+        let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
+        let answers = put_rows(&cache, KEEP, &rows).await;
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    let stats = cache.stats();
+    assert_eq!(stats.entries, ENTRIES as u64);
+    assert_eq!(stats.events.evicted, 0);
+    cache.engine().charge_overhead();
+    let each = (cache.ledger().used() - before) as f64 / ENTRIES as f64;
+    let arena = cache.ledger().used_by(Account::Arena) as f64 / ENTRIES as f64;
+    assert!(each <= 64.0 + 8.0 + 112.0, "{each} bytes an entry, {arena} of it arena");
+    println!("{each} bytes an entry, {arena} of it arena");
+    let items = cache.scan(&Tenant::public(), &Namespace::default(), "00", None, 100_000);
+    assert!(items.len() > ENTRIES / 300 && items.is_sorted_by_key(|item| item.key.clone()));
+    let _ = Duration::ZERO;
+}
