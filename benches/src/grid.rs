@@ -148,3 +148,30 @@ fn ops(bytes: u64) -> u32 {
         .unwrap_or(u32::MAX)
         .clamp(1, 1000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_outlive_a_neighbour() {
+        // Both are held up in the second repetition; the medians of each alone would say less.
+        let ours = [1.0, 9.0, 1.0];
+        let theirs = [2.0, 18.0, 2.0];
+        assert_eq!(pairs(&theirs, &ours), 2.0);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_repetition_has_some_work() {
+        assert_eq!(ops(3 << 10), 1000);
+        assert_eq!(ops(16 << 20), 16);
+        assert_eq!(ops(1 << 30), 1);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_name(3 << 10), "3 KiB");
+        assert_eq!(size_name(256 << 20), "256 MiB");
+    }
+}

@@ -95,3 +95,40 @@ fn panel(out: &mut String, series: &[Series], work: Work, peers: &[&str], left: 
 fn text(x: f64, y: f64, anchor: &str, what: &str) -> String {
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{what}</text>\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_and_every_kind_of_work_is_drawn() {
+        let one = |peer, work, bytes| Series {
+            peer,
+            work,
+            bytes,
+            ops: 1,
+            seconds: vec![0.1],
+            cpu: vec![0.1],
+        };
+        let series = [
+            one("a", Work::Get, 3 << 10),
+            one("a", Work::Get, 1 << 20),
+            one("b", Work::Put, 3 << 10),
+        ];
+        let drawn = svg(&series);
+        assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"));
+        for wanted in [
+            ">a</text>",
+            ">b</text>",
+            "get, GB/s",
+            "put, GB/s",
+            ">3 KiB<",
+            ">1 MiB<",
+        ] {
+            assert!(drawn.contains(wanted), "{wanted}");
+        }
+        assert!(!drawn.contains("array") && !drawn.contains("NaN"));
+        assert_eq!(drawn.matches("<circle").count(), 3);
+        assert!(svg(&[]).contains("</svg>"));
+    }
+}

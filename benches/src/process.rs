@@ -132,3 +132,40 @@ pub fn beside(name: &str) -> Outcome<std::path::PathBuf> {
     }
     Err(format!("not built: {}", path.display()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_costs() {
+        let pid = std::process::id();
+        let before = CpuUse::of(pid);
+        let held = vec![1u8; 32 << 20];
+        assert!(charged_bytes(pid).unwrap() > held.len() as u64);
+        assert!(CpuUse::of(pid).since(&before) >= 0.0);
+    }
+
+    #[test]
+    fn a_peer_is_asked_and_stopped() {
+        let mut cat = Process::start(&mut Command::new("cat")).unwrap();
+        assert_eq!(cat.ask("hello").unwrap(), "hello");
+        let pid = cat.id();
+        drop(cat);
+        assert!(charged_bytes(pid).is_err());
+    }
+
+    #[test]
+    fn a_peer_that_is_not_there_is_named() {
+        let error = Process::start(&mut Command::new("/no/such/peer"))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("/no/such/peer"));
+        assert!(
+            beside("no-such-peer")
+                .unwrap_err()
+                .to_string()
+                .contains("no-such-peer")
+        );
+    }
+}

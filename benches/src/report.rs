@@ -292,3 +292,46 @@ fn write_to(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _ = out.write_fmt(arguments);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals_are_judged_by_the_pairs() {
+        let one = |peer, seconds: f64| Series {
+            peer,
+            work: Work::Get,
+            bytes: 16 << 20,
+            ops: 1,
+            seconds: vec![seconds; 3],
+            cpu: vec![seconds; 3],
+        };
+        let series = vec![
+            one("bowstring", 1.0),
+            one("raw-tcp", 0.9),
+            one("stock-flight", 1.5),
+        ];
+        let mut report = Report {
+            series,
+            ..Report::default()
+        };
+        report.rust();
+        report.skipped.push("redis".to_owned());
+        let table = report.markdown();
+        assert!(
+            table.contains("| get 16 MiB | raw TCP | ≥ 0.85 × | 0.90 × | ✓ |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| raw TCP | ≤ 1.20 × | 1.11 × | ✓ |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| get 16 MiB | stock arrow-flight | ≥ 1.80 × | 1.50 × | falls short |"),
+            "{table}"
+        );
+        assert!(table.contains("skipped: redis"));
+        assert_eq!(report.json()["goals"].as_array().unwrap().len(), 3);
+    }
+}
