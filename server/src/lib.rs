@@ -33,8 +33,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use config::{Config, HostPort, ListenAddress, Machine};
+use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use error::Error;
 use flight::{FlightSettings, Service};
 use http::HttpState;
@@ -211,8 +211,13 @@ fn start_flight(
     shutdown: &Shutdown,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
     let budget = WireBudget::within(cache.ledger(), limits.wire_bytes())?;
-    let settings = FlightSettings { put_idle: config.put_idle };
-    let conn_limits = ConnLimits { streams_max: config.streams_max, ..ConnLimits::default() };
+    let settings = FlightSettings {
+        put_idle: config.put_idle,
+    };
+    let conn_limits = ConnLimits {
+        streams_max: config.streams_max,
+        ..ConnLimits::default()
+    };
     let connections_max = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
     let service = Service::new(cache, clock, budget, metrics, settings);
     let shutdown = shutdown.clone();

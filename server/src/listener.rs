@@ -186,9 +186,11 @@ mod tests {
         let taken = Listener::bind(&address).await.unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         // A killed process leaves its file behind.
-        if let Listener::Unix(_, file) = first {
-            std::mem::forget(file);
-        }
+        let Listener::Unix(listener, file) = first else {
+            panic!("not a Unix socket")
+        };
+        drop(listener);
+        std::mem::forget(file);
         assert!(path.exists());
         let second = Listener::bind(&address).await.unwrap();
         drop(second);

@@ -1,0 +1,127 @@
+//! The wire account: memory for bytes that are on their way.
+//!
+//! A share of `--memory` is set aside for it at start. Every connection takes [`GUARANTEED_BYTES`]
+//! from it, which caps their number; wider windows, gather buffers and bodies of bulk batches take
+//! what they need and give it back when they are done.
+
+use std::sync::Arc;
+
+use bowstring_cache::ledger::{Account, Charge, Ledger};
+use bowstring_wire::error::{Code, Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What every connection may have received and not consumed (HTTP/2's initial window).
+pub const GUARANTEED_BYTES: u64 = 64 * 1024;
+
+/// Permits are counted in KiB, so that a u32 of them is 4 TiB.
+const UNIT_BYTES: u64 = 1024;
+
+/// A fair allotment of bytes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WireBudget {
+    free: Arc<Semaphore>,
+    total_bytes: u64,
+    /// What the ledger was charged for all of it.
+    _charge: Arc<Charge>,
+}
+
+/// Bytes taken from the budget, given back on drop.
+#[derive(Debug)]
+pub struct WireBytes {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl WireBudget {
+    /// Sets `total_bytes` aside in the ledger.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where the ledger has not so many.
+    pub fn within(ledger: &Arc<Ledger>, total_bytes: u64) -> Result<Self> {
+        let charge = ledger.charge(Account::Wire, total_bytes).ok_or_else(|| {
+            Error::new(
+                Code::ResourceExhausted,
+                format!(
+                    "the wire account does not fit into the memory; bytes=`{total_bytes}` \
+                     free=`{}`",
+                    ledger.free()
+                ),
+            )
+        })?;
+        let units = usize::try_from(total_bytes / UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
+        let free = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        Ok(Self {
+            free,
+            total_bytes,
+            _charge: Arc::new(charge),
+        })
+    }
+
+    /// The whole budget.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// What is taken now.
+    pub fn used_bytes(&self) -> u64 {
+        self.total_bytes
+            .saturating_sub(self.free.available_permits() as u64 * UNIT_BYTES)
+    }
+
+    /// Takes `bytes` if they are free now.
+    pub fn try_take(&self, bytes: u64) -> Option<WireBytes> {
+        let permit = self
+            .free
+            .clone()
+            .try_acquire_many_owned(units(bytes).ok()?)
+            .ok()?;
+        Some(WireBytes { _permit: permit })
+    }
+
+    /// Takes `bytes`, waiting in line for them. More than the whole budget is refused at once.
+    pub async fn take(&self, bytes: u64) -> Result<WireBytes> {
+        if bytes > self.total_bytes {
+            return Err(Error::new(
+                Code::ResourceExhausted,
+                format!(
+                    "one message needs more room than the wire account has, send smaller batches; \
+                     bytes=`{bytes}` limit=`{}`",
+                    self.total_bytes
+                ),
+            ));
+        }
+        let permit = self
+            .free
+            .clone()
+            .acquire_many_owned(units(bytes)?)
+            .await
+            .map_err(|_| Error::new(Code::Unavailable, "the server is shutting down"))?;
+        Ok(WireBytes { _permit: permit })
+    }
+}
+
+fn units(bytes: u64) -> Result<u32> {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).map_err(|_| {
+        Error::new(
+            Code::ResourceExhausted,
+            format!("too many bytes at once; bytes=`{bytes}`"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_taken_comes_back() {
+        let budget = WireBudget::within(&Ledger::new(1 << 20), 1 << 20).unwrap();
+        let half = budget.take(512 * 1024).await.unwrap();
+        assert_eq!(budget.used_bytes(), 512 * 1024);
+        assert!(budget.try_take(513 * 1024).is_none());
+        drop(half);
+        assert!(budget.try_take(1 << 20).is_some());
+        assert_eq!(budget.used_bytes(), 0);
+        let error = budget.take((1 << 20) + 1).await.unwrap_err();
+        assert_eq!(error.code, Code::ResourceExhausted);
+    }
+}

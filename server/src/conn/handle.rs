@@ -1,0 +1,84 @@
+//! What a call may ask of the connection it came over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::Peer;
+
+/// Shared by a connection's task and the calls on it.
+#[derive(Debug)]
+pub struct ConnHandle {
+    peer: Peer,
+    uploads: AtomicUsize,
+    window_changed: Notify,
+    killed: CancellationToken,
+    written: Arc<AtomicU64>,
+}
+
+/// While one is held the connection's window is wide, as far as the wire account allows.
+#[derive(Debug)]
+pub struct Upload(Arc<ConnHandle>);
+
+impl ConnHandle {
+    /// For a connection from `peer`.
+    ///
+    /// `written` counts the bytes that its socket took.
+    pub fn new(peer: Peer, written: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            uploads: AtomicUsize::new(0),
+            window_changed: Notify::new(),
+            killed: CancellationToken::new(),
+            written,
+        })
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// A put has begun whose body will be large.
+    pub fn upload(self: &Arc<Self>) -> Upload {
+        if self.uploads.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.window_changed.notify_one();
+        }
+        Upload(self.clone())
+    }
+
+    /// Whether a put is under way.
+    pub fn is_uploading(&self) -> bool {
+        self.uploads.load(Ordering::Acquire) > 0
+    }
+
+    /// Resolves when [`ConnHandle::is_uploading`] may have changed.
+    pub async fn window_changed(&self) {
+        self.window_changed.notified().await;
+    }
+
+    /// Bytes that the socket has taken so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connection at once: for a peer whose socket is stuck.
+    pub fn kill(&self) {
+        self.killed.cancel();
+    }
+
+    /// Resolves when the connection is to be closed at once.
+    pub async fn killed(&self) {
+        self.killed.cancelled().await;
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.0.uploads.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.window_changed.notify_one();
+        }
+    }
+}

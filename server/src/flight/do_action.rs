@@ -1,0 +1,221 @@
+//! DoAction and ListActions: JSON in, JSON out.
+
+use arrow_flight::{Action, ActionType, Result as ActionResult};
+use bowstring_cache::Id;
+use bowstring_wire::action::{
+    ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
+};
+use bowstring_wire::error::{Error, Result, clip};
+use bowstring_wire::metadata::Metadata;
+use bowstring_wire::name::Key;
+use bowstring_wire::reply::{
+    AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, ExistsReply, KeyDescribed,
+    KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply, StatsReply,
+};
+
+use super::authorize::{Operation, Principal, Resource, authorize};
+use super::out::Failure;
+use super::reply;
+use super::select::id;
+use super::service::{Call, Service};
+use crate::grpc::Responder;
+
+/// Keys deleted by prefix in one step.
+const STEP: usize = 1_000;
+
+/// Answers one DoAction.
+pub async fn run(
+    service: &Service,
+    mut call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let action: Action = call.message().await?;
+    let (principal, body) = (&call.principal, &action.body[..]);
+    let json = match action.r#type.as_str() {
+        "exists" => exists(service, principal, body)?,
+        "delete" => delete(service, principal, body).await?,
+        "describe" => describe(service, principal, body)?,
+        "stats" => stats(service, principal, body)?,
+        "namespaces" => namespaces(service, principal, body)?,
+        other => return Err(Failure::Refused(unknown(other))),
+    };
+    reply::send(respond, &ActionResult { body: json.into() }).await
+}
+
+/// Streams a description of each action.
+pub async fn list(respond: &mut Responder) -> Result<(), Failure> {
+    for action in ACTIONS {
+        let described = ActionType {
+            r#type: action.name.to_owned(),
+            description: action.description(),
+        };
+        reply::send(respond, &described).await?;
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> Error {
+    if find(name).is_some() {
+        return Error::unimplemented(format!("this action is not built yet; action=`{name}`"));
+    }
+    let names: Vec<&str> = ACTIONS.iter().filter(|a| a.built).map(|a| a.name).collect();
+    Error::invalid(format!(
+        "no such action; action=`{}` expected one of {}",
+        clip(name, 64),
+        names.join(", ")
+    ))
+}
+
+fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+    let request = ExistsRequest::parse(body)?;
+    authorize(
+        principal,
+        Operation::Describe,
+        Resource::Namespace(&request.namespace),
+    )?;
+    let found = |key: Key| {
+        let found = service
+            .cache
+            .peek(&id(principal, &request.namespace, &key))
+            .is_some();
+        KeyFound { key, found }
+    };
+    Ok(ExistsReply::new(request.keys.into_iter().map(found).collect()).to_json())
+}
+
+fn describe(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+    let request = DescribeRequest::parse(body)?;
+    authorize(
+        principal,
+        Operation::Describe,
+        Resource::Namespace(&request.namespace),
+    )?;
+    let mut keys = Vec::with_capacity(request.keys.len());
+    for key in request.keys {
+        let id = id(principal, &request.namespace, &key);
+        let entry = described(service, &id)?;
+        keys.push(KeyDescribed {
+            key,
+            found: entry.is_some(),
+            entry,
+        });
+    }
+    Ok(DescribeReply { keys }.to_json())
+}
+
+fn described(service: &Service, id: &Id) -> Result<Option<EntryDescribed>> {
+    let Some(entry) = service.cache.peek(id) else {
+        return Ok(None);
+    };
+    let ttl_ms = entry
+        .expires_at_ms()
+        .map(|at| at.saturating_sub(service.clock.now_ms()));
+    Ok(Some(EntryDescribed {
+        dtype: entry.dtype(),
+        shape: entry.shape(),
+        bytes: entry.len(),
+        version: entry.version(),
+        checksum: format!("{:032x}", entry.checksum()),
+        tier: "hot".to_owned(),
+        metadata: Metadata::decode(entry.metadata())?,
+        ttl_ms,
+        hits: entry.hits().into(),
+    }))
+}
+
+async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+    let request = DeleteRequest::parse(body)?;
+    let namespace = &request.namespace;
+    authorize(principal, Operation::Delete, Resource::Namespace(namespace))?;
+    let mut deleted = 0;
+    let keys = match request.select {
+        DeleteSelect::Keys { keys, if_version } => {
+            let mut replies = Vec::with_capacity(keys.len());
+            for key in keys {
+                let id = id(principal, namespace, &key);
+                let found = service.cache.delete(&id, if_version).await?.is_some();
+                deleted += u64::from(found);
+                replies.push(KeyFound { key, found });
+            }
+            Some(replies)
+        }
+        DeleteSelect::Prefix { prefix } => {
+            let mut after: Option<Key> = None;
+            loop {
+                let after_key = after.as_ref().map(Key::as_str);
+                let tenant = &principal.tenant;
+                let step = service
+                    .cache
+                    .scan(tenant, namespace, &prefix, after_key, STEP);
+                let end = step.len() < STEP;
+                after = step.last().map(|item| item.key.clone());
+                for item in step {
+                    let id = id(principal, namespace, &item.key);
+                    deleted += u64::from(service.cache.delete(&id, None).await?.is_some());
+                }
+                if end {
+                    break None;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    Ok(DeleteReply { keys, deleted }.to_json())
+}
+
+fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+    parse_nothing(body)?;
+    authorize(principal, Operation::Stats, Resource::Server)?;
+    let stats = service.cache.stats();
+    let accounts = stats.accounts.iter().map(|account| {
+        let figures = AccountStats {
+            used_bytes: account.used,
+            peak_bytes: account.peak,
+        };
+        (account.account.name().to_owned(), figures)
+    });
+    let counters = [
+        ("hits", stats.hits),
+        ("misses", stats.misses),
+        ("published", stats.events.published),
+        ("replaced", stats.events.replaced),
+        ("deleted", stats.events.deleted),
+        ("expired", stats.events.expired),
+        ("evicted", stats.events.evicted),
+        ("evicted_bytes", stats.events.evicted_bytes),
+    ];
+    let reply = StatsReply {
+        server: env!("CARGO_PKG_VERSION").to_owned(),
+        wire: 1,
+        uptime_ms: u64::try_from(service.clock.monotonic().as_millis()).unwrap_or(u64::MAX),
+        entries: stats.entries,
+        bytes: stats.live_bytes,
+        memory: MemoryStats {
+            limit_bytes: stats.memory,
+            used_bytes: stats.accounts.iter().map(|account| account.used).sum(),
+            accounts: accounts.collect(),
+        },
+        counters: counters
+            .map(|(name, n)| (name.to_owned(), Counter(n)))
+            .into(),
+    };
+    Ok(reply.to_json())
+}
+
+fn namespaces(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+    parse_nothing(body)?;
+    authorize(principal, Operation::Stats, Resource::Server)?;
+    let described = service
+        .cache
+        .namespaces(&principal.tenant)
+        .into_iter()
+        .map(|stats| NamespaceDescribed {
+            namespace: stats.namespace,
+            entries: stats.entries,
+            bytes: stats.bytes,
+        });
+    Ok(NamespacesReply {
+        namespaces: described.collect(),
+    }
+    .to_json())
+}

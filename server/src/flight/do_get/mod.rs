@@ -1,0 +1,75 @@
+//! DoGet: the ticket says what, one of three files sends it.
+//!
+//! - `one`: a tensor, or rows of it
+//! - `keys`: tensors by their keys, in the order asked
+//! - `prefix`: tensors by a prefix of their keys, in key order
+//! - `rows`: the batches of the latter two
+
+mod keys;
+mod one;
+mod prefix;
+mod rows;
+
+pub use keys::together;
+pub use prefix::Snapshot;
+
+use arrow_flight::Ticket as FlightTicket;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::json;
+use bowstring_wire::limits::{DEFAULT_MESSAGE_BYTES, LARGE_MESSAGE_BYTES};
+use bowstring_wire::ticket::{Select, Ticket};
+
+use super::authorize::{Operation, authorize, resource_of};
+use super::out::Failure;
+use super::service::{Call, Service};
+use crate::grpc::Responder;
+
+/// Answers one DoGet.
+pub async fn run(
+    service: &Service,
+    mut call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let message: FlightTicket = call.message().await?;
+    let ticket = parse(&message.ticket)?;
+    authorize(&call.principal, Operation::Get, resource_of(&ticket))?;
+    if ticket.partitions.is_some() {
+        return Err(Failure::Refused(Error::invalid(
+            "partitions are made by GetFlightInfo, whose endpoints carry a ticket each",
+        )));
+    }
+    match &ticket.select {
+        Select::Key { .. } => one::send(service, &call, &ticket, respond).await,
+        Select::Keys { keys } => keys::send(service, &call, &ticket, keys, respond).await,
+        Select::Prefix { prefix } => prefix::send(service, &call, &ticket, prefix, respond).await,
+    }
+}
+
+/// Reads a ticket or a command that may be one.
+pub fn parse(bytes: &[u8]) -> Result<Ticket> {
+    if json::is_ours(bytes) {
+        Ticket::parse(bytes)
+    } else if bytes.is_empty() {
+        Err(Error::invalid(
+            "the ticket is empty; expected JSON such as `{\"key\": \"…\"}`",
+        ))
+    } else {
+        Err(Error::unimplemented(
+            "the ticket is not JSON that begins with `{`; Flight SQL is not built yet",
+        ))
+    }
+}
+
+/// The most that a message's body has where rows allow.
+fn message_bytes_max(ticket: &Ticket, call: &Call<'_>) -> u64 {
+    ticket.max_message_bytes.unwrap_or_else(|| {
+        // gRPC C++ under Arrow's client has no 4 MiB limit; nor has our own.
+        let agent = call.user_agent.as_deref().unwrap_or("");
+        let unlimited = agent.contains("grpc-c++") || agent.starts_with("bowstring");
+        if unlimited {
+            LARGE_MESSAGE_BYTES
+        } else {
+            DEFAULT_MESSAGE_BYTES
+        }
+    })
+}

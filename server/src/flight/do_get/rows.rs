@@ -1,0 +1,235 @@
+//! Batches of many tensors, a row each.
+
+use bowstring_cache::read::Entry;
+use bowstring_wire::closing::Closing;
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::Result;
+use bowstring_wire::flight_data::encode_head;
+use bowstring_wire::get_rows::{
+    OpaqueRow, RowsBatch, RowsBudget, WithColumn, opaque_batch, rows_batch, unknown_batch,
+};
+use bowstring_wire::limits::MAX_APP_METADATA_BYTES;
+use bowstring_wire::metadata::Metadata;
+use bowstring_wire::name::Key;
+use bowstring_wire::shape::Shape;
+use bowstring_wire::ticket::{Missing, Ticket, With};
+
+use crate::flight::out::{Failure, Out};
+use crate::flight::select::Together;
+use crate::flight::service::Service;
+
+/// Sends rows in messages of at most the size that was asked for. Entries are pinned only while
+/// their message is being sent.
+pub struct Rows<'a> {
+    service: &'a Service,
+    ticket: &'a Ticket,
+    together: Together,
+    out: Out<'a>,
+    max_message_bytes: u64,
+    budget: RowsBudget,
+    batch: Vec<Row>,
+}
+
+struct Row {
+    key: Key,
+    /// `None` is null.
+    found: Option<Found>,
+}
+
+struct Found {
+    entry: Entry,
+    dtype: DType,
+    shape: Shape,
+    metadata: Metadata,
+}
+
+impl<'a> Rows<'a> {
+    /// Sends the schema.
+    pub async fn begin(
+        service: &'a Service,
+        ticket: &'a Ticket,
+        together: Together,
+        mut out: Out<'a>,
+        max_message_bytes: u64,
+    ) -> Result<Self, Failure> {
+        let schema = together.schema(ticket).message()?;
+        out.bytes(encode_head(&schema, &[], 0)?).await?;
+        let budget = RowsBudget::new(max_message_bytes);
+        Ok(Self {
+            service,
+            ticket,
+            together,
+            out,
+            max_message_bytes,
+            budget,
+            batch: Vec::new(),
+        })
+    }
+
+    /// Adds a row; `None` is a null one.
+    pub async fn push(&mut self, key: &Key, entry: Option<Entry>) -> Result<(), Failure> {
+        let found = match entry {
+            None => None,
+            Some(entry) => {
+                let (dtype, shape) = (entry.dtype(), entry.shape());
+                self.together.check(key.as_str(), dtype, &shape)?;
+                let wanted = self.ticket.with.contains(&With::Metadata);
+                let metadata = if wanted {
+                    Metadata::decode(entry.metadata())?
+                } else {
+                    Metadata::default()
+                };
+                Some(Found {
+                    entry,
+                    dtype,
+                    shape,
+                    metadata,
+                })
+            }
+        };
+        // A null row of a fixed shape has zeros in its place.
+        let bytes = match (&found, &self.together) {
+            (Some(found), _) => found.entry.len(),
+            (None, Together::Rows(dtype, shape)) => shape.bytes(*dtype)?,
+            (None, _) => 0,
+        };
+        let metadata = found
+            .as_ref()
+            .map_or(0, |found| found.entry.metadata().len());
+        let own_shape = match &self.together {
+            Together::Opaque => found.as_ref().map(|found| found.shape.clone()),
+            _ => None,
+        };
+        if !self
+            .budget
+            .take(key.as_str(), bytes, own_shape.as_ref(), metadata)
+        {
+            self.flush().await?;
+            self.budget
+                .take(key.as_str(), bytes, own_shape.as_ref(), metadata);
+        }
+        self.batch.push(Row {
+            key: key.clone(),
+            found,
+        });
+        Ok(())
+    }
+
+    /// Sends what is left, and the keys to be named at the end.
+    pub async fn finish(mut self, closing: Option<(Closing, &[Key])>) -> Result<(), Failure> {
+        self.flush().await?;
+        if let Some((closing, keys)) = closing {
+            let most = usize::try_from(self.max_message_bytes).unwrap_or(usize::MAX);
+            for metadata in closing.batches(keys, most.min(MAX_APP_METADATA_BYTES)) {
+                let batch = self.batch_of(&[])?;
+                self.out.bytes(batch.head(metadata.as_bytes())?).await?;
+                self.out.bytes(batch.prelude).await?;
+                self.out.bytes(batch.tail).await?;
+            }
+        }
+        self.out.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.batch);
+        self.budget = RowsBudget::new(self.max_message_bytes);
+        let batch = self.batch_of(&rows)?;
+        self.out.expect(batch.body_len());
+        self.out.bytes(batch.head(&[])?).await?;
+        self.out.bytes(batch.prelude).await?;
+        for row in rows {
+            match (row.found, &self.together) {
+                (Some(found), _) => {
+                    let bytes = found.entry.len();
+                    let mut reader = self.out.open(found.entry, 0..bytes)?;
+                    self.out.tensor(&mut reader, bytes).await?;
+                }
+                (None, Together::Rows(dtype, shape)) => {
+                    self.out.zeros(shape.bytes(*dtype)?).await?;
+                }
+                (None, _) => {}
+            }
+        }
+        self.out.bytes(batch.tail).await
+    }
+
+    fn batch_of(&self, rows: &[Row]) -> Result<RowsBatch> {
+        let nullable = self.ticket.missing == Missing::Null;
+        let now_ms = self.service.clock.now_ms();
+        let columns = Columns::of(&self.ticket.with, rows, now_ms);
+        let with = columns.with(&self.ticket.with);
+        match &self.together {
+            Together::Rows(dtype, shape) => {
+                let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+                let valid: Vec<bool> = rows.iter().map(|row| row.found.is_some()).collect();
+                rows_batch(*dtype, shape, &keys, nullable.then_some(&valid[..]), &with)
+            }
+            Together::Opaque => {
+                let mut opaque = Vec::with_capacity(rows.len());
+                for Row { key, found } in rows {
+                    let tensor = found.as_ref().map(|found| (found.dtype, &found.shape));
+                    opaque.push(OpaqueRow {
+                        key: key.as_str(),
+                        tensor,
+                    });
+                }
+                opaque_batch(&opaque, nullable, &with)
+            }
+            Together::Unknown => {
+                let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+                unknown_batch(&keys)
+            }
+        }
+    }
+}
+
+/// The columns beside key and tensor, as far as they were asked for.
+#[derive(Default)]
+struct Columns<'a> {
+    versions: Vec<Option<bowstring_wire::version::Version>>,
+    checksums: Vec<Option<u128>>,
+    metadata: Vec<Option<&'a Metadata>>,
+    ttls_ms: Vec<Option<i64>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(with: &[With], rows: &'a [Row], now_ms: u64) -> Self {
+        let found = || rows.iter().map(|row| row.found.as_ref());
+        let mut columns = Self::default();
+        for column in with {
+            match column {
+                With::Version => {
+                    columns.versions = found().map(|f| f.map(|f| f.entry.version())).collect();
+                }
+                With::Checksum => {
+                    columns.checksums = found().map(|f| f.map(|f| f.entry.checksum())).collect();
+                }
+                With::Metadata => {
+                    columns.metadata = found().map(|f| f.map(|f| &f.metadata)).collect();
+                }
+                With::TtlMs => {
+                    let ttl = |f: &Found| {
+                        let left = f.entry.expires_at_ms()?.saturating_sub(now_ms);
+                        i64::try_from(left).ok()
+                    };
+                    columns.ttls_ms = found().map(|f| f.and_then(ttl)).collect();
+                }
+            }
+        }
+        columns
+    }
+
+    fn with<'c>(&'c self, with: &[With]) -> Vec<WithColumn<'c>> {
+        with.iter()
+            .map(|column| match column {
+                With::Version => WithColumn::Version(&self.versions),
+                With::Checksum => WithColumn::Checksum(&self.checksums),
+                With::Metadata => WithColumn::Metadata(&self.metadata),
+                With::TtlMs => WithColumn::TtlMs(&self.ttls_ms),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! The messages of a put as they arrive.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::flight_data::{Event, Parser};
+
+use crate::flight::service::Service;
+use crate::grpc::RequestBody;
+use crate::metrics::{Begun, CutOff};
+
+/// While somebody waits for room, a put that holds some may be silent no longer than this.
+const IDLE_WHILE_OTHERS_WAIT: Duration = Duration::from_secs(5);
+
+/// Reads a stream of `FlightData`.
+pub struct Messages<'a> {
+    service: &'a Service,
+    body: RequestBody,
+    parser: Parser,
+    counted: &'a Begun,
+    /// Whether this put holds room: then its client may not be silent for long.
+    pub holds_room: bool,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages of `body`.
+    pub fn new(service: &'a Service, body: RequestBody, counted: &'a Begun) -> Self {
+        Self {
+            service,
+            body,
+            parser: Parser::new(),
+            counted,
+            holds_room: false,
+        }
+    }
+
+    /// What comes next; `None` at the end of the stream.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.parser.next_event()? {
+                return Ok(Some(event));
+            }
+            match self.frame().await? {
+                Some(frame) => {
+                    self.counted.received(frame.len() as u64);
+                    self.parser.push(frame);
+                }
+                None => {
+                    self.parser.finish()?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> Result<Option<bytes::Bytes>> {
+        let mut frame = pin!(self.body.frame());
+        // A timer is made only for a client that keeps us waiting.
+        if let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx))).await {
+            return frame.transpose();
+        }
+        let (clock, limit) = (&self.service.clock, self.service.settings.put_idle);
+        let began = clock.monotonic();
+        loop {
+            tokio::select! {
+                biased;
+                frame = &mut frame => return frame.transpose(),
+                () = clock.sleep(limit.min(IDLE_WHILE_OTHERS_WAIT)) => {}
+            }
+            if !self.holds_room {
+                continue;
+            }
+            let silent = clock.monotonic().saturating_sub(began);
+            if silent >= limit || self.service.cache.stats().puts_waiting > 0 {
+                self.service.metrics.cut_off(CutOff::PutIdle);
+                return Err(Error::new(
+                    Code::DeadlineExceeded,
+                    format!(
+                        "the put holds memory and its client has sent nothing for a while; \
+                         silent_ms=`{}` limit_ms=`{}`",
+                        silent.as_millis(),
+                        limit.as_millis()
+                    ),
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! DoPut: the first message decides, then the bodies go straight to where the tensors will live.
+//!
+//! - `messages`: the stream, message by message
+//! - `single`: one tensor
+//! - `values`: from a column's values to the bytes of a tensor
+//! - `bulk`: a tensor a row
+
+mod bulk;
+mod messages;
+mod single;
+mod values;
+
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::{FlightDescriptor, PutResult};
+use bowstring_cache::put::Mode;
+use bowstring_wire::descriptor::{self, Admit, PutCommand, Wait};
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::flight_data::Event;
+use bowstring_wire::json;
+use bowstring_wire::put_result::PutReply;
+use bowstring_wire::put_schema::PutSchema;
+use bytes::Bytes;
+use prost::Message;
+
+use super::authorize::{Operation, Resource, authorize};
+use super::out::Failure;
+use super::reply;
+use super::service::{Call, Service};
+use crate::grpc::Responder;
+use messages::Messages;
+
+/// Answers one DoPut.
+pub async fn run(
+    service: &Service,
+    call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let Call {
+        principal,
+        body,
+        conn,
+        counted,
+        ..
+    } = call;
+    let mut messages = Messages::new(service, body, counted);
+    let (command, schema) = opening(&mut messages).await?;
+    refuse_unbuilt(&command)?;
+    let resource = match &command.key {
+        Some(key) => Resource::Key(&command.namespace, key),
+        None => Resource::Namespace(&command.namespace),
+    };
+    authorize(&principal, Operation::Put, resource)?;
+    let reply = match PutSchema::parse(&schema)? {
+        PutSchema::Single(schema) => {
+            single::receive(service, &principal, &conn, command, &schema, &mut messages).await?
+        }
+        PutSchema::Bulk(schema) => {
+            bulk::receive(service, &principal, &conn, command, schema, &mut messages).await?
+        }
+    };
+    send_reply(respond, &reply).await
+}
+
+async fn send_reply(respond: &mut Responder, reply: &PutReply) -> Result<(), Failure> {
+    reply::send(
+        respond,
+        &PutResult {
+            app_metadata: reply.to_json().into(),
+        },
+    )
+    .await
+}
+
+/// The descriptor and the schema: all that is needed to refuse a put before its body is read.
+async fn opening(messages: &mut Messages<'_>) -> Result<(PutCommand, Bytes)> {
+    let mut command = None;
+    loop {
+        let Some(event) = messages.next().await? else {
+            return Err(Error::invalid(
+                "the put ended before its schema; expected a descriptor and a schema first",
+            ));
+        };
+        match event {
+            Event::Descriptor(bytes) => command = Some(command_of(bytes)?),
+            Event::Header(schema) => {
+                let command = command.ok_or_else(|| {
+                    Error::invalid("the put has no descriptor; expected one in its first message")
+                })?;
+                return Ok((command, schema));
+            }
+            Event::BodyStart { .. } | Event::BodyChunk(_) => {
+                return Err(Error::invalid(
+                    "the put begins with a body; expected a schema first",
+                ));
+            }
+            Event::AppMetadata(_) | Event::MessageEnd => {}
+        }
+    }
+}
+
+fn command_of(bytes: Bytes) -> Result<PutCommand> {
+    let descriptor = FlightDescriptor::decode(bytes).map_err(|error| {
+        Error::invalid(format!("the descriptor is no protobuf message; {error}"))
+    })?;
+    match descriptor.r#type() {
+        DescriptorType::Path => PutCommand::from_path(&descriptor.path),
+        DescriptorType::Cmd if json::is_ours(&descriptor.cmd) => {
+            PutCommand::parse_cmd(&descriptor.cmd)
+        }
+        DescriptorType::Cmd => Err(Error::unimplemented(
+            "the command is not JSON that begins with `{`; Flight SQL is not built yet",
+        )),
+        DescriptorType::Unknown => Err(Error::invalid(
+            "the descriptor has no type; expected PATH [key], PATH [namespace, key], or CMD",
+        )),
+    }
+}
+
+/// Members of the contract that are not built yet are refused, never ignored.
+fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
+    let unbuilt = [
+        ("pin", command.pin),
+        ("admit", command.admit == Some(Admit::Probation)),
+        ("wait", command.wait == Some(Wait::Cold)),
+        ("load_id", command.load_id.is_some()),
+        ("progress", command.progress),
+        ("dtype", command.dtype.is_some()),
+        ("ragged", command.ragged),
+    ];
+    match unbuilt.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((member, _)) => Err(Error::unimplemented(format!(
+            "a member of the put command is not built yet; member=`{member}`"
+        ))),
+    }
+}
+
+/// Members that go with one tensor, or with many, only.
+fn refuse_given(given: &[(&str, bool)], with: &str) -> Result<()> {
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((member, _)) => Err(Error::invalid(format!(
+            "a member of the put command goes with {with} only; member=`{member}`"
+        ))),
+    }
+}
+
+fn mode_of(mode: Option<descriptor::Mode>, default: Mode) -> Mode {
+    match mode {
+        None => default,
+        Some(descriptor::Mode::Create) => Mode::Create,
+        Some(descriptor::Mode::Keep) => Mode::Keep,
+        Some(descriptor::Mode::Replace) => Mode::Replace,
+    }
+}

@@ -1,0 +1,192 @@
+//! GetFlightInfo and GetSchema: what DoGet would send for a descriptor or a ticket.
+
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::{
+    FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket,
+};
+use bowstring_cache::read::Entry;
+use bowstring_wire::descriptor::parse_path;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::form::Form;
+use bowstring_wire::name::Key;
+use bowstring_wire::reply::{FlightMetadata, Reply};
+use bowstring_wire::ticket::{Layout, Missing, Select, Ticket};
+use bytes::Bytes;
+
+use super::authorize::{Operation, authorize, resource_of};
+use super::do_get::{self, Snapshot};
+use super::out::Failure;
+use super::reply;
+use super::select::{One, Together, find, id};
+use super::service::{Call, Service};
+use crate::grpc::Responder;
+
+/// Answers one GetFlightInfo.
+pub async fn run(
+    service: &Service,
+    mut call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let descriptor: FlightDescriptor = call.message().await?;
+    let ticket = ticket_of(&descriptor)?;
+    let info = info(service, &call, &ticket, descriptor).await?;
+    reply::send(respond, &info).await
+}
+
+/// Answers one GetSchema.
+pub async fn run_schema(
+    service: &Service,
+    mut call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let descriptor: FlightDescriptor = call.message().await?;
+    let ticket = ticket_of(&descriptor)?;
+    let schema = info(service, &call, &ticket, descriptor).await?.schema;
+    reply::send(respond, &SchemaResult { schema }).await
+}
+
+/// What is known of one entry, as ListFlights streams it too.
+pub fn of_entry(
+    entry: &Entry,
+    ticket: &Ticket,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo> {
+    let one = One::of(entry, ticket)?;
+    let records = match one.layout {
+        Layout::Opaque => 1,
+        Layout::Rows => Form::rows(one.dtype, &one.shape)?.rows,
+        Layout::Flat => Form::flat(one.dtype, &one.shape)?.rows,
+    };
+    let mut minted = ticket.clone();
+    if let Select::Key {
+        version,
+        unless_version,
+        ..
+    } = &mut minted.select
+    {
+        // The version makes the schema hold; it has just been found to differ from the other one.
+        *version = Some(one.version);
+        *unless_version = None;
+    }
+    let metadata = FlightMetadata {
+        dtype: Some(one.dtype),
+        shape: Some(one.shape.clone()),
+        version: Some(one.version),
+        tier: Some("hot".to_owned()),
+        metadata: Some(one.metadata.clone()),
+    };
+    let schema = one.schema().encapsulated()?;
+    Ok(flight_info(
+        schema,
+        descriptor,
+        &minted,
+        records,
+        one.range.end - one.range.start,
+        &metadata,
+    ))
+}
+
+async fn info(
+    service: &Service,
+    call: &Call<'_>,
+    ticket: &Ticket,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo> {
+    authorize(&call.principal, Operation::Describe, resource_of(ticket))?;
+    if ticket.partitions.is_some() {
+        return Err(Error::unimplemented(
+            "partitions of a prefix are not built yet",
+        ));
+    }
+    let (together, records, bytes) = match &ticket.select {
+        Select::Key { .. } => {
+            let entry = find(service, &call.principal, ticket).await?;
+            return of_entry(&entry, ticket, descriptor);
+        }
+        Select::Keys { keys } => {
+            let together = do_get::together(service, &call.principal, ticket, keys)?;
+            let (found, bytes) = count(service, call, ticket, keys);
+            let null = ticket.missing == Missing::Null;
+            (
+                together,
+                if null { keys.len() as u64 } else { found },
+                bytes,
+            )
+        }
+        Select::Prefix { prefix } => {
+            let snapshot = Snapshot::take(service, &call.principal, ticket, prefix).await?;
+            (
+                snapshot.together(ticket)?,
+                snapshot.entries.len() as u64,
+                snapshot.bytes,
+            )
+        }
+    };
+    let mut minted = ticket.clone();
+    let mut metadata = FlightMetadata {
+        tier: Some("hot".to_owned()),
+        ..FlightMetadata::default()
+    };
+    if let Together::Rows(dtype, shape) = &together {
+        metadata.dtype = Some(*dtype);
+        metadata.shape = Some(shape.clone());
+        // So that the schema holds even if all keys go.
+        minted.fixed = Some((*dtype, shape.clone()));
+    }
+    let schema = together.schema(ticket).encapsulated()?;
+    Ok(flight_info(
+        schema, descriptor, &minted, records, bytes, &metadata,
+    ))
+}
+
+fn count(service: &Service, call: &Call<'_>, ticket: &Ticket, keys: &[Key]) -> (u64, u64) {
+    let entries = keys.iter().filter_map(|key| {
+        service
+            .cache
+            .peek(&id(&call.principal, &ticket.namespace, key))
+    });
+    entries.fold((0, 0), |(found, bytes), entry| {
+        (found + 1, bytes + entry.len())
+    })
+}
+
+fn flight_info(
+    schema: Bytes,
+    descriptor: FlightDescriptor,
+    minted: &Ticket,
+    records: u64,
+    bytes: u64,
+    metadata: &FlightMetadata,
+) -> FlightInfo {
+    let ticket = FlightTicket {
+        ticket: minted.to_json().into(),
+    };
+    // No location: the connection that asked is the one to use.
+    let endpoint = FlightEndpoint {
+        ticket: Some(ticket),
+        ..FlightEndpoint::default()
+    };
+    FlightInfo {
+        schema,
+        flight_descriptor: Some(descriptor),
+        endpoint: vec![endpoint],
+        total_records: i64::try_from(records).unwrap_or(-1),
+        total_bytes: i64::try_from(bytes).unwrap_or(-1),
+        ordered: true,
+        app_metadata: metadata.to_json().into(),
+    }
+}
+
+fn ticket_of(descriptor: &FlightDescriptor) -> Result<Ticket> {
+    match descriptor.r#type() {
+        DescriptorType::Path => {
+            let (namespace, key) = parse_path(&descriptor.path)?;
+            Ok(Ticket::key(namespace, key))
+        }
+        DescriptorType::Cmd => do_get::parse(&descriptor.cmd),
+        DescriptorType::Unknown => Err(Error::invalid(
+            "the descriptor has no type; expected PATH [key], PATH [namespace, key], or CMD with \
+             a ticket's JSON",
+        )),
+    }
+}

@@ -1,0 +1,27 @@
+//! The verbs of Arrow Flight, one a file.
+//!
+//! - `service`: what every call passes before and after its verb
+//! - `verb`, `authorize`: which RPC, and who may
+//! - `do_get`, `do_put`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
+//!   ListActions): the verbs
+//! - `select`: what a ticket means
+//! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
+//! - `request`, `reply`: protobuf messages in and out
+
+mod authorize;
+mod do_action;
+mod do_get;
+mod do_put;
+mod gather;
+mod get_flight_info;
+mod list_flights;
+mod out;
+mod reply;
+mod request;
+mod select;
+mod service;
+mod stall;
+pub mod verb;
+
+pub use service::{FlightSettings, Service};
+pub use stall::supervise;

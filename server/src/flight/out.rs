@@ -1,0 +1,205 @@
+//! What a get sends: small things gathered, large ones from where they lie, in frames of 1 MiB.
+
+use std::ops::Range;
+use std::pin::pin;
+
+use bowstring_cache::read::{Entry, Reader};
+use bowstring_wire::error::{Error, Result};
+use bytes::{Buf, Bytes};
+use tokio_util::sync::CancellationToken;
+
+use super::gather::{GATHER_BELOW_BYTES, GatherBuf};
+use super::service::Service;
+use super::stall::Cut;
+use crate::grpc::{Chunk, Gone, Responder};
+
+/// What is handed to the connection at once, and so the most that a reader who stalls holds there.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// Why a verb ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// The caller is told.
+    Refused(Error),
+    /// Nobody is left to tell.
+    Gone,
+    /// We gave up on a reader that stalled while memory waited for it.
+    Stalled,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Cut> for Failure {
+    fn from(Cut: Cut) -> Self {
+        Self::Stalled
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// The body of one response.
+pub struct Out<'a> {
+    service: &'a Service,
+    respond: &'a mut Responder,
+    /// Small bytes still to come, as far as the caller can tell: sizes the gather buffers.
+    expected: u64,
+    gather: Option<GatherBuf>,
+    parts: Vec<Bytes>,
+    queued: usize,
+    /// Told when a reader of this response is cut off.
+    cut: CancellationToken,
+}
+
+impl<'a> Out<'a> {
+    /// A body whose gathered part will be about `expected` bytes.
+    pub fn new(service: &'a Service, respond: &'a mut Responder, expected: u64) -> Self {
+        Self {
+            service,
+            respond,
+            expected,
+            gather: None,
+            parts: Vec::new(),
+            queued: 0,
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// Says that about so many bytes come, of which an unknown part is gathered.
+    pub fn expect(&mut self, bytes: u64) {
+        self.expected = bytes;
+    }
+
+    /// Begins to read `range` of an entry, for [`Out::tensor`].
+    pub fn open(&self, entry: Entry, range: Range<u64>) -> Result<Reader> {
+        let large = range.end - range.start >= GATHER_BELOW_BYTES;
+        let mut reader = entry.reader(range)?;
+        if large {
+            let cut = self.cut.clone();
+            reader.on_cut(move || cut.cancel());
+        }
+        Ok(reader)
+    }
+
+    /// Sends a header or the like.
+    pub async fn bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        if bytes.len() as u64 >= GATHER_BELOW_BYTES || (self.gather.is_none() && self.expected == 0)
+        {
+            self.part(bytes).await
+        } else {
+            self.copied(&bytes).await
+        }
+    }
+
+    /// Sends a copy of `bytes`.
+    pub async fn copied(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let n = self.room(bytes.len() as u64).await?.push(bytes);
+            self.gathered(n).await?;
+            bytes.advance(n);
+        }
+        Ok(())
+    }
+
+    /// Sends the next `n` bytes of a tensor.
+    pub async fn tensor(&mut self, reader: &mut Reader, mut n: u64) -> Result<(), Failure> {
+        let gathered = n < GATHER_BELOW_BYTES;
+        while n > 0 {
+            let want = usize::try_from(n).unwrap_or(usize::MAX);
+            if gathered {
+                let buf = self.room(n).await?;
+                let step = want.min(buf.room());
+                let mut copied = Ok(());
+                buf.fill(step, |to| copied = reader.copy_to(to));
+                copied?;
+                self.gathered(step).await?;
+                n -= step as u64;
+            } else {
+                self.close_gather();
+                let step = want.min(FRAME_BYTES.saturating_sub(self.queued).max(1));
+                for piece in reader.take(step)? {
+                    n -= piece.len() as u64;
+                    self.part(piece).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `n` zeros.
+    pub async fn zeros(&mut self, mut n: u64) -> Result<(), Failure> {
+        const ZEROS: Bytes = Bytes::from_static(&[0; 4096]);
+        while n > 0 {
+            let step = usize::try_from(n).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.bytes(ZEROS.slice(..step)).await?;
+            n -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// Hands over what is queued.
+    pub async fn flush(&mut self) -> Result<(), Failure> {
+        self.close_gather();
+        self.send().await
+    }
+
+    /// A gather buffer with some room; `wanted` is what comes for sure.
+    async fn room(&mut self, wanted: u64) -> Result<&mut GatherBuf, Failure> {
+        if self.gather.as_ref().is_none_or(|buf| buf.room() == 0) {
+            self.close_gather();
+            self.gather = Some(self.service.buffers.take(self.expected.max(wanted)).await?);
+        }
+        self.gather.as_mut().ok_or(Failure::Gone)
+    }
+
+    async fn gathered(&mut self, n: usize) -> Result<(), Failure> {
+        self.expected = self.expected.saturating_sub(n as u64);
+        self.queued += n;
+        if self.queued >= FRAME_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn part(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        self.close_gather();
+        self.queued += bytes.len();
+        self.parts.push(bytes);
+        if self.queued >= FRAME_BYTES {
+            self.send().await
+        } else {
+            Ok(())
+        }
+    }
+
+    fn close_gather(&mut self) {
+        if let Some(buf) = self.gather.take() {
+            let bytes = buf.freeze();
+            if !bytes.is_empty() {
+                self.parts.push(bytes);
+            }
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), Failure> {
+        self.queued = 0;
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let chunk = Chunk::new(self.parts.drain(..));
+        let sending = pin!(self.respond.data(chunk));
+        Ok(self
+            .service
+            .stalls
+            .unless_cut(&*self.service.clock, &self.cut, sending)
+            .await??)
+    }
+}

@@ -1,0 +1,261 @@
+//! The Flight service: what every call passes before and after its verb.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowstring_cache::Cache;
+use bowstring_cache::clock::Clock;
+use bowstring_wire::error::{Code, Error, clip};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{Method, Request};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::authorize::{Principal, authenticate};
+use super::gather::BufferPool;
+use super::out::Failure;
+use super::stall::{self, Stalls};
+use super::verb::Verb;
+use crate::conn::{ConnHandle, WireBudget};
+use crate::grpc::{self, Chunk, Gone, RequestBody, Responder};
+use crate::metrics::{Begun, Metrics};
+
+/// Settings of the verbs.
+#[derive(Clone, Debug)]
+pub struct FlightSettings {
+    /// A put whose client sends nothing for this long is cut off.
+    pub put_idle: Duration,
+}
+
+/// Everything a verb needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Parts>);
+
+/// The parts of a [`Service`].
+pub struct Parts {
+    /// The engine.
+    pub cache: Cache,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The wire account.
+    pub budget: WireBudget,
+    /// Gather buffers.
+    pub buffers: BufferPool,
+    /// Responses that wait for their peer.
+    pub stalls: Stalls,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Settings.
+    pub settings: FlightSettings,
+    health: HealthReporter,
+}
+
+/// One call, as a verb sees it.
+pub struct Call<'a> {
+    /// Who calls.
+    pub principal: Principal,
+    /// The client's name for itself, as it sent it.
+    pub user_agent: Option<String>,
+    /// The request's body.
+    pub body: RequestBody,
+    /// The connection.
+    pub conn: Arc<ConnHandle>,
+    /// Where its bytes are counted.
+    pub counted: &'a Begun,
+}
+
+impl std::ops::Deref for Service {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Service {
+    /// A service over `cache`.
+    pub fn new(
+        cache: Cache,
+        clock: Arc<dyn Clock>,
+        budget: WireBudget,
+        metrics: Metrics,
+        settings: FlightSettings,
+    ) -> Self {
+        let health = HealthReporter::new();
+        let buffers = BufferPool::new(budget.clone());
+        let stalls = Stalls::default();
+        Self(Arc::new(Parts {
+            cache,
+            clock,
+            budget,
+            buffers,
+            stalls,
+            metrics,
+            settings,
+            health,
+        }))
+    }
+
+    /// Tells the health service that we are going; calls that are under way go on.
+    pub async fn set_draining(&self) {
+        self.health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+    }
+
+    /// Takes a request on; the answer is made by a task of its own.
+    pub fn on_call(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Chunk>,
+        conn: &Arc<ConnHandle>,
+    ) {
+        let (service, conn) = (self.clone(), conn.clone());
+        tokio::spawn(async move {
+            let request = request.map(RequestBody::new);
+            service.route(request, Responder::new(respond), conn).await;
+        });
+    }
+
+    async fn route(self, request: Request<RequestBody>, respond: Responder, conn: Arc<ConnHandle>) {
+        let path = request.uri().path();
+        if let Some(verb) = Verb::of_path(path) {
+            self.answer(verb, request, respond, conn).await;
+        } else if path.starts_with("/grpc.health.v1.Health/") {
+            let health = HealthService::from_health_reporter(self.health.clone());
+            let _ = grpc::call_mounted(HealthServer::new(health), request, respond).await;
+        } else {
+            let error = Error::unimplemented(format!(
+                "no such method; got=`{}` expected=`/arrow.flight.protocol.FlightService/…`",
+                clip(path, 128)
+            ));
+            let _ = respond.fail(&error);
+        }
+    }
+
+    async fn answer(
+        self,
+        verb: Verb,
+        request: Request<RequestBody>,
+        mut respond: Responder,
+        conn: Arc<ConnHandle>,
+    ) {
+        let counted = self.metrics.begin(Some(verb));
+        let result = self.run(verb, request, &mut respond, &conn, &counted).await;
+        counted.sent(respond.sent_bytes());
+        match result {
+            Ok(()) => match respond.finish() {
+                Ok(()) => counted.ok(),
+                Err(Gone) => counted.failed(Code::Cancelled),
+            },
+            Err(Failure::Gone) => {
+                respond.reset();
+                counted.failed(Code::Cancelled);
+            }
+            Err(Failure::Stalled) => {
+                let written = conn.written_bytes();
+                respond.reset();
+                counted.failed(Code::ResourceExhausted);
+                stall::after_reset(&self, &conn, written).await;
+            }
+            Err(Failure::Refused(error)) => {
+                if error.code == Code::Internal {
+                    tracing::error!(verb = verb.name(), %error, "a call failed for a reason of ours");
+                } else {
+                    tracing::debug!(verb = verb.name(), %error, "refused");
+                }
+                counted.failed(error.code);
+                let _ = respond.fail(&error);
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        verb: Verb,
+        request: Request<RequestBody>,
+        respond: &mut Responder,
+        conn: &Arc<ConnHandle>,
+        counted: &Begun,
+    ) -> Result<(), Failure> {
+        let (head, body) = request.into_parts();
+        check_grpc(&head)?;
+        let principal = authenticate(&head.headers, conn.peer())?;
+        let deadline = grpc::parse_timeout(&head.headers)?;
+        let user_agent = head.headers.get("user-agent").and_then(|v| v.to_str().ok());
+        let user_agent = user_agent.map(str::to_owned);
+        let call = Call {
+            principal,
+            user_agent,
+            body,
+            conn: conn.clone(),
+            counted,
+        };
+        let verb = self.dispatch(verb, call, respond);
+        match deadline {
+            None => verb.await,
+            Some(deadline) => tokio::select! {
+                biased;
+                result = verb => result,
+                () = self.clock.sleep(deadline) => Err(Failure::Refused(Error::new(
+                    Code::DeadlineExceeded,
+                    format!("the call's own deadline has passed; deadline_ms=`{}`", deadline.as_millis()),
+                ))),
+            },
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        verb: Verb,
+        call: Call<'_>,
+        respond: &mut Responder,
+    ) -> Result<(), Failure> {
+        match verb {
+            Verb::DoGet => super::do_get::run(self, call, respond).await,
+            Verb::DoPut => super::do_put::run(self, call, respond).await,
+            Verb::GetFlightInfo => super::get_flight_info::run(self, call, respond).await,
+            Verb::GetSchema => super::get_flight_info::run_schema(self, call, respond).await,
+            Verb::ListFlights => super::list_flights::run(self, call, respond).await,
+            Verb::DoAction => super::do_action::run(self, call, respond).await,
+            Verb::ListActions => super::do_action::list(respond).await,
+            Verb::Handshake | Verb::PollFlightInfo | Verb::DoExchange => {
+                Err(Failure::Refused(Error::unimplemented(format!(
+                    "this verb is not built yet; verb=`{}`",
+                    verb.name()
+                ))))
+            }
+        }
+    }
+}
+
+/// What gRPC over HTTP/2 asks of a request.
+fn check_grpc(head: &http::request::Parts) -> Result<(), Error> {
+    if head.method != Method::POST {
+        return Err(Error::invalid(format!(
+            "gRPC requests are POST; got=`{}`",
+            head.method
+        )));
+    }
+    let content_type = head
+        .headers
+        .get("content-type")
+        .map(http::HeaderValue::as_bytes);
+    if !content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+        return Err(Error::invalid(
+            "the content-type of a gRPC request is `application/grpc`",
+        ));
+    }
+    match head
+        .headers
+        .get("grpc-encoding")
+        .map(http::HeaderValue::as_bytes)
+    {
+        None | Some(b"identity") => Ok(()),
+        Some(other) => Err(Error::unimplemented(format!(
+            "compression is not taken; got grpc-encoding=`{}` expected=`identity`",
+            String::from_utf8_lossy(other)
+        ))),
+    }
+}

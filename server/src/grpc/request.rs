@@ -1,0 +1,113 @@
+//! The receiving half of a call.
+
+use bowstring_wire::error::{Code, Error, Result};
+use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::status;
+
+/// A request's body, frame by frame. A frame's flow-control credit goes back to the sender when
+/// the next one is asked for, that is when this one is consumed.
+#[derive(Debug)]
+pub struct RequestBody {
+    stream: RecvStream,
+    uncredited: usize,
+}
+
+impl RequestBody {
+    /// Wraps a stream.
+    pub fn new(stream: RecvStream) -> Self {
+        Self {
+            stream,
+            uncredited: 0,
+        }
+    }
+
+    /// The next frame; `None` at the end.
+    pub async fn frame(&mut self) -> Option<Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if self.uncredited > 0 {
+            let consumed = std::mem::take(&mut self.uncredited);
+            // Fails only on a stream that is gone, which the next poll says better.
+            let _ = self.stream.flow_control().release_capacity(consumed);
+        }
+        Poll::Ready(match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                self.uncredited = bytes.len();
+                Some(Ok(bytes))
+            }
+            Some(Err(error)) => Some(Err(status::broken(&error))),
+            None => None,
+        })
+    }
+
+    /// The one message of a unary request, without its prefix.
+    ///
+    /// A length above `limit_bytes` is refused before anything is read; room grows with the bytes
+    /// that come, never with the length that is claimed.
+    pub async fn unary(&mut self, limit_bytes: usize) -> Result<Bytes> {
+        const PREFIX: usize = 5;
+        let mut received = BytesMut::new();
+        let mut wanted: Option<usize> = None;
+        loop {
+            if let (None, Some(prefix)) = (wanted, received.first_chunk::<PREFIX>()) {
+                let [flag, length @ ..] = *prefix;
+                if flag != 0 {
+                    return Err(Error::unimplemented(
+                        "compressed messages are not taken; send them with grpc-encoding=`identity`",
+                    ));
+                }
+                let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                if length > limit_bytes {
+                    return Err(Error::new(
+                        Code::ResourceExhausted,
+                        format!(
+                            "a request of this verb is too large; bytes=`{length}` limit=`{limit_bytes}`"
+                        ),
+                    ));
+                }
+                wanted = Some(length);
+            }
+            if let Some(length) = wanted {
+                let have = received.len() - PREFIX;
+                if have > length {
+                    return Err(Error::invalid(
+                        "one request message was expected, more bytes follow it",
+                    ));
+                }
+                if have == length {
+                    received.advance(PREFIX);
+                    return Ok(received.freeze());
+                }
+            }
+            match self.frame().await {
+                Some(frame) => received.extend_from_slice(&frame?),
+                None => {
+                    return Err(Error::invalid(format!(
+                        "the request ended before its message was whole; received_bytes=`{}`",
+                        received.len()
+                    )));
+                }
+            }
+        }
+    }
+}
+
+/// For services that speak tonic's language.
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
+        let frame = ready!(self.get_mut().poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(http_body::Frame::data)))
+    }
+}
