@@ -112,6 +112,17 @@ impl Engine {
     }
 }
 
+/// Refuses bytes whose checksum is not the one that was given with them.
+pub(crate) fn check_checksum(given: Option<u128>, found: u128) -> Result<()> {
+    match given {
+        Some(given) if given != found => Err(Error::data_loss(format!(
+            "the bytes received have another checksum; checksum=`{found:032x}` expected \
+             {given:032x}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn check_metadata(metadata: &[u8]) -> Result<()> {
     if metadata.len() <= METADATA_BYTES_MAX {
         return Ok(());

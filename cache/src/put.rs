@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::filling::Filling;
 use crate::id::Id;
 use crate::index::Mark;
-use crate::judge::{self, Candidate, Judged};
+use crate::judge::{Candidate, Judged, check_checksum, self};
 use crate::publish::Coming;
 use crate::read::Entry;
 use crate::reserve::Line;
@@ -164,14 +164,7 @@ impl Put {
             )));
         }
         let checksum = self.room.finish();
-        if let Some(given) = self.spec.checksum
-            && given != checksum
-        {
-            return Err(Error::data_loss(format!(
-                "the bytes received have another checksum; checksum=`{checksum:032x}` \
-                 expected {given:032x}"
-            )));
-        }
+        check_checksum(self.spec.checksum, checksum)?;
         let space = self
             .engine
             .spaces

@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest};
 use crate::id::{Id, Name};
 use crate::index::Handle;
-use crate::judge::{Candidate, Judged, check_metadata};
+use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
 use crate::publish::{Coming, Commit, Draft, fill};
 use crate::put::{Mode, Published, PutSpec};
 use crate::read::Entry;
@@ -46,6 +46,8 @@ pub struct Row<'a> {
     pub metadata: &'a [u8],
     /// As [`PutSpec::expires_at_ms`](crate::put::PutSpec::expires_at_ms).
     pub expires_at_ms: Option<u64>,
+    /// As [`PutSpec::checksum`](crate::put::PutSpec::checksum).
+    pub checksum: Option<u128>,
 }
 
 /// What all rows of a batch share.
@@ -187,6 +189,7 @@ impl Batch<'_> {
         let slot = slots.bytes_mut(number);
         fill(slot, &row.data, &heads[ready.head.clone()]);
         let checksum = XxHash3_128::oneshot(&slot[..ready.len]);
+        let checked = check_checksum(row.checksum, checksum);
         let draft = Draft::new(
             Arc::clone(self.engine),
             record,
@@ -194,6 +197,10 @@ impl Batch<'_> {
             ExtentList::new(),
             ExtentList::new(),
         );
+        // After the draft has the slot, which then frees it.
+        if let Err(refused) = checked {
+            return Some(Err(refused));
+        }
         let candidate = self.candidate(row, ready.hash, ready.len as u64, checksum);
         let published = |version, existed| {
             Some(Ok(Published {
@@ -219,6 +226,7 @@ impl Batch<'_> {
             return self.store_large(row, len).await;
         }
         let checksum = checksum_of(&row.data);
+        check_checksum(row.checksum, checksum)?;
         let hash = self.engine.hash_of(self.name(row));
         let candidate = self.candidate(row, hash, len, checksum);
         let published = |version: Version, existed| Published {
@@ -249,6 +257,7 @@ impl Batch<'_> {
             load: self.spec.load,
             metadata: row.metadata.to_vec(),
             expires_at_ms: row.expires_at_ms,
+            checksum: row.checksum,
             size_bytes: Some(len),
             ..PutSpec::new(row.dtype)
         };

@@ -144,6 +144,29 @@ pub fn opaque_batch(
     body.finish(count, data_len, with)
 }
 
+/// A batch of `StreamSchema::Unknown`: keys of which none has a tensor.
+///
+/// # Errors
+/// `invalid_argument` for keys of 2 GiB together.
+pub fn unknown_batch<K: Borrow<str>>(keys: &[K]) -> Result<RowsBatch> {
+    let rows = keys.len() as u64;
+    let mut body = BodyWriter::default();
+    body.utf8(keys.iter().map(|key| Some(key.borrow())), false)?;
+    // A column of type null has a node and no buffers.
+    body.nodes.push(Node {
+        len: rows,
+        nulls: rows,
+    });
+    body.pad(64);
+    let prelude = body.bytes.freeze();
+    Ok(RowsBatch {
+        header: record_batch(rows, &body.nodes, &body.places, prelude.len() as u64),
+        prelude,
+        data_len: 0,
+        tail: Bytes::new(),
+    })
+}
+
 /// How many rows one message takes, counted as they are added.
 #[derive(Clone, Copy, Debug)]
 pub struct RowsBudget {
@@ -358,3 +381,6 @@ fn too_large() -> Error {
         "a batch is too large for its offsets; expected less than 2 GiB of text and 8 EiB of data",
     )
 }
+
+#[cfg(test)]
+mod tests;

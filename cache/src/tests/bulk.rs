@@ -24,6 +24,7 @@ fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
         data: smallvec![one, two],
         metadata: &[],
         expires_at_ms: None,
+        checksum: None,
     }
 }
 
