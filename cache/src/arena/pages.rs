@@ -177,7 +177,6 @@ pub(super) fn within(extent: Extent, offset: u64) -> (u32, usize, usize) {
 }
 
 #[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "the figures are small")]
 mod tests {
     use super::*;
     use crate::arena::tests::{PAGE, arena, total};
@@ -190,7 +189,8 @@ mod tests {
         let kept: Vec<Pages> = singles.into_iter().step_by(2).collect();
         let mut pages = arena.alloc_pages(4).unwrap();
         assert_eq!(pages.extents().len(), 4);
-        let data: Vec<u8> = (0..4 * PAGE).map(|at| (at / 999) as u8).collect();
+        let stripes: Vec<Vec<u8>> = (0u8..=255).map(|byte| vec![byte; PAGE / 64]).collect();
+        let data = stripes.concat();
         for (at, piece) in data.chunks(100_000).enumerate() {
             pages.write(at as u64 * 100_000, piece);
         }

@@ -119,8 +119,13 @@ impl Regions {
     /// Makes free pages owned.
     pub(super) fn own(&self, extent: Extent) {
         for count in self.counts(extent) {
-            let before = count.swap(OWNED, Ordering::AcqRel);
-            debug_assert_eq!(before, 0, "a page in use was allocated");
+            // A plain store: nobody changes the count of a free page.
+            debug_assert_eq!(
+                count.load(Ordering::Acquire),
+                0,
+                "a page in use was allocated"
+            );
+            count.store(OWNED, Ordering::Release);
         }
     }
 
