@@ -93,12 +93,8 @@ pub fn child<'a>(field: &Field<'a>) -> Option<Field<'a>> {
 
 /// The value of a name in custom metadata; the last one, where it is there twice.
 pub fn lookup<'a>(pairs: Option<Pairs<'a>>, name: &str) -> Option<&'a str> {
-    pairs
-        .into_iter()
-        .flatten()
-        .filter(|pair| pair.key() == Some(name))
-        .last()
-        .and_then(|pair| pair.value())
+    let pair = pairs?.iter().rev().find(|pair| pair.key() == Some(name))?;
+    pair.value()
 }
 
 /// Custom metadata of a schema or field.

@@ -157,3 +157,6 @@ impl Iterator for Chunks {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

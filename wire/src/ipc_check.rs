@@ -8,16 +8,16 @@
 use std::ops::Range;
 
 use arrow_ipc::{Message, MessageHeader, MetadataVersion, root_as_message_with_opts};
-use flatbuffers::VerifierOptions;
+use flatbuffers::{InvalidFlatbuffer, VerifierOptions};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result, clip};
 use crate::field::{self, Logical};
-use crate::limits::{MAX_HEADER_BYTES, MAX_QUOTED_BYTES};
+use crate::limits::{MAX_HEADER_BYTES, MAX_QUOTED_BYTES, MAX_RANK};
 
 /// Tables below each other: message, schema, a field an axis (complex numbers have one more), and
 /// what the last of them has.
-const SCHEMA_DEPTH_MAX: usize = crate::limits::MAX_RANK + 6;
+const SCHEMA_DEPTH_MAX: usize = MAX_RANK + 6;
 const BATCH_DEPTH_MAX: usize = 6;
 /// A schema of ten thousand columns or metadata pairs.
 const TABLES_MAX: usize = 1 << 16;
@@ -364,6 +364,11 @@ fn verified(header: &[u8], max_depth: usize) -> Result<Message<'_>> {
         ignore_missing_null_terminator: true,
     };
     let message = root_as_message_with_opts(&options, header).map_err(|error| {
+        if error == InvalidFlatbuffer::DepthLimitReached {
+            return Error::invalid(format!(
+                "an IPC header nests too deeply; expected at most {MAX_RANK} axes"
+            ));
+        }
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         Error::invalid(format!(
@@ -397,3 +402,6 @@ fn disagrees(what: &str, expected: usize, found: usize) -> Error {
         "a record batch does not agree with its schema; {what}=`{found}` expected `{expected}`"
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,14 @@
 //! [`ipc_check`] (nothing is read before this), [`field`], [`body`] (a received body);
 //! [`offsets`], [`transform`] and [`permute`] work on the bytes as they arrive.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "the numbers of tests are small"
+    )
+)]
+
 pub mod action;
 pub mod body;
 pub mod bulk;

@@ -9,7 +9,7 @@ use crate::single::SingleSchema;
 #[derive(Clone, Debug)]
 pub enum PutSchema {
     /// One column: one tensor.
-    Single(SingleSchema),
+    Single(Box<SingleSchema>),
     /// Several columns: an entry each row.
     Bulk(BulkSchema),
 }
@@ -28,7 +28,7 @@ impl PutSchema {
                 "the schema has no columns; expected one for a tensor, or a key and a tensor \
                  column for many",
             )),
-            1 => SingleSchema::new(schema).map(Self::Single),
+            1 => SingleSchema::new(schema).map(|schema| Self::Single(Box::new(schema))),
             _ => Ok(Self::Bulk(BulkSchema::new(header))),
         }
     }

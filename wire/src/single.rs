@@ -264,3 +264,6 @@ fn metadata(pairs: Option<field::Pairs<'_>>, column: &TensorColumn) -> Result<Me
     let names = names.map(|names| (DIM_NAMES.to_owned(), names));
     Metadata::new(user.into_iter().chain(names))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
-use arrow_ipc::root_as_message;
+use arrow_ipc::root_as_message_with_opts;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
@@ -29,7 +29,12 @@ pub fn written_by_arrow(schema: &Schema, batches: &[RecordBatch]) -> (Bytes, Vec
             break;
         }
         let header = stream.split_to(len as usize);
-        let body_len = root_as_message(&header).unwrap().bodyLength();
+        let deep = flatbuffers::VerifierOptions {
+            max_depth: 200,
+            ..Default::default()
+        };
+        let message = root_as_message_with_opts(&deep, &header).unwrap();
+        let body_len = message.bodyLength();
         let body = stream.split_to(body_len as usize);
         messages.push((header, body));
     }
