@@ -1,7 +1,7 @@
 //! The verbs of Arrow Flight, one a file.
 //!
 //! - `service`: what every call passes before and after its verb
-//! - `verb`, `authorize`: which RPC, and who may
+//! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
 //! - `do_get`, `do_put`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
 //! - `select`: what a ticket means
@@ -9,6 +9,7 @@
 //! - `request`, `reply`: protobuf messages in and out
 
 mod authorize;
+mod client;
 mod do_action;
 mod do_get;
 mod do_put;

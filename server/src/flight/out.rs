@@ -8,6 +8,7 @@ use bowstring_wire::error::{Error, Result};
 use bytes::{Buf, Bytes};
 use tokio_util::sync::CancellationToken;
 
+use super::client::Client;
 use super::gather::{GATHER_BELOW_BYTES, GatherBuf};
 use super::service::Service;
 use super::stall::Cut;
@@ -49,6 +50,7 @@ impl From<Gone> for Failure {
 pub struct Out<'a> {
     service: &'a Service,
     respond: &'a mut Responder,
+    client: Client,
     /// Small bytes still to come, as far as the caller can tell: sizes the gather buffers.
     expected: u64,
     gather: Option<GatherBuf>,
@@ -60,10 +62,16 @@ pub struct Out<'a> {
 
 impl<'a> Out<'a> {
     /// A body whose gathered part will be about `expected` bytes.
-    pub fn new(service: &'a Service, respond: &'a mut Responder, expected: u64) -> Self {
+    pub fn new(
+        service: &'a Service,
+        respond: &'a mut Responder,
+        client: Client,
+        expected: u64,
+    ) -> Self {
         Self {
             service,
             respond,
+            client,
             expected,
             gather: None,
             parts: Vec::new(),
@@ -142,6 +150,15 @@ impl<'a> Out<'a> {
             n -= step as u64;
         }
         Ok(())
+    }
+
+    /// Says that a message's body comes next.
+    pub async fn body_begins(&mut self) -> Result<(), Failure> {
+        if self.client.wants_body_in_its_own_frame() {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands over what is queued.

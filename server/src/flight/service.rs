@@ -13,6 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::authorize::{Principal, authenticate};
+use super::client::Client;
 use super::gather::BufferPool;
 use super::out::Failure;
 use super::stall::{self, Stalls};
@@ -55,8 +56,8 @@ pub struct Parts {
 pub struct Call<'a> {
     /// Who calls.
     pub principal: Principal,
-    /// The client's name for itself, as it sent it.
-    pub user_agent: Option<String>,
+    /// What kind of client.
+    pub client: Client,
     /// The request's body.
     pub body: RequestBody,
     /// The connection.
@@ -183,11 +184,10 @@ impl Service {
         check_grpc(&head)?;
         let principal = authenticate(&head.headers, conn.peer())?;
         let deadline = grpc::parse_timeout(&head.headers)?;
-        let user_agent = head.headers.get("user-agent").and_then(|v| v.to_str().ok());
-        let user_agent = user_agent.map(str::to_owned);
+        let client = Client::of(&head.headers);
         let call = Call {
             principal,
-            user_agent,
+            client,
             body,
             conn: conn.clone(),
             counted,

@@ -22,8 +22,8 @@ pub async fn send(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let together = together(service, &call.principal, ticket, keys)?;
-    let max = message_bytes_max(ticket, call);
-    let out = Out::new(service, respond, 512);
+    let max = message_bytes_max(ticket, call.client);
+    let out = Out::new(service, respond, call.client, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     let mut missing = Vec::new();
     for key in keys {

@@ -20,6 +20,7 @@ use bowstring_wire::limits::{DEFAULT_MESSAGE_BYTES, LARGE_MESSAGE_BYTES};
 use bowstring_wire::ticket::{Select, Ticket};
 
 use super::authorize::{Operation, authorize, resource_of};
+use super::client::Client;
 use super::out::Failure;
 use super::service::{Call, Service};
 use crate::grpc::Responder;
@@ -61,15 +62,11 @@ pub fn parse(bytes: &[u8]) -> Result<Ticket> {
 }
 
 /// The most that a message's body has where rows allow.
-fn message_bytes_max(ticket: &Ticket, call: &Call<'_>) -> u64 {
-    ticket.max_message_bytes.unwrap_or_else(|| {
-        // gRPC C++ under Arrow's client has no 4 MiB limit; nor has our own.
-        let agent = call.user_agent.as_deref().unwrap_or("");
-        let unlimited = agent.contains("grpc-c++") || agent.starts_with("bowstring");
-        if unlimited {
-            LARGE_MESSAGE_BYTES
-        } else {
-            DEFAULT_MESSAGE_BYTES
-        }
-    })
+fn message_bytes_max(ticket: &Ticket, client: Client) -> u64 {
+    let default = if client.takes_large_messages() {
+        LARGE_MESSAGE_BYTES
+    } else {
+        DEFAULT_MESSAGE_BYTES
+    };
+    ticket.max_message_bytes.unwrap_or(default)
 }

@@ -33,7 +33,7 @@ pub async fn send(
     } else {
         0
     };
-    let mut out = Out::new(service, respond, small);
+    let mut out = Out::new(service, respond, call.client, small);
     out.bytes(encode_head(&schema, &[], 0)?).await?;
     let mut reader = out.open(entry, one.range.clone())?;
     if one.layout == Layout::Opaque {
@@ -43,14 +43,16 @@ pub async fn send(
         };
         let batch = opaque_batch(&[row], false, &[])?;
         out.bytes(batch.head(&[])?).await?;
+        out.body_begins().await?;
         out.bytes(batch.prelude).await?;
         out.tensor(&mut reader, bytes).await?;
         out.bytes(batch.tail).await?;
         return out.flush().await;
     }
-    let max = message_bytes_max(ticket, call);
+    let max = message_bytes_max(ticket, call.client);
     for chunk in Chunks::new(one.dtype, &one.shape, one.layout, max)? {
         out.bytes(chunk.head(&[])?).await?;
+        out.body_begins().await?;
         out.tensor(&mut reader, chunk.body.end - chunk.body.start)
             .await?;
         out.zeros(chunk.padding).await?;

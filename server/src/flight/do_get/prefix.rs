@@ -30,8 +30,8 @@ pub async fn send(
 ) -> Result<(), Failure> {
     let snapshot = Snapshot::take(service, &call.principal, ticket, prefix).await?;
     let together = snapshot.together(ticket)?;
-    let max = message_bytes_max(ticket, call);
-    let out = Out::new(service, respond, 512);
+    let max = message_bytes_max(ticket, call.client);
+    let out = Out::new(service, respond, call.client, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     let mut gone = Vec::new();
     for (key, version) in &snapshot.entries {

@@ -139,6 +139,7 @@ impl<'a> Rows<'a> {
         let batch = self.batch_of(&rows)?;
         self.out.expect(batch.body_len());
         self.out.bytes(batch.head(&[])?).await?;
+        self.out.body_begins().await?;
         self.out.bytes(batch.prelude).await?;
         for row in rows {
             match (row.found, &self.together) {
