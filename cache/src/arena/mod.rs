@@ -32,15 +32,17 @@
 //! memory and counts references, over a `backing` (`memfd` or heap); `space`
 //! allocates pages through a `page_alloc` and grows against the ledger; `pages`
 //! and `hold` are a writer's and a reader's view of them; `class`, `slab`,
-//! `slots` and `slot` are the same for small things, `compaction` empties
-//! sparse slabs.
+//! `class_slabs`, `slots` and `slot` are the same for small things, and
+//! `compaction` empties sparse slabs.
 //!
 //! Lock order: a class of slots, then pages never touched, then free pages. No
 //! lock is held while memory is touched or the listener called.
 
 mod backing;
 mod class;
+mod class_slabs;
 mod compaction;
+mod config;
 mod extent;
 mod hold;
 mod loc;
@@ -56,6 +58,8 @@ mod stats;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -66,6 +70,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use self::backing::BackingKind;
 pub use self::compaction::Compaction;
+pub use self::config::ArenaConfig;
 pub use self::extent::{Extent, ExtentList, PAGE_BYTES, PAGE_BYTES_U64, pages_for};
 pub use self::hold::PageHold;
 pub use self::loc::Loc;
@@ -82,51 +87,9 @@ use crate::ledger::Ledger;
 
 /// Called after pages or slots have become free, without any lock of the arena
 /// held, by whichever thread freed them. Often: it should look at one atomic
-/// ("does anyone wait?") before it does more.
+/// ("does anyone wait?") before it does more, and keep no [`Arena`]: that would
+/// be a circle, and the memory would never go.
 pub type FreeListener = Arc<dyn Fn() + Send + Sync>;
-
-/// How an arena is laid out.
-#[derive(Debug, Clone)]
-pub struct ArenaConfig {
-    /// The most bytes that the arena may ever have touched at once; the ledger
-    /// may leave it less. Rounded up to whole regions.
-    pub bytes_max: u64,
-    /// Bytes of a region, a power of two, at least four pages. `None`: 64 MiB,
-    /// less for a small arena and up to 256 MiB for a large one.
-    pub region_bytes: Option<u64>,
-    /// What the regions are made of.
-    pub backing: BackingKind,
-    /// Bytes that [`Arena::pretouch`] keeps touched and free ahead of what has
-    /// been allocated. Charged like the rest.
-    pub window_bytes: u64,
-}
-
-impl ArenaConfig {
-    /// The defaults for an arena of at most `bytes_max` bytes.
-    #[must_use]
-    pub fn new(bytes_max: u64) -> ArenaConfig {
-        ArenaConfig {
-            bytes_max,
-            region_bytes: None,
-            backing: BackingKind::default(),
-            window_bytes: (bytes_max / 64).min(8 << 20),
-        }
-    }
-
-    /// Sets what the regions are made of.
-    #[must_use]
-    pub fn with_backing(mut self, backing: BackingKind) -> ArenaConfig {
-        self.backing = backing;
-        self
-    }
-
-    /// Sets the bytes of a region.
-    #[must_use]
-    pub fn with_region_bytes(mut self, bytes: u64) -> ArenaConfig {
-        self.region_bytes = Some(bytes);
-        self
-    }
-}
 
 /// A handle to the arena; cheap to clone. The memory goes when the last handle,
 /// hold and piece are gone, and only then is its ledger charge released.
@@ -345,34 +308,6 @@ impl fmt::Debug for Arena {
             .field("free_bytes", &self.free_bytes())
             .field("held_bytes", &self.held_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-impl ArenaConfig {
-    /// Pages of a region, and how many regions.
-    fn layout(&self) -> io::Result<(u32, u32)> {
-        const MIB: u64 = 1 << 20;
-        let few = (self.bytes_max / 16).clamp(MIB, 64 * MIB);
-        let large = (self.bytes_max / 64).clamp(MIB, 256 * MIB);
-        let bytes = self.region_bytes.unwrap_or(1 << few.max(large).ilog2());
-        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
-        if !bytes.is_power_of_two() || bytes < 4 * PAGE_BYTES_U64 {
-            return Err(wrong(format!(
-                "a region must be a power of two of at least four pages region_bytes=`{bytes}`"
-            )));
-        }
-        let regions = self.bytes_max.div_ceil(bytes).max(1);
-        // The number after the last page is a number, too.
-        match u32::try_from(regions * (bytes / PAGE_BYTES_U64)) {
-            Ok(pages) => {
-                let regions = u32::try_from(regions).unwrap_or(u32::MAX);
-                Ok((pages / regions, regions))
-            }
-            Err(_) => Err(wrong(format!(
-                "more pages than there are numbers bytes_max=`{}`",
-                self.bytes_max
-            ))),
-        }
     }
 }
 

@@ -1,12 +1,18 @@
-//! One slab, and all slabs of a class.
+//! One slab: which of its slots are free.
 
 use smallvec::SmallVec;
 
-use super::class::slab_slots;
 use super::extent::Extent;
 
 /// The slab's number in its class.
 pub(super) type SlabId = u32;
+
+/// No slab.
+pub(super) const NO_SLAB: SlabId = u32::MAX;
+
+/// A class's lists of slabs by how full they are, and the number of none.
+pub(super) const BINS: usize = UNLISTED as usize;
+pub(super) const UNLISTED: u8 = 8;
 
 /// Slots of one size in a run of pages.
 pub(super) struct Slab {
@@ -14,14 +20,14 @@ pub(super) struct Slab {
     pub(super) slots: u16,
     pub(super) used: u16,
     /// Which list it is in; [`UNLISTED`] when full, being emptied, or no slab.
-    bin: u8,
+    pub(super) bin: u8,
     /// Whether it is being emptied.
-    draining: bool,
+    pub(super) draining: bool,
     /// Attempts at emptying slabs are counted. The one under way; else the one
     /// before which this slab is not tried again.
-    attempt: u64,
-    previous: SlabId,
-    next: SlabId,
+    pub(super) attempt: u64,
+    pub(super) previous: SlabId,
+    pub(super) next: SlabId,
     /// Bit `n` is set when word `n` has a free slot.
     summary: u64,
     /// Bits of free slots: 64 words for the smallest class, one for most.
@@ -29,7 +35,7 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    fn new(extent: Extent, slots: u16) -> Slab {
+    pub(super) fn new(extent: Extent, slots: u16) -> Slab {
         let words = usize::from(slots).div_ceil(64);
         let mut free: SmallVec<[u64; 2]> = SmallVec::from_elem(u64::MAX, words);
         if let Some(last) = free.last_mut() {
@@ -42,14 +48,14 @@ impl Slab {
             bin: UNLISTED,
             draining: false,
             attempt: 0,
-            previous: NONE,
-            next: NONE,
+            previous: NO_SLAB,
+            next: NO_SLAB,
             summary: u64::MAX >> (64 - words),
             free,
         }
     }
 
-    fn take(&mut self) -> Option<u16> {
+    pub(super) fn take(&mut self) -> Option<u16> {
         if self.summary == 0 {
             return None;
         }
@@ -65,7 +71,7 @@ impl Slab {
     }
 
     /// `false` when the slot was free already.
-    fn put(&mut self, slot: u16) -> bool {
+    pub(super) fn put(&mut self, slot: u16) -> bool {
         let (word, bit) = (usize::from(slot / 64), 1u64 << (slot % 64));
         if slot >= self.slots || self.free[word] & bit != 0 {
             return false;
@@ -76,7 +82,16 @@ impl Slab {
         true
     }
 
-    fn free_slots(&self) -> u32 {
+    /// Makes it no slab, without anything on the heap.
+    pub(super) fn clear(&mut self) -> Extent {
+        self.slots = 0;
+        self.draining = false;
+        self.summary = 0;
+        self.free = SmallVec::new();
+        self.extent
+    }
+
+    pub(super) fn free_slots(&self) -> u32 {
         u32::from(self.slots - self.used)
     }
 
@@ -85,7 +100,7 @@ impl Slab {
     }
 
     /// Bytes on the heap, the allocator's own included.
-    fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         if self.free.spilled() {
             self.free.capacity() * size_of::<u64>() + 16
         } else {
@@ -94,309 +109,13 @@ impl Slab {
     }
 }
 
-/// The slabs of a class that have both free and used slots, in lists by how
-/// full they are. Slots are taken from the fullest, so that the sparse ones
-/// empty by themselves.
-pub(super) struct ClassSlabs {
-    class: u8,
-    slabs: Vec<Slab>,
-    /// Numbers that no slab has, linked by `next`.
-    vacant: SlabId,
-    heads: [SlabId; BINS],
-    tails: [SlabId; BINS],
-    /// What the class shows, and what its slabs have on the heap.
-    pub(super) live: u32,
-    pub(super) pages: u32,
-    pub(super) used: u32,
-    pub(super) free: u32,
-    heap_bytes: usize,
-}
-
-/// A slab that could be emptied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) slab: SlabId,
-    /// Percent of its slots that are used.
-    pub(super) fill: u8,
-    pub(super) pages: u32,
-}
-
-/// What freeing a slot did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freed {
-    /// The slab has other slots in use.
-    Slot,
-    /// It was the slab's last; the pages are the caller's to free.
-    Slab(Extent),
-}
-
-const NONE: SlabId = u32::MAX;
-const BINS: usize = UNLISTED as usize;
-const UNLISTED: u8 = 8;
-
-/// Slabs of a list that are looked at for a candidate.
-const LOOKS: usize = 16;
-
-/// Attempts that pass before a slab is tried again that could not be emptied.
-const RETRY_AFTER: u64 = 64;
-
-impl ClassSlabs {
-    pub(super) fn new(class: u8) -> ClassSlabs {
-        ClassSlabs {
-            class,
-            slabs: Vec::new(),
-            vacant: NONE,
-            heads: [NONE; BINS],
-            tails: [NONE; BINS],
-            live: 0,
-            pages: 0,
-            used: 0,
-            free: 0,
-            heap_bytes: 0,
-        }
-    }
-
-    /// Takes up to `n` free slots, each as its slab's first page and its number
-    /// there, and gives how many.
-    pub(super) fn take(&mut self, n: usize, mut each: impl FnMut(u32, u16)) -> usize {
-        let mut taken = 0;
-        while taken < n
-            && let Some(&id) = self.heads.iter().rev().find(|head| **head != NONE)
-        {
-            taken += self.take_from(id, n - taken, &mut each);
-        }
-        taken
-    }
-
-    /// Adds a slab over `extent` and takes up to `n` slots of it, at least one:
-    /// a slab without used slots would never be freed.
-    pub(super) fn add(
-        &mut self,
-        extent: Extent,
-        n: usize,
-        each: impl FnMut(u32, u16),
-    ) -> (SlabId, usize) {
-        let slab = Slab::new(extent, slab_slots(self.class, extent.pages));
-        self.live += 1;
-        self.pages += extent.pages;
-        self.free += slab.free_slots();
-        self.heap_bytes += slab.heap_bytes();
-        let id = self.vacant;
-        let id = if id == NONE {
-            self.slabs.push(slab);
-            u32::try_from(self.slabs.len() - 1).unwrap_or(NONE)
-        } else {
-            self.vacant = self.slabs[id as usize].next;
-            self.slabs[id as usize] = slab;
-            id
-        };
-        (id, self.take_from(id, n.max(1), each))
-    }
-
-    /// Frees a slot of slab `id`, whose first page is `page`.
-    ///
-    /// # Panics
-    /// When there is no such slot in use.
-    pub(super) fn put(&mut self, id: SlabId, page: u32, slot: u16) -> Freed {
-        let found = self.slabs.get_mut(id as usize);
-        let slab = match found.filter(|slab| slab.extent.first == page && slab.slots > 0) {
-            Some(slab) => slab,
-            None => panic!("a slot of no slab was freed page=`{page}` slot=`{slot}`"),
-        };
-        assert!(
-            slab.put(slot),
-            "a slot that is not in use was freed page=`{page}` slot=`{slot}`"
-        );
-        self.used -= 1;
-        if !slab.draining {
-            self.free += 1;
-        }
-        if slab.used == 0 {
-            return Freed::Slab(self.remove(id));
-        }
-        self.list(id, false);
-        Freed::Slot
-    }
-
-    /// The sparsest slab of those looked at whose slots in use fit into other
-    /// slabs, `attempts` attempts at emptying having been made.
-    pub(super) fn candidate(&self, attempts: u64) -> Option<Candidate> {
-        self.heads.iter().find_map(|head| {
-            self.from(*head)
-                .take(LOOKS)
-                .filter(|(_, slab)| attempts >= slab.attempt)
-                .filter(|(_, slab)| self.free - slab.free_slots() >= u32::from(slab.used))
-                .map(|(id, slab)| Candidate {
-                    slab: id,
-                    fill: u8::try_from(u32::from(slab.used) * 100 / u32::from(slab.slots))
-                        .unwrap_or(100),
-                    pages: slab.extent.pages,
-                })
-                .min_by_key(|candidate| candidate.fill)
-        })
-    }
-
-    /// Starts attempt number `attempt` at emptying a candidate: it is
-    /// no longer taken from.
-    pub(super) fn drain(&mut self, id: SlabId, attempt: u64) -> &Slab {
-        self.unlist(id);
-        let slab = &mut self.slabs[id as usize];
-        slab.draining = true;
-        slab.attempt = attempt;
-        self.free -= slab.free_slots();
-        slab
-    }
-
-    /// Ends the attempt. `true` when the slab is still there and has free slots
-    /// again.
-    pub(super) fn undrain(&mut self, id: SlabId, attempt: u64) -> bool {
-        let Some(slab) = self.slabs.get_mut(id as usize) else {
-            return false;
-        };
-        if !slab.draining || slab.attempt != attempt {
-            return false;
-        }
-        slab.draining = false;
-        slab.attempt = attempt + RETRY_AFTER;
-        let free = slab.free_slots();
-        self.free += free;
-        self.list(id, false);
-        free > 0
-    }
-
-    /// Bytes on the heap.
-    pub(super) fn overhead_bytes(&self) -> usize {
-        self.slabs.capacity() * size_of::<Slab>() + self.heap_bytes
-    }
-
-    fn take_from(&mut self, id: SlabId, n: usize, mut each: impl FnMut(u32, u16)) -> usize {
-        let slab = &mut self.slabs[id as usize];
-        let before = slab.used;
-        let mut taken = 0;
-        while taken < n
-            && let Some(slot) = slab.take()
-        {
-            each(slab.extent.first, slot);
-            taken += 1;
-        }
-        let now = u32::from(slab.used - before);
-        self.used += now;
-        self.free -= now;
-        self.list(id, true);
-        taken
-    }
-
-    fn remove(&mut self, id: SlabId) -> Extent {
-        self.unlist(id);
-        let slab = &mut self.slabs[id as usize];
-        self.live -= 1;
-        self.pages -= slab.extent.pages;
-        if !slab.draining {
-            self.free -= slab.free_slots();
-        }
-        self.heap_bytes -= slab.heap_bytes();
-        let extent = slab.extent;
-        slab.slots = 0;
-        slab.draining = false;
-        slab.summary = 0;
-        slab.free = SmallVec::new();
-        slab.next = self.vacant;
-        self.vacant = id;
-        if self.live == 0 {
-            // Sizes have moved on: what the class kept is not kept for ever.
-            self.slabs = Vec::new();
-            self.vacant = NONE;
-        }
-        extent
-    }
-
-    /// Puts the slab into the list it belongs to: at the front of it when its
-    /// turn is now, else at the end.
-    fn list(&mut self, id: SlabId, front: bool) {
-        let slab = &self.slabs[id as usize];
-        let full = slab.used == slab.slots;
-        let bin = if full || slab.draining {
-            UNLISTED
-        } else {
-            u8::try_from(usize::from(slab.used) * BINS / usize::from(slab.slots))
-                .unwrap_or(UNLISTED)
-        };
-        if bin == slab.bin {
-            return;
-        }
-        self.unlist(id);
-        if bin == UNLISTED {
-            return;
-        }
-        let at = usize::from(bin);
-        let (previous, next) = if front {
-            (NONE, self.heads[at])
-        } else {
-            (self.tails[at], NONE)
-        };
-        match self.slabs.get_mut(previous as usize) {
-            Some(slab) => slab.next = id,
-            None => self.heads[at] = id,
-        }
-        match self.slabs.get_mut(next as usize) {
-            Some(slab) => slab.previous = id,
-            None => self.tails[at] = id,
-        }
-        let slab = &mut self.slabs[id as usize];
-        (slab.bin, slab.previous, slab.next) = (bin, previous, next);
-    }
-
-    fn unlist(&mut self, id: SlabId) {
-        let slab = &mut self.slabs[id as usize];
-        let (bin, previous, next) = (usize::from(slab.bin), slab.previous, slab.next);
-        if slab.bin == UNLISTED {
-            return;
-        }
-        (slab.bin, slab.previous, slab.next) = (UNLISTED, NONE, NONE);
-        match self.slabs.get_mut(previous as usize) {
-            Some(slab) => slab.next = next,
-            None => self.heads[bin] = next,
-        }
-        match self.slabs.get_mut(next as usize) {
-            Some(slab) => slab.previous = previous,
-            None => self.tails[bin] = previous,
-        }
-    }
-
-    fn from(&self, head: SlabId) -> impl Iterator<Item = (SlabId, &Slab)> + '_ {
-        let mut at = head;
-        std::iter::from_fn(move || {
-            let id = at;
-            let slab = self.slabs.get(id as usize)?;
-            at = slab.next;
-            Some((id, slab))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::class::class_for;
-
-    fn slab_at(first: u32) -> Extent {
-        Extent { first, pages: 1 }
-    }
-
-    /// 64 slots of 1 KiB a slab.
-    fn class() -> ClassSlabs {
-        ClassSlabs::new(class_for(1024).unwrap())
-    }
-
-    fn fill(slabs: &mut ClassSlabs, first: u32) -> SlabId {
-        let (id, taken) = slabs.add(slab_at(first), 100, |page, _| assert_eq!(page, first));
-        assert_eq!(taken, 64);
-        id
-    }
 
     #[test]
     fn every_slot_is_given_once() {
-        let mut slab = Slab::new(slab_at(0), 100);
+        let mut slab = Slab::new(Extent { first: 0, pages: 1 }, 100);
         let slots: Vec<u16> = std::iter::from_fn(|| slab.take()).collect();
         assert_eq!(slots, (0..100).collect::<Vec<_>>());
         assert!(slab.put(70));
@@ -404,65 +123,5 @@ mod tests {
         assert!(!slab.put(100));
         assert_eq!(slab.used_slots().count(), 99);
         assert_eq!(slab.take(), Some(70));
-    }
-
-    #[test]
-    fn the_fullest_slab_is_taken_from_and_the_sparsest_offered() {
-        let mut slabs = class();
-        let (sparse, dense) = (fill(&mut slabs, 10), fill(&mut slabs, 20));
-        for slot in 0..40 {
-            slabs.put(sparse, 10, slot);
-        }
-        assert_eq!(slabs.candidate(0), None, "the survivors fit nowhere");
-        for slot in 0..24 {
-            slabs.put(dense, 20, slot);
-        }
-        let candidate = slabs.candidate(0).unwrap();
-        assert_eq!((candidate.slab, candidate.fill), (sparse, 37));
-        slabs.take(1, |page, slot| assert_eq!((page, slot), (20, 0)));
-        assert_eq!(slabs.candidate(0), None, "one slot too few");
-    }
-
-    #[test]
-    fn a_slab_being_emptied_takes_nothing_and_goes_with_its_last_slot() {
-        let mut slabs = class();
-        let (sparse, dense) = (fill(&mut slabs, 10), fill(&mut slabs, 20));
-        for slot in 0..62 {
-            slabs.put(sparse, 10, slot);
-            slabs.put(dense, 20, slot);
-        }
-        let survivors: Vec<u16> = slabs.drain(sparse, 1).used_slots().collect();
-        assert_eq!(survivors, [62, 63]);
-        slabs.take(2, |page, _| assert_eq!(page, 20));
-        assert_eq!(slabs.put(sparse, 10, 62), Freed::Slot);
-        assert_eq!(slabs.put(sparse, 10, 63), Freed::Slab(slab_at(10)));
-        assert!(!slabs.undrain(sparse, 1));
-        assert_eq!((slabs.live, slabs.used, slabs.free), (1, 4, 60));
-    }
-
-    #[test]
-    fn a_slab_that_could_not_be_emptied_waits() {
-        let mut slabs = class();
-        let (sparse, dense) = (fill(&mut slabs, 10), fill(&mut slabs, 20));
-        for slot in 0..62 {
-            slabs.put(sparse, 10, slot);
-        }
-        for slot in 0..40 {
-            slabs.put(dense, 20, slot);
-        }
-        slabs.drain(sparse, 1);
-        assert!(slabs.undrain(sparse, 1));
-        assert_eq!(slabs.candidate(2).map(|found| found.slab), Some(dense));
-        assert_eq!(slabs.candidate(65).map(|found| found.slab), Some(sparse));
-        assert_eq!((slabs.used, slabs.free), (26, 102));
-    }
-
-    #[test]
-    #[should_panic(expected = "not in use")]
-    fn freeing_twice_is_noticed() {
-        let mut slabs = class();
-        let id = fill(&mut slabs, 10);
-        slabs.put(id, 10, 5);
-        slabs.put(id, 10, 5);
     }
 }

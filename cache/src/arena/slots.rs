@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::class::{CLASSES, class_bytes, slab_pages, slab_slots};
+use super::class_slabs::{ClassSlabs, Freed};
 use super::extent::Extent;
 use super::loc::{Loc, UNIT_BYTES};
-use super::slab::{ClassSlabs, Freed, SlabId};
+use super::slab::SlabId;
 use super::space::Space;
 use super::stats::SlotClassStats;
 
