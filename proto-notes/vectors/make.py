@@ -26,7 +26,10 @@ import xxhash
 HERE = pathlib.Path(__file__).resolve().parent
 
 #: dtype on the wire: (NumPy dtype of the storage, whether Arrow has the type itself).
-DTYPES = {name: (np.dtype(name), True) for name in "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()}
+DTYPES = {
+    name: (np.dtype(name), True)
+    for name in "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+}
 DTYPES |= {
     "bool": (np.dtype("uint8"), False),
     "bfloat16": (np.dtype("uint16"), False),
@@ -51,7 +54,9 @@ def values(dtype, shape):
 
 def column(storage, kind=None):
     """An Arrow array whose rows are the leading axis."""
-    flat = pa.Array.from_buffers(pa.from_numpy_dtype(storage.dtype), storage.size, [None, pa.py_buffer(storage.tobytes())])
+    flat = pa.Array.from_buffers(
+        pa.from_numpy_dtype(storage.dtype), storage.size, [None, pa.py_buffer(storage.tobytes())]
+    )
     if storage.ndim < 2:
         return flat
     cell = int(np.prod(storage.shape[1:], dtype=np.int64))
@@ -98,7 +103,14 @@ def put_streams():
     yield good("sliced", tab[2:7], "int16", (5, 3), array[2:7])
     yield good("another-name", table(column(array), name="x"), "int16", (11, 3), array)
     yield good("shape-beside", table(column(array), metadata={"tensor.shape": "[33]"}), "int16", (33,), array)
-    yield good("user-metadata", table(column(array), metadata={"user.model": "m1"}), "int16", (11, 3), array, metadata={"model": "m1"})
+    yield good(
+        "user-metadata",
+        table(column(array), metadata={"user.model": "m1"}),
+        "int16",
+        (11, 3),
+        array,
+        metadata={"model": "m1"},
+    )
     ignored = {"tensor.namespace": "x", "tensor.key": "y", "tensor.version": "1", "tensor.checksum": "0" * 32}
     yield good("as-a-get-returned-it", table(column(array), metadata=ignored), "int16", (11, 3), array)
 
@@ -107,16 +119,28 @@ def put_streams():
     nested = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(pa.array(values("int8", (24,))), 3), 4)
     yield good("nested", table(nested), "int8", (2, 4, 3), values("int8", (24,)))
     yield good("list", table(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)), "int16", (11, 3), array)
-    yield good("list-sliced", table(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)[4:9]), "int16", (5, 3), array[4:9])
-    yield good("large-list", table(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)), "int16", (11, 3), array)
+    yield good(
+        "list-sliced",
+        table(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)[4:9]),
+        "int16",
+        (5, 3),
+        array[4:9],
+    )
+    yield good(
+        "large-list", table(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)), "int16", (11, 3), array
+    )
     ones = pa.Array.from_buffers(pa.int16(), 33, [pa.py_buffer(b"\xff" * 5), flat.buffers()[1]])
     yield good("validity-of-ones", table(ones), "int16", (33,), array)
 
     bits = values("bool", (21, 5))
     yield good("bits", table(pa.array(bits.reshape(-1).astype(bool))), "bool", (105,), bits)
-    yield good("bits-sliced", table(pa.array(bits.reshape(-1).astype(bool))[3:90]), "bool", (87,), bits.reshape(-1)[3:90])
+    yield good(
+        "bits-sliced", table(pa.array(bits.reshape(-1).astype(bool))[3:90]), "bool", (87,), bits.reshape(-1)[3:90]
+    )
     yield good("bits-batches", table(pa.array(bits.reshape(-1).astype(bool))), "bool", (105,), bits, rows=13)
-    yield good("bits-tensor", table(pa.FixedShapeTensorArray.from_numpy_ndarray(bits.astype(bool))), "bool", (21, 5), bits)
+    yield good(
+        "bits-tensor", table(pa.FixedShapeTensorArray.from_numpy_ndarray(bits.astype(bool))), "bool", (21, 5), bits
+    )
     odd = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([0, 1, 2, -1], pa.int8()))
     yield good("bool8", table(odd), "bool", (4,), b"\0\1\1\1")
 
@@ -124,10 +148,21 @@ def put_streams():
     for order in [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)]:
         kind = pa.fixed_shape_tensor(pa.int32(), [2, 3, 4], permutation=order)
         logical = cells.transpose(0, *(axis + 1 for axis in order))
-        yield good("permutation-" + "".join(map(str, order)), table(column(cells, kind)), "int32", logical.shape, logical, rows=2)
+        yield good(
+            "permutation-" + "".join(map(str, order)),
+            table(column(cells, kind)),
+            "int32",
+            logical.shape,
+            logical,
+            rows=2,
+        )
     named = pa.fixed_shape_tensor(pa.int32(), [2, 3, 4], dim_names=["a", "b", "c"])
-    yield good("dim-names", table(column(cells, named)), "int32", cells.shape, cells, metadata={"dim_names": '["a","b","c"]'})
-    yield good("numpy-by-pyarrow", table(pa.FixedShapeTensorArray.from_numpy_ndarray(cells)), "int32", cells.shape, cells)
+    yield good(
+        "dim-names", table(column(cells, named)), "int32", cells.shape, cells, metadata={"dim_names": '["a","b","c"]'}
+    )
+    yield good(
+        "numpy-by-pyarrow", table(pa.FixedShapeTensorArray.from_numpy_ndarray(cells)), "int32", cells.shape, cells
+    )
 
     yield bad("no-null", table(pa.array([1, None, 3])))
     yield bad("no-null-in-a-cell", table(pa.array([[1, 2], [3, None]], pa.list_(pa.int32(), 2))))
@@ -154,7 +189,12 @@ def bulk_streams():
     """(name, stream, expectation) of puts of many tensors; the command is `{"namespace": …}` and `command`."""
 
     def row(key, dtype, array):
-        return {"key": key, "dtype": dtype, "shape": list(array.shape), "data": np.asarray(array, order="C").tobytes().hex()}
+        return {
+            "key": key,
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data": np.asarray(array, order="C").tobytes().hex(),
+        }
 
     def bulk(name, keys, tensors, rows, per_batch=None, dtype=None, names=("key", "tensor"), **command):
         kept = {"tensor.dtype": dtype} if dtype and not DTYPES[dtype][1] else None
@@ -164,26 +204,59 @@ def bulk_streams():
     for dtype in DTYPES:
         if not dtype.startswith("complex"):
             array = values(dtype, (3, 2, 2))
-            yield bulk(dtype, pa.array(["a", "b", "c"]), column(array), [row(*of) for of in zip("abc", [dtype] * 3, array)], dtype=dtype)
+            yield bulk(
+                dtype,
+                pa.array(["a", "b", "c"]),
+                column(array),
+                [row(*of) for of in zip("abc", [dtype] * 3, array)],
+                dtype=dtype,
+            )
     array = values("float32", (5, 3))
     text = ["ä", "b", "c", "d", "e"]
     rows = [row(key, "float32", cell) for key, cell in zip(text, array)]
     for kind in (pa.utf8(), pa.large_utf8()):
         yield bulk(f"key-{kind}", pa.array(text, kind), column(array), rows)
     yield bulk("batches", pa.array(text), column(array), rows, per_batch=2)
-    yield bulk("renamed", pa.array(text), column(array), rows, names=("word", "vector"), key_column="word", tensor_column="vector")
+    yield bulk(
+        "renamed",
+        pa.array(text),
+        column(array),
+        rows,
+        names=("word", "vector"),
+        key_column="word",
+        tensor_column="vector",
+    )
     numbers = [-1, 0, 1, 2**63 - 1, -(2**63)]
-    yield bulk("key-int64", pa.array(numbers), column(array), [row(str(key), "float32", cell) for key, cell in zip(numbers, array)])
+    yield bulk(
+        "key-int64",
+        pa.array(numbers),
+        column(array),
+        [row(str(key), "float32", cell) for key, cell in zip(numbers, array)],
+    )
     raw = [bytes([i, 255 - i]) for i in range(5)]
-    yield bulk("key-binary", pa.array(raw, pa.binary(2)), column(array), [row(key.hex(), "float32", cell) for key, cell in zip(raw, array)])
-    yield bulk("scalars", pa.array(text), pa.array(array[:, 0]), [row(key, "float32", cell) for key, cell in zip(text, array[:, 0])])
+    yield bulk(
+        "key-binary",
+        pa.array(raw, pa.binary(2)),
+        column(array),
+        [row(key.hex(), "float32", cell) for key, cell in zip(raw, array)],
+    )
+    yield bulk(
+        "scalars",
+        pa.array(text),
+        pa.array(array[:, 0]),
+        [row(key, "float32", cell) for key, cell in zip(text, array[:, 0])],
+    )
     for form, kind in {"list": pa.list_, "large-list": pa.large_list}.items():
         yield bulk(form, pa.array(text), pa.array(array.tolist(), kind(pa.float32())), rows)
     uneven = pa.array([None, [1, 2], [3], [4, 5], [6, None]], pa.list_(pa.int32()))
     expected = [row("b", "int32", np.array([1, 2], "i4")), row("d", "int32", np.array([4, 5], "i4"))]
-    yield bulk("uneven", pa.array(text), uneven, expected + [{"row": at, "code": "invalid_argument"} for at in (0, 2, 4)])
+    yield bulk(
+        "uneven", pa.array(text), uneven, expected + [{"row": at, "code": "invalid_argument"} for at in (0, 2, 4)]
+    )
     keys = pa.array(["ä", None, "", "x" * 1025, "nul\0"])
-    yield bulk("bad-keys", keys, column(array), rows[:1] + [{"row": at, "code": "invalid_argument"} for at in (1, 2, 3, 4)])
+    yield bulk(
+        "bad-keys", keys, column(array), rows[:1] + [{"row": at, "code": "invalid_argument"} for at in (1, 2, 3, 4)]
+    )
 
 
 def made():

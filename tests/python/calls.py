@@ -71,6 +71,7 @@ def message_of(error):
 @contextlib.contextmanager
 def refused(code, *fragments):
     """The body must be refused with this code at the start of the message, and with these words in it."""
+    assert code in CODES
     with pytest.raises((pa.ArrowException, flight.FlightError, OSError, KeyError)) as caught:
         yield caught
     message = message_of(caught.value)

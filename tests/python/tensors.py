@@ -62,9 +62,7 @@ def column_of(storage):
         return flat
     kind = pa.fixed_shape_tensor(flat.type, storage.shape[1:])
     cell = int(np.prod(storage.shape[1:], dtype=np.int64))
-    lists = pa.FixedSizeListArray.from_buffers(
-        pa.list_(flat.type, cell), storage.shape[0], [None], children=[flat]
-    )
+    lists = pa.FixedSizeListArray.from_buffers(pa.list_(flat.type, cell), storage.shape[0], [None], children=[flat])
     return pa.ExtensionArray.from_storage(kind, lists)
 
 

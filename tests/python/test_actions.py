@@ -1,6 +1,5 @@
 """exists, delete, describe, stats, namespaces, and the list of all."""
 
-import numpy as np
 import pyarrow.flight as flight
 import pytest
 import xxhash
@@ -28,7 +27,9 @@ def test_exists_in_the_order_asked(client, filled):
     assert found(reply) == [("c", True), ("x", False), ("a", True), ("c", True)]
 
 
-@pytest.mark.parametrize("keys, leading", [(["a", "b", "x", "c"], 2), (["x", "a"], 0), (["a", "c"], 2), ([], 0)], ids=str)
+@pytest.mark.parametrize(
+    "keys, leading", [(["a", "b", "x", "c"], 2), (["x", "a"], 0), (["a", "c"], 2), ([], 0)], ids=str
+)
 def test_exists_counts_the_leading_ones(client, filled, keys, leading):
     assert act(client, "exists", namespace=filled, keys=keys)["leading"] == leading
 
@@ -56,7 +57,18 @@ def test_delete_if_version(client, filled):
     assert found(act(client, "delete", namespace=filled, keys=["a"], if_version=version)) == [("a", False)]
 
 
-@pytest.mark.parametrize("body", [{}, {"keys": ["a"], "prefix": "a"}, {"keys": ["a", "b"], "if_version": "1"}, {"keys": "a"}, {"keys": [1]}, {"key": "a"}], ids=str)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"keys": ["a"], "prefix": "a"},
+        {"keys": ["a", "b"], "if_version": "1"},
+        {"keys": "a"},
+        {"keys": [1]},
+        {"key": "a"},
+    ],
+    ids=str,
+)
 def test_delete_takes_keys_or_a_prefix(client, filled, body):
     with refused("invalid_argument"):
         act(client, "delete", namespace=filled, **body)
@@ -68,7 +80,13 @@ def test_describe(client, namespace):
     reply = put(client, command(namespace=namespace, key="a", metadata={"m": "1"}), table_of(array))
     seen, missing = act(client, "describe", namespace=namespace, keys=["a", "x"])["keys"]
     assert (seen["key"], seen["found"], seen["dtype"], seen["shape"]) == ("a", True, "bfloat16", [3, 4])
-    assert (seen["bytes"], seen["version"], seen["metadata"], seen["tier"], seen["hits"]) == (array.nbytes, reply["version"], {"m": "1"}, "hot", 0)
+    assert (seen["bytes"], seen["version"], seen["metadata"], seen["tier"], seen["hits"]) == (
+        array.nbytes,
+        reply["version"],
+        {"m": "1"},
+        "hot",
+        0,
+    )
     assert seen["checksum"] == xxhash.xxh3_128_hexdigest(array.tobytes())
     assert missing == {"key": "x", "found": False}
 
@@ -131,7 +149,13 @@ def test_an_unknown_action(client):
 @pytest.mark.parametrize("action", BUILT)
 @pytest.mark.parametrize(
     "body, fragment",
-    [(b"[]", ""), (b"{", ""), (b"\xff", ""), (b'{"frobnicate": 1}', "frobnicate"), (b'{"keys": [], "keys": []}', "keys")],
+    [
+        (b"[]", ""),
+        (b"{", ""),
+        (b"\xff", ""),
+        (b'{"frobnicate": 1}', "frobnicate"),
+        (b'{"keys": [], "keys": []}', "keys"),
+    ],
     ids=str,
 )
 def test_bodies_that_are_no_body(client, action, body, fragment):

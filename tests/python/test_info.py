@@ -2,11 +2,10 @@
 
 import json
 
-import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from calls import PATIENCE, act, chunks, command, get, path, put, refused
+from calls import PATIENCE, act, command, get, path, put, refused
 from tensors import array_of, identical, same, sample, table_of
 from test_bulk import bulk
 
@@ -100,7 +99,13 @@ def test_a_missing_key(client, namespace):
 
 @pytest.mark.parametrize(
     "descriptor",
-    [flight.FlightDescriptor.for_path(), path("a", "b", "c"), path("bad namespace", "k"), command(key="a", prefix="b"), command()],
+    [
+        flight.FlightDescriptor.for_path(),
+        path("a", "b", "c"),
+        path("bad namespace", "k"),
+        command(key="a", prefix="b"),
+        command(),
+    ],
     ids=str,
 )
 def test_descriptors_that_are_none(client, descriptor):
@@ -149,7 +154,9 @@ def test_list_flights_without_criteria(fresh_client):
     assert [b"a"] in [found[-1:] for found in paths]
 
 
-@pytest.mark.parametrize("criteria", [b"{", b"[]", b'{"frobnicate": 1}', b'{"limit": 0}', b'{"limit": -1}', b"x"], ids=str)
+@pytest.mark.parametrize(
+    "criteria", [b"{", b"[]", b'{"frobnicate": 1}', b'{"limit": 0}', b'{"limit": -1}', b"x"], ids=str
+)
 def test_criteria_that_are_none(client, criteria):
     with refused("invalid_argument"):
         list(client.list_flights(criteria))

@@ -1,14 +1,13 @@
 """A tensor of 1 GiB through a server that has 3 GiB."""
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 import xxhash
 
 from calls import PATIENCE, act, command, path, put, refused, ticket
 from server import Server
-from tensors import same, table_of, values_of
+from tensors import table_of, values_of
 
 GIB = 1 << 30
 
@@ -35,7 +34,9 @@ def fetch(client, array, **members):
     return sizes
 
 
-@pytest.mark.parametrize("shape, rows", [((1 << 17, 1 << 10), 1 << 11), ((1 << 27,), 1 << 21), ((8, 1 << 24), 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape, rows", [((1 << 17, 1 << 10), 1 << 11), ((1 << 27,), 1 << 21), ((8, 1 << 24), 1)], ids=str
+)
 def test_in_many_messages(large_client, array, shape, rows):
     reply = put(large_client, command(key="a", mode="replace"), table_of(array.reshape(shape)), rows_per_batch=rows)
     assert reply["bytes"] == GIB

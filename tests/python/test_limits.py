@@ -30,7 +30,9 @@ def test_namespaces(client, name):
     assert same(array_of(get(client, namespace=name, key="test_limits")), ARRAY)
 
 
-@pytest.mark.parametrize("name", ["", "n" * 129, "a b", "a/b", "ä", "a\n"], ids=["empty", "129", "space", "slash", "letter", "line"])
+@pytest.mark.parametrize(
+    "name", ["", "n" * 129, "a b", "a/b", "ä", "a\n"], ids=["empty", "129", "space", "slash", "letter", "line"]
+)
 def test_namespaces_outside(client, name):
     with refused("invalid_argument", "namespace"):
         put(client, command(namespace=name, key="a"), table_of(ARRAY))

@@ -1,11 +1,10 @@
 """Many keys in one stream: by keys, by prefix, in rows and opaque."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from calls import act, chunks, command, get, path, put, refused
-from tensors import DTYPES, array_of, field_of, identical, same, sample, storage_of, table_of, values_of
+from calls import chunks, command, get, path, put, refused
+from tensors import DTYPES, field_of, identical, same, sample, storage_of, table_of, values_of
 from test_bulk import bulk
 
 ARRAY = sample("float32", (6, 2, 3))
@@ -88,7 +87,7 @@ def test_missing_null(client, filled):
     assert schema.field("tensor").nullable and not any(said for _, said in messages)
     assert table["key"].to_pylist() == ["c", "no", "a"]
     assert table["tensor"].is_null().to_pylist() == [False, True, False]
-    assert same(np.asarray(table["tensor"][2].as_py(), "f4"), ARRAY[0].reshape(-1)) or table["tensor"][2].as_py() == ARRAY[0].reshape(-1).tolist()
+    assert same(values_of(table["tensor"].drop_null()).reshape(2, 2, 3), ARRAY[[5, 0]])
 
 
 def test_a_key_asked_twice(client, filled):
@@ -109,7 +108,9 @@ def test_different_dtypes_in_one_get(client, filled):
         get(client, namespace=filled, keys=["a", "odd"])
 
 
-@pytest.mark.parametrize("prefix, expected", [("", KEYS), ("a", KEYS[:3]), ("ab", KEYS[1:3]), ("b", KEYS[3:5]), ("x", [])])
+@pytest.mark.parametrize(
+    "prefix, expected", [("", KEYS), ("a", KEYS[:3]), ("ab", KEYS[1:3]), ("b", KEYS[3:5]), ("x", [])]
+)
 def test_prefix(client, filled, prefix, expected):
     schema, messages = chunks(client, namespace=filled, prefix=prefix)
     assert schema.names == ["key", "dtype", "shape", "data"]
@@ -151,12 +152,18 @@ def test_a_multi_get_can_be_put_as_it_is(client, filled, namespace):
     assert identical(get(client, namespace=other, keys=KEYS), table)
 
 
-@pytest.mark.parametrize("ask", [{"keys": KEYS}, {"prefix": ""}, {"prefix": "", "dtype": "float32", "shape": [2, 3]}], ids=str)
+@pytest.mark.parametrize(
+    "ask", [{"keys": KEYS}, {"prefix": ""}, {"prefix": "", "dtype": "float32", "shape": [2, 3]}], ids=str
+)
 def test_columns_beside(client, filled, ask):
     put(client, command(namespace=filled, key="a", mode="replace", metadata={"m": "1"}), table_of(ARRAY[0]))
     plain = get(client, namespace=filled, key="a").schema.metadata
     table = get(client, namespace=filled, **{"with": ["version", "checksum", "metadata", "ttl_ms"]}, **ask)
-    row = table.slice(0, 1).drop_columns([name for name in ("tensor", "data") if name in table.schema.names]).to_pylist()[0]
+    row = (
+        table.slice(0, 1)
+        .drop_columns([name for name in ("tensor", "data") if name in table.schema.names])
+        .to_pylist()[0]
+    )
     assert row["key"] == "a" and row["version"] == plain[b"tensor.version"].decode()
     assert row["checksum"] == plain[b"tensor.checksum"].decode()
     assert dict(row["metadata"]) == {"m": "1"} and row["ttl_ms"] is None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from calls import chunks, command, get, path, put, refused
+from calls import PATIENCE, chunks, command, get, path, put, refused
 from tensors import array_of, identical, same, sample, storage_of, table_of, values_of
 
 BASE = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
@@ -102,9 +102,13 @@ def test_many_batches(client, namespace, rows):
 
 def test_batches_without_rows_between_others(client, namespace):
     array = sample("float64", (6, 2))
-    table = table_of(array)
-    parts = [table[:0], table[:1], table[1:1], table[1:6], table[6:]]
-    put(client, path(namespace, "a"), pa.Table.from_batches([p.combine_chunks().to_batches()[0] if len(p) else pa.RecordBatch.from_arrays([table.schema.field(0).type.wrap_array(pa.array([], table.schema.field(0).type.storage_type))], schema=table.schema) for p in parts]))
+    (whole,) = table_of(array).to_batches()
+    writer, replies = client.do_put(path(namespace, "a"), whole.schema, PATIENCE)
+    with writer:
+        for start, rows in [(0, 0), (0, 1), (1, 0), (1, 5), (6, 0)]:
+            writer.write_batch(whole.slice(start, rows))
+        writer.done_writing()
+        assert json.loads(replies.read().to_pybytes())["stored"] == 1
     assert same(array_of(get(client, namespace=namespace, key="a")), array)
 
 
@@ -185,7 +189,9 @@ def test_opaque_layout(client, namespace, name, shape):
     assert row == {"key": "a", "dtype": name, "shape": list(shape), "data": storage_of(array).tobytes()}
 
 
-@pytest.mark.parametrize("layout, shape", [("rows", (500, 25)), ("flat", (500, 25)), ("flat", (7, 9999)), ("rows", (9999,))])
+@pytest.mark.parametrize(
+    "layout, shape", [("rows", (500, 25)), ("flat", (500, 25)), ("flat", (7, 9999)), ("rows", (9999,))]
+)
 def test_max_message_bytes(client, namespace, layout, shape):
     array, limit = sample("float32", shape), 4096
     put(client, path(namespace, "a"), table_of(array))

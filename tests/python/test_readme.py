@@ -1,16 +1,13 @@
 """What the README and examples/ show is what runs here."""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
-from calls import get
 from server import REPOSITORY
-from tensors import array_of
 
 EXAMPLES = ["put_get.py", "glove.py"]
 
