@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 
 from calls import PATIENCE, act, command, get, put, refused
-from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of
+from tensors import DTYPES, array_of, column_of, field_of, same, sample, storage_of, table_of
 
 ARRAY = sample("float32", (5, 3))
 KEYS = ["e", "d", "c", "b", "a"]
@@ -227,3 +228,43 @@ def test_one_large_row_beside_small_keys(client, namespace):
     array = sample("uint8", (3, 1 << 20))
     assert put(client, command(namespace=namespace), bulk(["a", "b", "c"], array), rows_per_batch=1)["stored"] == 3
     assert same(array_of(get(client, namespace=namespace, key="b")), array[1])
+
+
+def test_a_checksum_column_is_checked_row_by_row(client, namespace):
+    sums = [xxhash.xxh3_128_hexdigest(row.tobytes()) for row in ARRAY]
+    sums[1], sums[3] = sums[0], None
+    reply = put(client, command(namespace=namespace), bulk(KEYS, ARRAY, checksum=pa.array(sums)))
+    assert reply["stored"] == 4
+    assert [(error["row"], error["key"], error["code"]) for error in reply["errors"]] == [(1, "d", "data_loss")]
+    assert act(client, "exists", namespace=namespace, keys=KEYS)["leading"] == 1
+
+
+def test_a_time_to_live(client, namespace):
+    hour = 3_600_000
+    table = bulk(["a", "b"], ARRAY[:2], ttl_ms=pa.array([hour, None], pa.int64()))
+    put(client, command(namespace=namespace), table)
+    put(client, command(namespace=namespace, key="c", ttl_ms=hour), table_of(ARRAY))
+    a, b, c = act(client, "describe", namespace=namespace, keys=["a", "b", "c"])["keys"]
+    assert 0 < a["ttl_ms"] <= hour and "ttl_ms" not in b and 0 < c["ttl_ms"] <= hour
+    left = get(client, namespace=namespace, keys=["a", "b"], **{"with": ["ttl_ms"]})["ttl_ms"].to_pylist()
+    assert 0 < left[0] <= hour and left[1] is None
+
+
+@pytest.mark.parametrize("ttl_ms", [0, -1])
+def test_a_time_to_live_that_is_none(client, namespace, ttl_ms):
+    with refused("invalid_argument", "ttl_ms"):
+        put(client, command(namespace=namespace, key="a", ttl_ms=ttl_ms), table_of(ARRAY))
+    table = bulk(["a", "b"], ARRAY[:2], ttl_ms=pa.array([ttl_ms, None], pa.int64()))
+    assert [error["row"] for error in put(client, command(namespace=namespace), table)["errors"]] == [0]
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.utf8())], ids=str)
+def test_kinds_of_keys_that_are_not_built_yet(client, namespace, kind):
+    with refused("unimplemented", "key"):
+        put(client, command(namespace=namespace), bulk(pa.array(KEYS).cast(kind), ARRAY))
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.bool_(), pa.timestamp("us")], ids=str)
+def test_what_is_no_key(client, namespace, kind):
+    with refused("invalid_argument", "key"):
+        put(client, command(namespace=namespace), bulk(pa.array([1, 0]).cast(kind), ARRAY[:2]))

@@ -264,3 +264,15 @@ def test_members_of_a_put_that_are_not_built_yet(client, namespace, members):
         put(client, command(namespace=namespace, key="a", **members), table_of(ARRAY))
     with refused("not_found"):
         get(client, namespace=namespace, key="a")
+
+
+def test_compressed_messages(server, namespace):
+    GZIP = 2
+    with flight.connect(server.uri, generic_options=[("grpc.default_compression_algorithm", GZIP)]) as client:
+        with refused("unimplemented", "compress"):
+            put(client, path(namespace, "a"), table_of(np.zeros((1000, 10), "float32")))
+
+
+def test_a_handshake_is_not_built_yet(client):
+    with refused("unimplemented", "Handshake"):
+        client.authenticate_basic_token("user", "password")

@@ -203,3 +203,22 @@ def test_small_and_large_rows_mix(client, namespace):
         put(client, command(namespace=space), bulk(list("abcde"), array), rows_per_batch=2)
         table = get(client, namespace=space, keys=list("edcba"))
         assert same(values_of(table["tensor"]).reshape(5, width), array[::-1])
+
+
+@pytest.mark.parametrize("ask", [{"keys": KEYS}, {"prefix": ""}], ids=str)
+def test_what_with_adds_can_be_put_as_it_is(client, filled, namespace, ask):
+    where = command(namespace=filled, key="a", mode="replace", metadata={"m": "1"}, ttl_ms=3_600_000)
+    put(client, where, table_of(ARRAY[0]))
+    table = get(client, namespace=filled, **{"with": ["metadata", "checksum", "version", "ttl_ms"]}, **ask)
+    other = f"copy.{namespace}"[:128]
+    reply = put(client, command(namespace=other), table)
+    assert (reply["stored"], reply["errors"]) == (6, [])
+    fixed = {"with": ["metadata", "checksum"]}
+    assert identical(get(client, namespace=other, **fixed, **ask), get(client, namespace=filled, **fixed, **ask))
+
+
+def test_missing_null_opaque(client, filled):
+    ask = {"keys": ["a", "x"], "missing": "null", "layout": "opaque", "with": ["version", "metadata"]}
+    a, x = get(client, namespace=filled, **ask).to_pylist()
+    assert (a["key"], a["shape"], a["data"]) == ("a", [2, 3], ARRAY[0].tobytes())
+    assert x == {"key": "x", "dtype": None, "shape": None, "data": None, "version": None, "metadata": None}
