@@ -38,7 +38,8 @@ pub(super) fn key_kind(field: &arrow_ipc::Field<'_>) -> Result<KeyKind> {
             bytes: bits / 8,
             signed,
         }),
-        Logical::FixedBytes(bytes) => Ok(KeyKind::Hex { bytes }),
+        // Of keys of no bytes a small message can have more than anyone can refuse one by one.
+        Logical::FixedBytes(bytes) if bytes > 0 => Ok(KeyKind::Hex { bytes }),
         _ => Err(wrong(
             field,
             "utf8, large_utf8, an integer or fixed-size binary",

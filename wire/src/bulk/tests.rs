@@ -340,6 +340,10 @@ fn columns_are_found_renamed_and_refused_by_name() {
         vec![keys(&["a"]), cells(1, 1), ("ttl_ms", extra.clone())],
         vec![keys(&["a"]), cells(1, 1), ("metadata", extra)],
         vec![keys(&["a"]), cells(1, 1), keys(&["b"])],
+        vec![
+            ("key", new_null_array(&DataType::FixedSizeBinary(0), 1)),
+            cells(1, 1),
+        ],
     ] {
         let told = refused(&batch(columns), "{}");
         assert_eq!(told.code, Code::InvalidArgument, "{told}");
