@@ -49,7 +49,9 @@ pub(crate) struct Engine {
     pub(crate) misses: Alone,
     pub(crate) moved: AtomicU64,
     /// What the arena keeps on the heap about itself.
-    pub(crate) overhead: Mutex<Option<Charge>>,
+    pub(crate) overhead: Mutex<Charge>,
+    /// Bytes that the arena had touched when that was charged.
+    pub(crate) overhead_at: AtomicU64,
 }
 
 /// The least memory that a cache works in.
@@ -81,7 +83,9 @@ impl Engine {
         let queue = Arc::new(RoomQueue::new(Arc::clone(&parts.clock), config.waiters_max));
         let freed = Arc::clone(&queue);
         arena.on_free(Arc::new(move || freed.freed()));
-        let overhead = ledger.charge(Account::Index, arena.overhead_bytes());
+        let overhead = ledger
+            .charge(Account::Index, arena.overhead_bytes())
+            .ok_or_else(|| Error::invalid("too little memory for the arena's page counts"))?;
         Ok(Self {
             hlc: HybridClock::new(entropy.start),
             hash: KeyHash::new(entropy.hash_key),
@@ -99,6 +103,7 @@ impl Engine {
             misses: Alone::default(),
             moved: AtomicU64::new(0),
             overhead: Mutex::new(overhead),
+            overhead_at: AtomicU64::new(0),
             ledger,
             clock: parts.clock,
             config,

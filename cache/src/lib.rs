@@ -1,4 +1,29 @@
 //! The engine of Bowstring: tensors in a fixed amount of memory, found by name.
+//!
+//! It knows nothing of gRPC or Arrow: a tensor is a name, a dtype, a shape and bytes.
+//!
+//! # The way of a tensor
+//! - **In**: [`Cache::put`] gives a [`put::Put`]; `reserve` waits for room, `write` copies into
+//!   pages that nobody else knows of (`filling`), `publish` asks what is there already (`judge`)
+//!   and swaps the entry into the index (`publish`). Many small ones go through [`rows`].
+//! - **Out**: [`Cache::get`] finds and pins an [`read::Entry`]; its [`read::Reader`] holds what it
+//!   has not sent yet, page by page ([`reads`]). A miss goes through [`lower`].
+//! - **Away**: replaced, deleted, expired or evicted (`evict`), an entry is unlinked first
+//!   (`publish`), then goes to the [`release`] sink, and its memory is free with its last pin.
+//!
+//! # What holds it together
+//! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
+//!   room and `reserve` is the queue for it; `namespaces` numbers namespaces; [`scan`] reads a
+//!   namespace's keys in order; [`event`] tells of everything that comes and goes.
+//! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
+//! - [`clock`], [`entropy`] and [`hlc`] are time, randomness and versions.
+//!
+//! # What is always so
+//! - The ledger's accounts never sum to more than its total: whatever grows is charged first.
+//! - An entry can be found whole or not at all, and is never changed; only its place may be.
+//! - A look-up takes no lock. Table, order and policy change together, under the lock of the key's
+//!   shard, then the order's, then the policy's. No lock is held over an await.
+//! - A slot is read under a pin or under its namespace's order lock, and moved under both.
 
 pub mod arena;
 pub mod cache;

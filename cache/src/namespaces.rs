@@ -19,6 +19,8 @@ use crate::stats::NamespaceStats;
 
 const CHUNK: usize = 64;
 
+type Chunk = Box<[OnceLock<Space>]>;
+
 /// One namespace of one tenant.
 pub(crate) struct Space {
     pub(crate) tenant: Tenant,
@@ -36,7 +38,7 @@ pub(crate) struct Space {
 pub(crate) struct Alone(pub(crate) AtomicU64);
 
 pub(crate) struct Namespaces {
-    chunks: Box<[OnceLock<Box<[OnceLock<Space>]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
     numbers: RwLock<BTreeMap<(Tenant, Namespace), u32>>,
     max: u32,
     budget: Arc<dyn Budget>,

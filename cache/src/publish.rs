@@ -139,6 +139,7 @@ impl Draft {
             what: What::Published,
         });
         drop(shard);
+        engine.charge_overhead();
         if let Some(old) = expected {
             engine.after_unlink(old, Why::Replaced);
         }

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::filling::Filling;
 use crate::id::Id;
 use crate::index::Mark;
-use crate::judge::{Candidate, Judged, check_checksum, self};
+use crate::judge::{self, Candidate, Judged, check_checksum};
 use crate::publish::Coming;
 use crate::read::Entry;
 use crate::reserve::Line;

@@ -154,18 +154,13 @@ impl Entry {
         }
         let split = split(len);
         let remaining = range.end - range.start;
-        let engine = Arc::clone(self.engine());
         if split.pages == 0 {
             let at = usize::try_from(range.start).unwrap_or(usize::MAX);
-            return Ok(Reader {
-                engine,
-                remaining,
-                source: Source::Slot {
-                    entry: Arc::new(self),
-                    at,
-                },
-            });
+            let entry = Arc::new(self);
+            let source = Source::Slot { entry, at };
+            return Ok(Reader { remaining, source });
         }
+        let engine = Arc::clone(self.engine());
         let in_pages = len - split.inline as u64;
         let rest = copy_rest(&engine, &self, &range, in_pages)?;
         let read = if range.start < in_pages {
@@ -184,11 +179,8 @@ impl Entry {
             None
         };
         drop(self);
-        Ok(Reader {
-            engine,
-            remaining,
-            source: Source::Pages { read, rest },
-        })
+        let source = Source::Pages { engine, read, rest };
+        Ok(Reader { remaining, source })
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -236,7 +228,6 @@ impl Entry {
 /// Reads a range of a tensor from front to back, and holds no more of it than is still to come or
 /// still to be dropped by whoever took it.
 pub struct Reader {
-    engine: Arc<Engine>,
     remaining: u64,
     source: Source,
 }
@@ -246,6 +237,7 @@ enum Source {
     Slot { entry: Arc<Entry>, at: usize },
     /// Pages, held one by one without a pin, then a copy of what the slot has.
     Pages {
+        engine: Arc<Engine>,
         read: Option<Arc<Read>>,
         rest: Bytes,
     },
@@ -277,9 +269,9 @@ impl Reader {
                 *at += n;
                 n
             }
-            Source::Pages { read, rest } => {
+            Source::Pages { engine, read, rest } => {
                 let mut taken = match read {
-                    Some(read) => self.engine.reads.take(read, n, &mut pieces)?,
+                    Some(read) => engine.reads.take(read, n, &mut pieces)?,
                     None => 0,
                 };
                 if taken < n {
@@ -311,9 +303,9 @@ impl Reader {
                 out.copy_from_slice(&entry.inline()[*at..*at + out.len()]);
                 *at += out.len();
             }
-            Source::Pages { read, rest } => {
+            Source::Pages { engine, read, rest } => {
                 let copied = match read {
-                    Some(read) => self.engine.reads.copy_to(read, out)?,
+                    Some(read) => engine.reads.copy_to(read, out)?,
                     None => 0,
                 };
                 let out = &mut out[copied..];
@@ -329,20 +321,22 @@ impl Reader {
     /// never cut off.
     pub fn on_cut(&mut self, then: impl FnOnce() + Send + 'static) {
         if let Source::Pages {
-            read: Some(read), ..
+            engine,
+            read: Some(read),
+            ..
         } = &self.source
         {
-            self.engine.reads.on_cut(read, Box::new(then));
+            engine.reads.on_cut(read, Box::new(then));
         }
     }
 
     fn passed(&mut self, n: usize) {
         self.remaining -= n as u64;
         if self.remaining == 0
-            && let Source::Pages { read, .. } = &mut self.source
+            && let Source::Pages { engine, read, .. } = &mut self.source
             && let Some(read) = read.take()
         {
-            self.engine.reads.end(&read);
+            engine.reads.end(&read);
         }
     }
 }
@@ -350,10 +344,12 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Source::Pages {
-            read: Some(read), ..
+            engine,
+            read: Some(read),
+            ..
         } = &self.source
         {
-            self.engine.reads.end(read);
+            engine.reads.end(read);
         }
     }
 }

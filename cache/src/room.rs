@@ -29,6 +29,8 @@ const COMPACT_FILL_MAX: u8 = 90;
 /// How often room is made for the index before it is told that there is none: others may take what
 /// was made.
 pub(crate) const GROW_TRIES: u32 = 16;
+/// How much more the arena has touched when its own overhead is charged again.
+const OVERHEAD_STEP_BYTES: u64 = 1 << 20;
 /// What the index asks for when it has no record left: 4,096 of them, with their links.
 const RECORD_CHUNK_BYTES: u64 = 4_096 * 72;
 /// Slabs emptied a look.
@@ -338,12 +340,18 @@ impl Engine {
         moved
     }
 
-    /// Charges what the arena keeps on the heap about itself, as far as it has grown.
+    /// What the arena keeps on the heap about itself grows with what it has touched: charges that
+    /// too, whenever there is noticeably more.
     pub(crate) fn charge_overhead(&self) {
-        let bytes = self.arena.overhead_bytes();
-        if let Some(charge) = self.overhead.lock().as_mut() {
-            // Refused: then it is charged at the next turn, after more evictions.
-            let _ = charge.resize(bytes);
+        let committed = self.arena.committed_bytes();
+        let charged_at = self.overhead_at.load(Ordering::Relaxed);
+        if committed.abs_diff(charged_at) < OVERHEAD_STEP_BYTES {
+            return;
+        }
+        if let Some(mut charge) = self.overhead.try_lock()
+            && charge.resize(self.arena.overhead_bytes())
+        {
+            self.overhead_at.store(committed, Ordering::Relaxed);
         }
     }
 }
