@@ -8,6 +8,7 @@ use std::hint::black_box;
 use bowstring_wire::body::Body;
 use bowstring_wire::descriptor::PutCommand;
 use bowstring_wire::dtype::DType;
+use bowstring_wire::error::Result;
 use bowstring_wire::flight_data::{Event, Parser, encode_head};
 use bowstring_wire::get_layout::Chunks;
 use bowstring_wire::get_rows::rows_batch;
@@ -50,12 +51,12 @@ fn small_get(c: &mut Criterion) {
             b.iter(|| black_box(one(black_box(&shape), &metadata)).message());
         });
         group.bench_function(format!("schema, batch and heads, {name}"), |b| {
-            b.iter(|| {
+            b.iter(|| -> Result<_> {
                 let schema = one(black_box(&shape), &metadata).message()?;
                 let first = encode_head(&schema, &[], 0)?;
                 let chunk = Chunks::new(DType::Float32, &shape, Layout::Rows, 3 << 20)?.next();
                 let second = chunk.map(|chunk| chunk.head(&[])).transpose()?;
-                bowstring_wire::error::Result::Ok((first, second))
+                Ok((first, second))
             });
         });
     }
@@ -119,7 +120,7 @@ fn put(c: &mut Criterion) {
         let body: Body = body.chunks(16 << 10).map(Bytes::copy_from_slice).collect();
         group.throughput(Throughput::Elements(keys.len() as u64));
         group.bench_function("rows of a batch of 40,000", |b| {
-            b.iter(|| {
+            b.iter(|| -> Result<_> {
                 let mut scratch = Vec::new();
                 let rows = put.decode(&batch.header, black_box(&body))?;
                 let mut bytes = 0;
@@ -128,7 +129,7 @@ fn put(c: &mut Criterion) {
                     let pieces = rows.pieces(&row, &mut scratch)?;
                     bytes += row.key.len() + pieces.map(<[u8]>::len).sum::<usize>();
                 }
-                bowstring_wire::error::Result::Ok(bytes)
+                Ok(bytes)
             });
         });
     }

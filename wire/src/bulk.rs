@@ -3,7 +3,9 @@
 
 mod batch;
 mod cells;
+mod keys;
 mod role;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -126,7 +128,7 @@ impl BulkReader {
     /// for compression.
     pub fn decode<'a>(&'a self, header: &[u8], body: &'a Body) -> Result<BulkBatch<'a>> {
         let batch = ipc_check::batch(header, body.len(), &self.tree)?;
-        BulkBatch::new(self, body, batch)
+        BulkBatch::new(self, body, &batch)
     }
 
     /// The dtype of all rows; `None` where each says its own.

@@ -61,6 +61,16 @@ pub struct Place {
     pub buffer: usize,
 }
 
+impl Place {
+    /// So many nodes and buffers on.
+    pub(crate) fn and(self, nodes: usize, buffers: usize) -> Self {
+        Self {
+            node: self.node + nodes,
+            buffer: self.buffer + buffers,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     kind: Kind,

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::role::Text;
 use crate::body::Body;
 use crate::error::{Error, Result};
-use crate::ipc_check::Batch;
+use crate::ipc_check::{Batch, Place};
 
 /// A buffer as one piece.
 pub(super) fn buffer(body: &Body, batch: &Batch, index: usize) -> Result<Bytes> {
@@ -22,9 +23,10 @@ pub(super) fn buffer(body: &Body, batch: &Batch, index: usize) -> Result<Bytes> 
 pub(super) struct Nulls(Option<Bytes>);
 
 impl Nulls {
-    pub fn new(body: &Body, batch: &Batch, node: usize, index: usize) -> Result<Self> {
-        match batch.nodes.get(node) {
-            Some(node) if node.nulls > 0 => buffer(body, batch, index).map(Some).map(Self),
+    /// Of the node and validity at `place`.
+    pub fn new(body: &Body, batch: &Batch, place: Place) -> Result<Self> {
+        match batch.nodes.get(place.node) {
+            Some(node) if node.nulls > 0 => buffer(body, batch, place.buffer).map(Some).map(Self),
             _ => Ok(Self(None)),
         }
     }
@@ -113,13 +115,13 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Reads the column whose node is `node` and whose first buffer is `index`.
-    pub fn new(body: &Body, batch: &Batch, node: usize, index: usize, wide: bool) -> Result<Self> {
-        let rows = batch.nodes.get(node).map_or(0, |node| node.len);
-        let bytes = buffer(body, batch, index + 2)?;
+    pub fn new(body: &Body, batch: &Batch, Text { place, wide }: Text) -> Result<Self> {
+        let rows = batch.nodes.get(place.node).map_or(0, |node| node.len);
+        let bytes = buffer(body, batch, place.buffer + 2)?;
+        let limit = bytes.len() as u64;
         Ok(Self {
-            nulls: Nulls::new(body, batch, node, index)?,
-            ranges: Ranges::new(body, batch, index + 1, wide, rows, bytes.len() as u64)?,
+            nulls: Nulls::new(body, batch, place)?,
+            ranges: Ranges::new(body, batch, place.buffer + 1, wide, rows, limit)?,
             bytes,
         })
     }
@@ -154,11 +156,10 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    /// Reads the column whose node is `node` and whose first buffer is `index`.
-    pub fn new(body: &Body, batch: &Batch, node: usize, index: usize, width: u64) -> Result<Self> {
+    pub fn new(body: &Body, batch: &Batch, place: Place, width: u64) -> Result<Self> {
         Ok(Self {
-            nulls: Nulls::new(body, batch, node, index)?,
-            bytes: buffer(body, batch, index + 1)?,
+            nulls: Nulls::new(body, batch, place)?,
+            bytes: buffer(body, batch, place.buffer + 1)?,
             width: usize::try_from(width).unwrap_or(usize::MAX),
         })
     }
