@@ -26,8 +26,8 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 fn index() -> Arc<Index> {
     Arc::new(Index {
-        records: Records::new(64, Arc::new(Unlimited)).unwrap(),
-        table: Table::with_shards(64, 1, Arc::new(Unlimited)).unwrap(),
+        records: Records::new(64, Arc::new(Unlimited)).expect("no limit"),
+        table: Table::with_shards(64, 1, Arc::new(Unlimited)).expect("no limit"),
     })
 }
 
@@ -35,12 +35,16 @@ fn index() -> Arc<Index> {
 fn put(index: &Index, hash: u64, key: u64, version: u64) -> Handle {
     let handle = private(index, key, version);
     let publish = || index.records.at(handle).publish();
-    index.table.lock(hash).insert(handle, publish).unwrap();
+    index
+        .table
+        .lock(hash)
+        .insert(handle, publish)
+        .expect("no limit");
     handle
 }
 
 fn private(index: &Index, key: u64, version: u64) -> Handle {
-    let handle = index.records.alloc().unwrap();
+    let handle = index.records.alloc().expect("no limit");
     index.records.at(handle).set_loc(key);
     index.records.at(handle).set_len(version);
     handle

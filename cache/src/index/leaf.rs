@@ -285,7 +285,8 @@ fn room_for(len: usize) -> usize {
     len + len / 16 + 4
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use proptest::prelude::*;
 
@@ -306,6 +307,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// Whatever the scale was measured on, greater keys never have smaller places.
         #[test]
         fn places_are_monotone(

@@ -9,13 +9,14 @@
 //! shifts back and leaves no tombstone.
 //!
 //! What changes the array runs inside [`Lines::write`], between two steps of the sequence
-//! counter, under a lock that the caller holds. Everything readers touch is atomic.
+//! counter, under a lock that the caller holds. Everything readers touch is atomic, stored
+//! with release and loaded with acquire.
 
 use std::sync::OnceLock;
 
 use super::record::Handle;
 use super::state::low32;
-use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
 use super::table::Probe;
 use super::{Budget, Full};
 
@@ -74,9 +75,8 @@ impl Lines {
 
     /// Whether no writer was at work since `before` was read: then a miss is a miss.
     pub(super) fn stood_still(&self, before: u64) -> bool {
-        // Where a bucket read earlier was stored by a writer that began after `before`,
-        // the load sees that writer's odd number, or a later one.
-        fence(Ordering::Acquire);
+        // A bucket's load acquires and its store releases: whoever read one that a writer
+        // stored after `before` sees that writer's odd number here, or a later one.
         before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before
     }
 
@@ -126,8 +126,6 @@ impl Lines {
     pub(super) fn write<T>(&self, change: impl FnOnce() -> T) -> T {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence + 1, Ordering::Relaxed);
-        // Whoever sees a store below sees the odd number above.
-        fence(Ordering::Release);
         let result = change();
         self.sequence.store(sequence + 2, Ordering::Release);
         result
@@ -147,16 +145,16 @@ impl Lines {
 
     /// Puts an entry where its hash belongs, shifting what is behind; room was made.
     pub(super) fn place(&self, hash: u32, handle: Handle) {
-        let mut word = bucket(hash, handle);
-        for at in self.home(hash)..self.capacity() {
-            let there = self.get(at);
-            // Equal hashes stay in the order they came in.
-            if there == 0 || high32(there) > high32(word) || word != bucket(hash, handle) {
-                self.set(at, word);
+        let (mut word, mut displaced) = (bucket(hash, handle), false);
+        for bucket in self.buckets(hash) {
+            let there = bucket.load(Ordering::Relaxed);
+            // Behind those with an equal hash; then each takes the next one's place.
+            if there == 0 || displaced || high32(there) > hash {
+                bucket.store(word, Ordering::Release);
                 if there == 0 {
                     return;
                 }
-                word = there;
+                (word, displaced) = (there, true);
             }
         }
         debug_assert!(false, "room was made");
@@ -182,7 +180,8 @@ impl Lines {
 
     /// Whether there is an empty bucket behind the home of a hash.
     fn has_gap(&self, hash: u32) -> bool {
-        (self.home(hash)..self.capacity()).any(|at| self.get(at) == 0)
+        self.buckets(hash)
+            .any(|bucket| bucket.load(Ordering::Relaxed) == 0)
     }
 
     /// Adds as many segments as it takes, and spreads the entries over all.
@@ -205,7 +204,7 @@ impl Lines {
         }
         self.write(|| {
             self.lines.store(in_use, Ordering::Release);
-            self.spread(now * WIDTH);
+            self.spread(now);
         });
         Ok(())
     }
@@ -213,45 +212,62 @@ impl Lines {
     /// Whether all entries and one more under `hash` find places among `lines` lines.
     fn would_fit(&self, lines: usize, hash: u32) -> bool {
         let mut next = 0;
-        let mut step = |hash| next = home_line(hash, lines).saturating_mul(WIDTH).max(next) + 1;
+        let mut step = |hash| next = next.max(home_line(hash, lines) * WIDTH) + 1;
         let mut more = Some(hash);
-        for at in 0..self.capacity() {
-            let word = self.get(at);
-            if word != 0 {
-                if more.is_some_and(|more| more < high32(word)) {
-                    more.take().into_iter().for_each(&mut step);
+        for line in (0..self.lines()).filter_map(|line| self.line(line)) {
+            for word in line.0.iter().map(|word| word.load(Ordering::Relaxed)) {
+                if word != 0 {
+                    if let Some(more) = more.take_if(|more| *more < high32(word)) {
+                        step(more);
+                    }
+                    step(high32(word));
                 }
-                step(high32(word));
             }
         }
-        more.into_iter().for_each(&mut step);
+        if let Some(more) = more {
+            step(more);
+        }
         next <= lines * WIDTH
     }
 
-    /// Re-places all entries, which lie below `from` and were placed for fewer lines: first
-    /// packs them at the array's end, which moves none of them left, then deals them out
-    /// from its start, which, as they fit, moves none of them right. Keeps them sorted,
-    /// needs no memory.
+    /// Re-places all entries, which lie in the first `from` lines and were placed for so
+    /// few: first packs them at the array's end, which moves none of them left, then deals
+    /// them out from its start, which, as they fit, moves none of them right. Keeps them
+    /// sorted, needs no memory.
     fn spread(&self, from: usize) {
-        let capacity = self.capacity();
-        let mut packed = capacity;
-        for at in (0..from).rev() {
-            let word = self.get(at);
-            if word != 0 {
-                packed -= 1;
-                self.set(at, 0);
-                self.set(packed, word);
+        let lines = self.lines();
+        let mut packed = lines * WIDTH;
+        for line in (0..from).rev().filter_map(|line| self.line(line)) {
+            for bucket in line.0.iter().rev() {
+                let word = bucket.load(Ordering::Relaxed);
+                if word != 0 {
+                    bucket.store(0, Ordering::Release);
+                    packed -= 1;
+                    self.set(packed, word);
+                }
             }
         }
         let mut next = 0;
-        for at in packed..capacity {
-            let word = self.get(at);
-            let to = next.max(self.home(high32(word)));
-            debug_assert!(to <= at, "they fit");
-            self.set(at, 0);
-            self.set(to, word);
-            next = to + 1;
+        for line in (packed / WIDTH..lines).filter_map(|line| self.line(line)) {
+            for bucket in &line.0 {
+                let word = bucket.load(Ordering::Relaxed);
+                if word != 0 {
+                    bucket.store(0, Ordering::Release);
+                    let to = next.max(home_line(high32(word), lines) * WIDTH);
+                    debug_assert!(to <= packed, "they fit");
+                    self.set(to, word);
+                    (next, packed) = (to + 1, packed + 1);
+                }
+            }
         }
+    }
+
+    /// The buckets from a hash's home to the end.
+    fn buckets(&self, hash: u32) -> impl Iterator<Item = &AtomicU64> {
+        let lines = self.lines();
+        (home_line(hash, lines)..lines)
+            .filter_map(|line| self.line(line))
+            .flat_map(|line| &line.0)
     }
 
     /// Position of the first bucket of a hash's home.

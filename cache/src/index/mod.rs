@@ -8,6 +8,7 @@
 //! | [`table`] | sharded hash table of handles; look-ups take no lock |
 //! | `lines` | one shard: a sorted array of buckets that readers scan beside a writer |
 //! | [`order`] | the handles of one namespace in key order |
+//! | `range` | a walk over an order |
 //! | `leaf` | a block of an order, searched without reading most keys |
 //! | `hash` | the keyed hash that chooses shard and bucket |
 //! | `sync` | std's atomics, or loom's under the feature `loom` |
@@ -35,6 +36,7 @@ mod hash;
 mod leaf;
 mod lines;
 pub mod order;
+mod range;
 pub mod record;
 mod slab;
 mod state;
@@ -43,6 +45,7 @@ pub mod table;
 
 pub use hash::KeyHash;
 pub use order::{Keys, Order};
+pub use range::Range;
 pub use record::{Handle, Record};
 pub use slab::Records;
 pub use state::{Mark, Pin};

@@ -12,6 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::leaf::{LEAF_MAX, Leaf, boxes_max, separator};
+use super::range::{Place, Range, prefix_end};
 use super::record::Handle;
 use super::{Budget, Full};
 
@@ -45,10 +46,7 @@ pub struct Order {
 }
 
 /// Consecutive leaves; never none.
-type Run = Vec<Leaf>;
-
-/// A place in an order: run, leaf, entry.
-type Place = (usize, usize, usize);
+pub(super) type Run = Vec<Leaf>;
 
 impl Order {
     /// An empty order, which holds no memory yet.
@@ -154,11 +152,7 @@ impl Order {
             Bound::Included(key) => self.seek(key, true, keys),
             Bound::Excluded(key) => self.seek(key, false, keys),
         };
-        Range {
-            runs: &self.runs,
-            next: start,
-            end,
-        }
+        Range::new(&self.runs, start, end)
     }
 
     /// The entries whose keys begin with `prefix`, behind the key `after` if one is given.
@@ -382,33 +376,6 @@ impl Drop for Order {
     }
 }
 
-/// A walk over entries in key order.
-pub struct Range<'a> {
-    runs: &'a [Run],
-    next: Place,
-    end: Place,
-}
-
-impl Iterator for Range<'_> {
-    type Item = Handle;
-
-    fn next(&mut self) -> Option<Handle> {
-        while self.next < self.end {
-            let (run, leaf, at) = self.next;
-            let leaves = self.runs.get(run)?;
-            match leaves.get(leaf).map(|leaf| leaf.handle(at)) {
-                Some(Some(handle)) => {
-                    self.next.2 += 1;
-                    return Some(handle);
-                }
-                Some(None) => self.next = (run, leaf + 1, 0),
-                None => self.next = (run + 1, 0, 0),
-            }
-        }
-        None
-    }
-}
-
 /// Makes room for `more` elements, and little beyond.
 fn reserve<T>(vec: &mut Vec<T>, more: usize) {
     let wanted = vec.len() + more;
@@ -417,14 +384,7 @@ fn reserve<T>(vec: &mut Vec<T>, more: usize) {
     }
 }
 
-/// The smallest byte string above all that begin with `prefix`; `None` where there is none.
-fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let kept = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
-    let mut end = prefix[..=kept].to_vec();
-    end[kept] += 1;
-    Some(end)
-}
-
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 #[path = "order_tests.rs"]
 mod tests;

@@ -315,7 +315,8 @@ fn low64(word: u128) -> u64 {
     word as u64
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use proptest::prelude::*;
 
@@ -345,6 +346,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// Fields share words: setting one leaves the others, in any order.
         #[test]
         fn fields_do_not_touch_each_other(

@@ -8,9 +8,9 @@ use super::{Budget, Full};
 
 /// Records a chunk. 4,096 make 288 KiB with their links: small beside any budget, and the
 /// directory of a billion records still fits a few megabytes.
-#[cfg(not(feature = "loom"))]
+#[cfg(not(any(feature = "loom", miri)))]
 const CHUNK: usize = 4096;
-#[cfg(feature = "loom")]
+#[cfg(any(feature = "loom", miri))]
 const CHUNK: usize = 4;
 
 /// All records: a slab that grows by chunks and never shrinks.
@@ -190,13 +190,17 @@ fn directory_bytes(chunks: usize) -> u64 {
     (chunks * slot) as u64
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use std::collections::HashSet;
     use std::sync::atomic::AtomicU64;
 
     use super::super::Unlimited;
     use super::*;
+
+    #[expect(clippy::cast_possible_truncation, reason = "small")]
+    const CHUNK_U32: u32 = CHUNK as u32;
 
     /// A budget of so many bytes.
     struct Bytes(AtomicU64);
@@ -216,9 +220,9 @@ mod tests {
 
     #[test]
     fn hands_out_every_record_once() {
-        let records = Records::new(10_000, Arc::new(Unlimited)).unwrap();
+        let records = Records::new(CHUNK_U32 * 2 + 3, Arc::new(Unlimited)).unwrap();
         let mut handles = Vec::new();
-        assert_eq!(records.alloc_many(6_000, &mut handles), 6_000);
+        assert_eq!(records.alloc_many(CHUNK + 2, &mut handles), CHUNK + 2);
         handles.extend(std::iter::from_fn(|| records.alloc()));
         assert_eq!(
             handles.len(),
@@ -257,9 +261,9 @@ mod tests {
     fn growth_asks_first_and_all_is_given_back() {
         let total = directory_bytes(2) + chunk_bytes() + 10;
         let budget = Arc::new(Bytes(AtomicU64::new(total)));
-        let records = Records::new(5_000, budget.clone()).unwrap();
+        let records = Records::new(CHUNK_U32 + 2, budget.clone()).unwrap();
         let mut handles = Vec::new();
-        assert_eq!(records.alloc_many(5_000, &mut handles), CHUNK - 1);
+        assert_eq!(records.alloc_many(CHUNK + 2, &mut handles), CHUNK - 1);
         assert!(records.alloc().is_none());
         assert_eq!(records.bytes(), total - 10);
         assert_eq!(budget.0.load(Ordering::Relaxed), 10);

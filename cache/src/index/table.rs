@@ -243,7 +243,8 @@ struct ShardState {
     count: Mutex<usize>,
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use std::collections::HashMap;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -300,6 +301,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// Any run of inserts, replacements and removals agrees with a map; the bytes held
         /// are those charged.
         #[test]
@@ -363,6 +370,7 @@ mod tests {
 
     /// Load, and with it the memory an entry takes, stays within what the module says.
     #[test]
+    #[cfg_attr(miri, ignore = "too many entries")]
     fn an_entry_takes_ten_to_thirteen_bytes() {
         let table = Table::new(1 << 20, Arc::new(Unlimited)).unwrap();
         for i in 1..=400_000u32 {
@@ -377,6 +385,7 @@ mod tests {
 
     /// Churn at a constant number of entries neither grows the table nor spreads it.
     #[test]
+    #[cfg_attr(miri, ignore = "too many entries")]
     fn churn_does_not_age_it() {
         let table = Table::with_shards(10_000, 1, Arc::new(Unlimited)).unwrap();
         let hash = |i: u32| u64::from(i.wrapping_mul(0x9e37_79b9));
