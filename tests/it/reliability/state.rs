@@ -47,31 +47,11 @@ fn is_at_rest(metrics: &Metrics) -> bool {
         && metrics.sum("bowstring_requests_in_flight") == 0.0
 }
 
-/// The most that all accounts together have ever had, at most: their peaks need not be of one time.
-pub fn ledger_peak(metrics: &Metrics) -> f64 {
-    metrics.sum("bowstring_memory_peak_bytes")
-}
-
-/// What all accounts have now.
-pub fn ledger_used(metrics: &Metrics) -> f64 {
-    metrics.sum("bowstring_memory_used_bytes")
-}
-
 /// What the machine charges the server for data: anonymous pages, and those of memory files, whether
 /// somebody has touched them or not.
 pub fn charged_bytes(server: &Server) -> u64 {
     let resident = server.resident();
     resident.anon + resident.shmem.max(memfd_bytes(server.pid()))
-}
-
-/// Every descriptor that a process has open: where it leads.
-pub fn open_files(pid: u32) -> Vec<String> {
-    let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process");
-    let target = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
-    links
-        .filter_map(target)
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
 }
 
 fn memfd_bytes(pid: u32) -> u64 {
