@@ -100,11 +100,20 @@ impl Body {
 
     /// The index of the part that holds the byte at `at`.
     fn part_of(&self, at: u64) -> usize {
-        // Most bodies of small batches are one or two frames.
-        match self.ends.first() {
-            Some(&end) if at < end => 0,
-            _ => self.ends.partition_point(|&end| end <= at),
+        // Frames are mostly of one size, so that a share of the bytes is the same share of the
+        // frames, or its neighbour; who sends others pays a search.
+        let count = self.ends.len();
+        let share = u128::from(at) * count as u128 / u128::from(self.len().max(1));
+        let guess = usize::try_from(share)
+            .unwrap_or(count)
+            .min(count.saturating_sub(1));
+        for part in [guess, guess.saturating_sub(1)] {
+            let start = part.checked_sub(1).map_or(0, |before| self.ends[before]);
+            if start <= at && self.ends.get(part).is_some_and(|&end| at < end) {
+                return part;
+            }
         }
+        self.ends.partition_point(|&end| end <= at)
     }
 }
 

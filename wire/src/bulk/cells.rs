@@ -87,20 +87,16 @@ impl Ranges {
         self.offset(row)..self.offset(row + 1)
     }
 
+    /// A negative offset is a huge one, and so is one that is not there.
     fn offset(&self, at: u64) -> u64 {
-        let read = |width: usize| {
-            let from = usize::try_from(at).ok()?.checked_mul(width)?;
-            self.offsets.get(from..from.checked_add(width)?)
-        };
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
         let found = if self.wide {
-            read(8)
-                .and_then(|b| b.try_into().ok())
-                .map(u64::from_le_bytes)
+            let (offsets, _) = self.offsets.as_chunks::<8>();
+            offsets.get(at).map(|bytes| u64::from_le_bytes(*bytes))
         } else {
-            // Through i32, so that a negative one is not a small one.
-            read(4)
-                .and_then(|b| b.try_into().ok())
-                .map(|b| u64::try_from(i32::from_le_bytes(b)).unwrap_or(u64::MAX))
+            let (offsets, _) = self.offsets.as_chunks::<4>();
+            let offset = offsets.get(at).map(|bytes| i32::from_le_bytes(*bytes));
+            offset.and_then(|offset| u64::try_from(offset).ok())
         };
         found.unwrap_or(u64::MAX)
     }

@@ -69,14 +69,26 @@ const BODY_OFFSET: u64 = 48;
 /// How many zeros behind a header of `header_len` bytes put the body where it should be, when the
 /// rest of what comes before the body takes `rest` bytes.
 fn alignment_padding(rest: u64, header_len: u64) -> u64 {
-    // A length that grows by one byte moves everything by one, so more than 64 can be needed.
-    (0..=2 * BODY_OFFSET_MODULUS)
-        .find(|padding| {
-            let len = field_len(HEADER, header_len + padding);
-            (rest + len) % BODY_OFFSET_MODULUS == BODY_OFFSET
-        })
-        .unwrap_or(0)
+    let zeros = |length_bytes: u64| {
+        let body_at = rest + TAG_BYTES + length_bytes + header_len;
+        (BODY_OFFSET + BODY_OFFSET_MODULUS - body_at % BODY_OFFSET_MODULUS) % BODY_OFFSET_MODULUS
+    };
+    // The zeros can make the header's length take one byte more, which moves the body by one. Then
+    // one zero less will do, unless just that zero was what made it longer.
+    let short = varint_len(header_len);
+    let padding = zeros(short);
+    if varint_len(header_len + padding) == short {
+        return padding;
+    }
+    let padding = zeros(short + 1);
+    if varint_len(header_len + padding) > short {
+        return padding;
+    }
+    padding + BODY_OFFSET_MODULUS
 }
+
+/// Of `data_header`.
+const TAG_BYTES: u64 = 1;
 
 /// Bytes of a length-delimited field; none for an empty one.
 fn field_len(field: u64, len: u64) -> u64 {

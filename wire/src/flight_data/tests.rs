@@ -245,3 +245,16 @@ fn too_large_for_grpc_is_refused() {
     assert!(encode_head(b"h", b"", u64::from(u32::MAX)).is_err());
     assert!(encode_head(b"h", b"", u64::from(u32::MAX) - 1000).is_ok());
 }
+
+#[test]
+fn the_body_is_aligned_where_the_headers_length_takes_a_byte_more() {
+    for header_len in (1..300).chain(16_200..16_500) {
+        let header = vec![1; header_len];
+        for metadata in 0..66 {
+            let metadata = vec![2; metadata];
+            let head = encode_head(&header, &metadata, 1).unwrap();
+            assert_eq!((head.len() - GRPC_PREFIX_BYTES) % 64, 48, "{header_len}");
+            assert!(head.len() < header_len + metadata.len() + 64 + 64 + 20);
+        }
+    }
+}
