@@ -9,10 +9,10 @@
 mod entries;
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use bowstring_cache::index::{Mark, Order, Pin, Unlimited};
+use bowstring_cache::index::{Handle, Mark, Pin};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use entries::{Entries, KEY_BYTES, name, shuffled};
 
@@ -70,30 +70,18 @@ fn order(criterion: &mut Criterion) {
         for (what, numbers) in [("ascending", &ascending), ("random", &random)] {
             group.throughput(Throughput::Elements(numbers.len() as u64));
             group.bench_function(BenchmarkId::new(what, entries), |bencher| {
-                bencher.iter_with_large_drop(|| fill(&made, numbers));
+                bencher.iter_with_large_drop(|| made.order(numbers.iter().copied()));
             });
         }
     }
     group.finish();
 }
 
-fn fill(made: &Entries, numbers: &[u32]) -> Order {
-    let mut order = Order::new(Arc::new(Unlimited));
-    for &number in numbers {
-        // Handles were given out in the order of the numbers, from 1.
-        let handle = bowstring_cache::index::Handle::from_raw(number + 1).expect("not 0");
-        order
-            .insert(&name(number), handle, made)
-            .expect("an unlimited budget");
-    }
-    order
-}
-
 /// Hits of all threads a second, as threads are added: on one key, whose record's line all
 /// of them write, and on many. `pin` alone is the floor of the former.
 fn scaling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index_scaling");
-    let made = Arc::new(Entries::new(100_000, 100_000));
+    let made = Entries::new(100_000, 100_000);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for threads in (0..)
         .map(|step| 1 << step)
@@ -113,7 +101,7 @@ fn scaling(criterion: &mut Criterion) {
                 });
             });
         }
-        let handle = bowstring_cache::index::Handle::from_raw(1).expect("not 0");
+        let handle = Handle::from_raw(1).expect("not 0");
         group.bench_function(BenchmarkId::new("pin", threads), |bencher| {
             bencher.iter_custom(|iterations| {
                 together(threads, |_| {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bowstring_cache::index::{Handle, Index, KeyHash, Keys, Mark, Unlimited};
+use bowstring_cache::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Order, Unlimited};
 
 /// Bytes of a key of [`name`].
 pub const KEY_BYTES: usize = 16;
@@ -22,7 +22,7 @@ pub struct Entries {
 impl Entries {
     /// An index of `entries` entries that has room for `entries_max`.
     pub fn new(entries: u32, entries_max: u32) -> Entries {
-        let budget: Arc<dyn bowstring_cache::index::Budget> = Arc::new(Unlimited);
+        let budget: Arc<dyn Budget> = Arc::new(Unlimited);
         let mut made = Entries {
             index: Index::new(entries_max, &budget).expect("an unlimited budget"),
             hash: KeyHash::new([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]),
@@ -59,6 +59,19 @@ impl Entries {
             }
             None => false,
         }
+    }
+
+    /// The order of the entries of some numbers.
+    pub fn order(&self, numbers: impl IntoIterator<Item = u32>) -> Order {
+        let mut order = Order::new(Arc::new(Unlimited));
+        for number in numbers {
+            // Handles were given out in the order of the numbers, from 1.
+            let handle = Handle::from_raw(number + 1).expect("not 0");
+            order
+                .insert(&name(number), handle, self)
+                .expect("an unlimited budget");
+        }
+        order
     }
 
     fn key_hash(&self, key: &[u8]) -> u64 {

@@ -1,5 +1,6 @@
 //! The order against a `BTreeMap`, and the memory it takes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,9 +9,9 @@ use proptest::prelude::*;
 use super::super::Unlimited;
 use super::*;
 
-/// Keys by handle.
+/// Keys by handle, and how often one was read.
 #[derive(Default)]
-struct Names(Vec<Vec<u8>>);
+struct Names(Vec<Vec<u8>>, Cell<u64>);
 
 impl Names {
     fn add(&mut self, key: &[u8]) -> Handle {
@@ -21,6 +22,7 @@ impl Names {
 
 impl Keys for Names {
     fn with_key<R>(&self, handle: Handle, with: impl FnOnce(&[u8]) -> R) -> R {
+        self.1.set(self.1.get() + 1);
         with(&self.0[handle.get() as usize - 1])
     }
 }
@@ -205,5 +207,35 @@ fn an_entry_takes_under_seven_bytes() {
         }
         let bytes = order.bytes() as f64 / order.len() as f64;
         assert!(bytes < 8.0, "shape={shape} bytes={bytes} after removals");
+    }
+}
+
+/// A key read is two cache misses where there are many, and without the places there would
+/// be sixteen reads an insert. Measuring the leaves is in the count.
+#[test]
+#[cfg_attr(miri, ignore = "too many entries")]
+fn an_insert_reads_few_keys() {
+    for (shape, most) in [(0, 4.5), (1, 3.0), (2, 3.0)] {
+        let (mut order, mut names) = (Order::new(Arc::new(Unlimited)), Names::default());
+        let entries = 60_000;
+        for number in 0..entries {
+            let key = key(shape, number);
+            let handle = names.add(&key);
+            assert_eq!(order.insert(&key, handle, &names), Ok(None));
+        }
+        let reads = names.1.get() as f64 / f64::from(entries);
+        assert!(reads < most, "shape={shape} reads={reads}");
+        names.1.set(0);
+        for number in 0..entries {
+            let at = key(shape, number);
+            assert!(
+                order
+                    .range(Bound::Included(&at), Bound::Unbounded, &names)
+                    .next()
+                    .is_some()
+            );
+        }
+        let reads = names.1.get() as f64 / f64::from(entries);
+        assert!(reads < 4.0, "shape={shape} reads={reads} a search");
     }
 }
