@@ -1,14 +1,17 @@
 //! What holds when a client does wrong, or when there is too little of something.
 //!
 //! - `mutated`: damaged puts and requests over live connections (with `mutate`, what is done to them)
+//! - `lengths`: declared lengths that are lies, a thousand at once
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `stream`
-//! (puts, field by field), `state` (what a server has and how to take it away).
+//! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
 //!
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
 //! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
 
 mod dice;
+mod lengths;
+mod lie;
 mod mutate;
 mod mutated;
 mod raw;

@@ -47,6 +47,11 @@ fn is_at_rest(metrics: &Metrics) -> bool {
         && metrics.sum("bowstring_requests_in_flight") == 0.0
 }
 
+/// What all accounts have now.
+pub fn ledger_used(metrics: &Metrics) -> f64 {
+    metrics.sum("bowstring_memory_used_bytes")
+}
+
 /// What the machine charges the server for data: anonymous pages, and those of memory files, whether
 /// somebody has touched them or not.
 pub fn charged_bytes(server: &Server) -> u64 {
