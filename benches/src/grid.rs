@@ -64,6 +64,9 @@ pub fn run(
             peer.prepare(bytes)?;
         }
         for &work in works {
+            if !peers.iter().any(|peer| peer.can(work)) {
+                continue;
+            }
             let ops = ops(bytes);
             let mut series: Vec<Series> = Vec::new();
             let mut able: Vec<&mut Box<dyn Peer>> =

@@ -43,6 +43,9 @@ struct Arguments {
     /// Tensor sizes in KiB, each a multiple of 1 KiB
     #[arg(long, value_delimiter = ',', default_values_t = [3, 64, 1 << 10, 16 << 10, 256 << 10])]
     sizes_kib: Vec<u64>,
+    /// Kinds of work to time
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Work::Get, Work::Array, Work::Put])]
+    works: Vec<Work>,
     /// Where compare.md, compare.json and compare.svg go
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
@@ -89,11 +92,17 @@ fn main() -> Outcome<()> {
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report::default();
     if wanted(Part::Rust) {
-        rust(&mut report, &sizes, arguments.repeats)?;
+        rust(&mut report, &arguments.works, &sizes, arguments.repeats)?;
     }
     if wanted(Part::Pyarrow) {
         match Python::find() {
-            Ok(python) => pyarrow(&mut report, &python, &sizes, arguments.repeats)?,
+            Ok(python) => pyarrow(
+                &mut report,
+                &python,
+                &arguments.works,
+                &sizes,
+                arguments.repeats,
+            )?,
             Err(why) => report.skipped.push(format!("PyArrow: {why}")),
         }
     }
@@ -119,7 +128,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn rust(report: &mut Report, sizes: &[u64], repeats: usize) -> Outcome<()> {
+fn rust(report: &mut Report, works: &[Work], sizes: &[u64], repeats: usize) -> Outcome<()> {
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
     // Dropped, and so stopped, after its client.
     let server = match Server::start("2GiB") {
@@ -135,17 +144,20 @@ fn rust(report: &mut Report, sizes: &[u64], repeats: usize) -> Outcome<()> {
     }
     peers.push(Box::new(RawTcp::start()?));
     peers.push(Box::new(StockFlight::start()?));
-    report.series.extend(grid::run(
-        &mut peers,
-        &[Work::Get, Work::Put],
-        sizes,
-        repeats,
-    )?);
+    report
+        .series
+        .extend(grid::run(&mut peers, works, sizes, repeats)?);
     report.rust();
     Ok(())
 }
 
-fn pyarrow(report: &mut Report, python: &Python, sizes: &[u64], repeats: usize) -> Outcome<()> {
+fn pyarrow(
+    report: &mut Report,
+    python: &Python,
+    works: &[Work],
+    sizes: &[u64],
+    repeats: usize,
+) -> Outcome<()> {
     let ours = Server::start("2GiB")?;
     let (theirs, uri): (Process, String) = python.server()?;
     let client = python.client()?;
@@ -158,10 +170,9 @@ fn pyarrow(report: &mut Report, python: &Python, sizes: &[u64], repeats: usize) 
         )),
         Box::new(PyArrow::new("pyarrow-pyarrow", &client, theirs.id(), &uri)),
     ];
-    let works = [Work::Get, Work::Array, Work::Put];
     report
         .series
-        .extend(grid::run(&mut peers, &works, sizes, repeats)?);
+        .extend(grid::run(&mut peers, works, sizes, repeats)?);
     report.pyarrow();
     Ok(())
 }

@@ -303,6 +303,12 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_can_go_to_another_thread() {
+        fn goes<T: Send + 'static>() {}
+        goes::<Connection>();
+    }
+
+    #[test]
     fn nobody_there() {
         let error = Connection::connect(&"127.0.0.1:1".parse().unwrap())
             .err()

@@ -12,7 +12,7 @@ use crate::Outcome;
 pub const CELL: u64 = 256;
 
 /// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Work {
     /// A tensor into a warm buffer (Rust), or a table (PyArrow).
     Get,
@@ -40,8 +40,8 @@ pub trait Peer {
     /// The processes whose CPU time is the peer's, both ends.
     fn pids(&self) -> Vec<u32>;
     /// Whether it does that kind of work.
-    fn can(&self, _work: Work) -> bool {
-        true
+    fn can(&self, work: Work) -> bool {
+        work != Work::Array
     }
     /// Has a tensor of that size there to be got.
     fn prepare(&mut self, bytes: u64) -> Outcome<()>;
