@@ -41,8 +41,10 @@ pub async fn run(
     }
     match &ticket.select {
         Select::Key { .. } => one::send(service, &call, &ticket, respond).await,
-        Select::Keys { keys } => keys::send(service, &call, &ticket, keys, respond).await,
-        Select::Prefix { prefix } => prefix::send(service, &call, &ticket, prefix, respond).await,
+        Select::Keys { keys } => Box::pin(keys::send(service, &call, &ticket, keys, respond)).await,
+        Select::Prefix { prefix } => {
+            Box::pin(prefix::send(service, &call, &ticket, prefix, respond)).await
+        }
     }
 }
 
