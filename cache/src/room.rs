@@ -34,7 +34,7 @@ const OVERHEAD_STEP_BYTES: u64 = 1 << 20;
 /// What the index asks for when it has no record left: 4,096 of them, with their links.
 const RECORD_CHUNK_BYTES: u64 = 4_096 * 72;
 /// Slabs emptied a look.
-const SLABS_A_COMPACTION: u32 = 4;
+const SLABS_A_COMPACTION: u32 = 2;
 /// A reader that took something so lately is not cut off while there are other victims.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What is charged beyond need for bytes on their way, so that a crowd of small charges does not
@@ -217,7 +217,7 @@ impl Engine {
             match self.evict(patience) {
                 Evicted::One => progress = true,
                 Evicted::Later => progress = true,
-                Evicted::Nothing if self.compact() => progress = true,
+                Evicted::Nothing if self.compact(COMPACT_FILL_MAX) => progress = true,
                 Evicted::Nothing if !patience.is_zero() && self.reads.count() > 0 => {
                     patience = Duration::ZERO;
                 }
@@ -225,7 +225,7 @@ impl Engine {
                 Evicted::Nothing => return Attempt::Wait,
             }
             if turn % VICTIMS_A_COMPACTION == 0 {
-                self.compact();
+                self.compact(COMPACT_FILL_MAX);
             }
         }
         self.charge_overhead();
@@ -290,10 +290,10 @@ impl Engine {
     }
 
     /// Empties the sparsest slabs into others of their class. True when pages became free.
-    fn compact(&self) -> bool {
+    pub(crate) fn compact(&self, fill_max: u8) -> bool {
         let before = self.arena.free_bytes();
         for _ in 0..SLABS_A_COMPACTION {
-            let Some(slab) = self.arena.compact(COMPACT_FILL_MAX) else {
+            let Some(slab) = self.arena.compact(fill_max) else {
                 break;
             };
             for loc in slab.survivors() {

@@ -3,7 +3,7 @@
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
 //! `reading`: pieces, ranges, what readers hold; `keeping`: expiry, order, the lower tier, events;
 //! `model`: any sequence of operations against a simple map; `pressure`: many writers over many
-//! times the memory; `bulk`: rows, and what an entry costs.
+//! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
 mod bulk;
 mod keeping;
@@ -11,6 +11,7 @@ mod leaving;
 mod model;
 mod pressure;
 mod putting;
+mod racing;
 mod reading;
 
 use std::sync::Arc;
@@ -36,7 +37,10 @@ pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
 pub(super) fn cache_with(memory: u64, with: impl FnOnce(&mut Parts)) -> (Cache, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(NOW_MS));
     let config = CacheConfig {
-        memory,
+        memory: if cfg!(miri) { 8 * MIB } else { memory },
+        // Miri has no `memfd`.
+        heap: cfg!(miri),
+        region_bytes: cfg!(miri).then_some(4 * MIB),
         ..CacheConfig::default()
     };
     let mut parts = Parts {

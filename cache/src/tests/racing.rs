@@ -1,0 +1,106 @@
+//! Threads that put, replace, delete, evict, move, scan and read at once: whatever is found is
+//! whole. Under Miri with few rounds, where it is the engine's data races that are looked for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use bowstring_wire::name::Tenant;
+use twox_hash::XxHash3_128;
+
+use super::*;
+
+const ROUNDS: u64 = if cfg!(miri) { 12 } else { 3_000 };
+const KEYS: u64 = if cfg!(miri) { 8 } else { 300 };
+
+/// Does `work` until the others are done, at least once.
+fn until(done: &AtomicBool, mut work: impl FnMut()) {
+    loop {
+        work();
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future)
+}
+
+fn pick(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
+fn write(cache: &Cache, seed: u64) {
+    let mut random = seed;
+    for round in 0..ROUNDS {
+        let key = format!("{}", pick(&mut random) % KEYS);
+        let len = match pick(&mut random) % 8 {
+            0 => 70_000,
+            1 => 9_000,
+            n => n * 50,
+        };
+        let data = bytes(round, usize::try_from(len).unwrap());
+        block_on(put(cache, &key, Mode::Replace, &data)).unwrap();
+        if pick(&mut random).is_multiple_of(3) {
+            let key = format!("{}", pick(&mut random) % KEYS);
+            block_on(cache.delete(&id(&key), None)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn whatever_is_found_is_whole() {
+    let (cache, _) = cache_of(8 * MIB);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers = [1, 2].map(|seed| {
+            let cache = &cache;
+            scope.spawn(move || write(cache, seed))
+        });
+        scope.spawn(|| {
+            let mut random = 99;
+            until(&done, || {
+                let key = format!("{}", pick(&mut random) % KEYS);
+                if let Some(entry) = cache.get(&id(&key)) {
+                    assert_eq!(entry.key(), key);
+                    let checksum = entry.checksum();
+                    let data = entry.into_vec().unwrap();
+                    assert_eq!(XxHash3_128::oneshot(&data), checksum);
+                }
+            });
+        });
+        scope.spawn(|| {
+            until(&done, || {
+                cache.engine().compact(100);
+                let items = cache.scan(
+                    &Tenant::public(),
+                    &Namespace::default(),
+                    "",
+                    None,
+                    usize::MAX,
+                );
+                assert!(items.is_sorted_by(|a, b| a.key < b.key));
+            });
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let stats = cache.stats();
+    assert!(cfg!(miri) || stats.moved > 0, "{stats:?}");
+    for n in 0..KEYS {
+        block_on(cache.delete(&id(&format!("{n}")), None)).unwrap();
+    }
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.entries, stats.live_bytes, stats.held_bytes),
+        (0, 0, 0)
+    );
+    assert_eq!((stats.arena_used_bytes, stats.reserved_bytes), (0, 0));
+}
