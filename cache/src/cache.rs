@@ -119,6 +119,19 @@ impl Cache {
         self.engine.charge_now(account, bytes)
     }
 
+    /// Touches at most 1 MiB of memory ahead of need; `true` when there may be more to touch. First
+    /// touch costs several times a copy, so a thread of its own should call this now and then.
+    pub fn pretouch(&self) -> bool {
+        self.engine.arena.pretouch()
+    }
+
+    /// One step of what is best done ahead of need: touches pages, which for a first time costs
+    /// several times a copy. True when there is more to do. For a thread of its own that sleeps a
+    /// moment whenever there is not; without one, puts touch for themselves.
+    pub fn tend(&self) -> bool {
+        self.engine.arena.pretouch()
+    }
+
     /// The largest tensor that can be put, in bytes, as things are now.
     pub fn tensor_bytes_max(&self) -> u64 {
         self.engine.busy_bytes_max()

@@ -26,6 +26,7 @@ pub mod shutdown;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::{Cache, CacheConfig};
@@ -222,9 +223,24 @@ fn start_flight(
     let service = Service::new(cache, clock, budget, metrics, settings);
     let shutdown = shutdown.clone();
     Ok(async move {
+        let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));
         let _supervisor = spawn(flight::supervise(service.clone()));
         accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
     })
+}
+
+/// Touches memory ahead of need. Runs until it is dropped.
+async fn touch_ahead(cache: Cache, clock: Arc<dyn Clock>) {
+    const TICK: Duration = Duration::from_millis(50);
+    loop {
+        clock.sleep(TICK).await;
+        let cache = cache.clone();
+        // The kernel clears what is touched: not for a thread that serves.
+        let touched = tokio::task::spawn_blocking(move || while cache.pretouch() {}).await;
+        if touched.is_err() {
+            return;
+        }
+    }
 }
 
 async fn bind_http(address: &HostPort) -> Result<TcpListener, Error> {

@@ -9,6 +9,10 @@ use bowstring_server::error::Error;
 use bowstring_server::shutdown::{Drained, Shutdown};
 use bowstring_server::{Ready, log, run};
 
+/// See the workspace's manifest for why.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the process exits with when a second signal cut its drain short.
 const EXIT_FORCED: u8 = 130;
 

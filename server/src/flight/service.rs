@@ -98,11 +98,16 @@ impl Service {
         }))
     }
 
-    /// Tells the health service that we are going; calls that are under way go on.
+    /// Tells the health service that we are going; calls that are under way go on. Those who watch
+    /// it are told and sent away: such a call has no end of its own, and the drain would wait for it
+    /// until its time is over.
     pub async fn set_draining(&self) {
-        self.health
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
+        let not_serving = tonic_health::ServingStatus::NotServing;
+        let mut health = self.health.clone();
+        health.set_service_status("", not_serving).await;
+        // A status that goes ends its watchers, once they have been told the last of it.
+        health.clear_service_status("").await;
+        health.set_service_status("", not_serving).await;
     }
 
     /// Takes a request on; the answer is made by a task of its own.

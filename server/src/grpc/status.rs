@@ -64,7 +64,7 @@ mod tests {
         assert_eq!(trailers["bowstring-code"], "not_found");
         assert_eq!(
             trailers["grpc-message"],
-            "not_found: no `%D0%BA%D0%BB%D1%8E%D1%87`%0A100%25"
+            "not_found: no `%D0%BA%D0%BB%D1%8E%D1%87`\\n100%25"
         );
     }
 
