@@ -21,8 +21,10 @@ GAUGES = ("arena_used_bytes", "puts_reserved_bytes", "puts_waiting", "readers_he
 
 
 def memory(server, client):
-    """Every account of the ledger, and what is behind the arena's: its free pages stay charged, warm for reuse."""
-    seen = {name: account["used_bytes"] for name, account in act(client, "stats")["memory"]["accounts"].items()}
+    """What is in use. The accounts of the arena and the index are what they have touched and grown to, which stays for
+    reuse and grows ahead of need: of them, the gauges tell what is taken."""
+    accounts = act(client, "stats")["memory"]["accounts"]
+    seen = {name: account["used_bytes"] for name, account in accounts.items() if name not in ("arena", "index")}
     with urllib.request.urlopen(f"{server.http}/metrics") as answer:
         for line in answer.read().decode().splitlines():
             name, _, value = line.removeprefix("bowstring_").partition(" ")
