@@ -11,7 +11,7 @@
 //! tensor in batches), [`get_rows`] (many), on [`ipc_write`], [`extension`], [`flight_data`].
 //!
 //! Arrow IPC → tensor: [`flight_data`] (messages in any split), [`put_schema`] (which kind of
-//! put), [`single`] and [`bulk`] (the two kinds) over [`column`] (a tensor column's type),
+//! put), [`single`] and [`bulk`] (the two kinds) over [`mod@column`] (a tensor column's type),
 //! [`ipc_check`] (nothing is read before this), [`field`], [`body`] (a received body);
 //! [`offsets`], [`transform`] and [`permute`] work on the bytes as they arrive.
 
