@@ -141,11 +141,12 @@ impl serde::Serialize for Code {
 }
 
 impl Error {
-    /// An error of the given code.
+    /// An error of the given code. What a stranger sent may be quoted: characters that steer a
+    /// terminal, break a line of a log or turn a text around are escaped.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Error {
         Error {
             code,
-            message: message.into(),
+            message: visible(message.into()),
         }
     }
 
@@ -220,9 +221,43 @@ pub fn clip(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…{}", &text[..head], &text[tail..]))
 }
 
+/// `text` with what does more than show itself escaped: control characters, line and paragraph
+/// separators, marks and overrides of the direction, a byte order mark.
+fn visible(text: Cow<'static, str>) -> Cow<'static, str> {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{61c}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if !text.contains(hidden) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if hidden(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_cannot_steer_a_terminal_or_forge_a_line() {
+        let quoted = "no such key; key=`a\n\u{1b}[31m\0\u{202e}ü🏹`";
+        let error = Error::not_found(quoted);
+        assert_eq!(
+            error.to_string(),
+            "not_found: no such key; key=`a\\n\\u{1b}[31m\\u{0}\\u{202e}ü🏹`"
+        );
+        let again = Error::not_found(error.message.clone());
+        assert_eq!(again.message, error.message, "on the client's side too");
+    }
 
     #[test]
     fn every_code_has_its_own_name_and_finds_back() {
