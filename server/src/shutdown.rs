@@ -90,9 +90,10 @@ impl Shutdown {
         self.drain();
         self.running.close();
         let how = tokio::select! {
+            // What is forced ends, and might then pass for finished.
             biased;
-            () = self.running.wait() => return Drained::Finished,
             () = self.forced() => Drained::Forced(self.running.len()),
+            () = self.running.wait() => return Drained::Finished,
             () = deadline => Drained::TimedOut(self.running.len()),
         };
         self.force();
@@ -161,6 +162,15 @@ mod tests {
         shutdown.force();
         assert!(shutdown.is_draining());
         assert_eq!(shutdown.drained(pending()).await, Drained::Forced(1));
+    }
+
+    #[tokio::test]
+    async fn what_was_cut_short_is_not_finished() {
+        let shutdown = Shutdown::new();
+        let running = shutdown.running();
+        shutdown.force();
+        drop(running);
+        assert_eq!(shutdown.drained(pending()).await, Drained::Forced(0));
     }
 
     #[tokio::test]
