@@ -1,12 +1,32 @@
 //! Integration tests: real servers, real sockets, stock clients. One binary, so that it is linked
 //! once. The harness is the library of this crate.
 //!
+//! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
+//! - many: `bulk`, `many`
+//! - what is known of them: `info`, `actions`
+//! - what goes wrong: `errors`, `limits`, `reliability`
+//! - the process: `process`, `settings`, `sockets`, `health`
+//!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
-//! and the verbs in it).
+//! and the verbs in it), `grpc` (one call by hand).
 
+mod grpc;
 mod space;
 mod tensor;
 
+mod actions;
+mod alignment;
+mod bulk;
+mod errors;
+mod health;
+mod info;
+mod layouts;
+mod limits;
+mod many;
+mod modes;
+mod permutation;
 mod process;
 mod put_get;
 mod reliability;
+mod settings;
+mod sockets;

@@ -8,6 +8,7 @@ use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bowstring_wire::dtype::DType;
+use serde_json::json;
 
 /// One tensor, in C order.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Tensor {
             let rows = shape.first().copied().unwrap_or(1);
             leaf(&self.dtype.storage(), rows, self.bytes.clone())
         } else {
-            let tensor = format!(r#"{{"shape":{:?}}}"#, &shape[1..]);
+            let tensor = json!({"shape": shape[1..]}).to_string();
             let extension = [
                 ("ARROW:extension:name", "arrow.fixed_shape_tensor"),
                 ("ARROW:extension:metadata", &tensor),
