@@ -8,6 +8,8 @@
 //! insert and order of 64-byte rows under random-looking keys, in batches of 1,000. *Get* finds,
 //! pins and unpins; the hot key shows what sharing one record costs. *Large* moves 16 MiB tensors.
 
+#![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
+
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -109,7 +111,7 @@ fn large(clock: &SystemClock) {
     };
     put_all();
     let took = timed(clock, put_all);
-    let mib = LARGE_ROUNDS * LARGE >> 20;
+    let mib = (LARGE_ROUNDS * LARGE) >> 20;
     show("put of 16 MiB, per MiB", 1, took, mib);
     let took = timed(clock, || {
         for n in 0..LARGE_ROUNDS {
@@ -168,5 +170,9 @@ fn timed(clock: &SystemClock, work: impl FnOnce()) -> Duration {
 
 fn show(what: &str, threads: usize, took: Duration, n: usize) {
     let each = took.as_secs_f64() / n as f64;
-    println!("| {what} | {threads} | {:.0} | {:.0} |", each * 1e9, 1.0 / each);
+    println!(
+        "| {what} | {threads} | {:.0} | {:.0} |",
+        each * 1e9,
+        1.0 / each
+    );
 }

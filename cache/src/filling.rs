@@ -53,15 +53,10 @@ impl Filling {
             return Ok(());
         }
         let plan = split(total);
-        let line = if self.pages.is_some() {
-            Line::Holder
-        } else {
-            Line::Newcomer
-        };
         let wanted = u64::from(plan.pages) * PAGE_BYTES_U64;
         if let Some(more) = wanted.checked_sub(self.page_bytes).filter(|more| *more > 0) {
             let pages = u32::try_from(more / PAGE_BYTES_U64).unwrap_or(u32::MAX);
-            let more_pages = self.engine.pages(pages, line).await?;
+            let more_pages = self.engine.pages(pages, self.line()).await?;
             self.reserved += more;
             self.append(more_pages, more);
         }
@@ -73,9 +68,8 @@ impl Filling {
         if !resized {
             // The old charge first: it may be what the new one lacks.
             self.stage = None;
-            let charge = self
-                .engine
-                .charge_waiting(Account::Wire, staged, Line::Holder);
+            let line = self.line();
+            let charge = self.engine.charge_waiting(Account::Wire, staged, line);
             self.stage = Some(charge.await?);
         }
         self.staged
@@ -153,6 +147,14 @@ impl Filling {
         }
         debug_assert_eq!(inline.len(), plan.inline);
         (Some(pages).filter(|_| plan.pages > 0), inline)
+    }
+
+    pub(crate) fn line(&self) -> Line {
+        if self.pages.is_some() {
+            Line::Holder
+        } else {
+            Line::Newcomer
+        }
     }
 
     /// What was staged moves on into the new pages.

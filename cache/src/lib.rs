@@ -45,6 +45,7 @@ mod namespaces;
 mod publish;
 pub mod put;
 pub mod read;
+mod reader;
 pub mod reads;
 pub mod release;
 mod reserve;

@@ -21,7 +21,6 @@ use crate::index::Mark;
 use crate::judge::{self, Candidate, Judged, check_checksum};
 use crate::publish::Coming;
 use crate::read::Entry;
-use crate::reserve::Line;
 
 /// What is known of a tensor before its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,12 +195,8 @@ impl Put {
         if let Judged::Stays(version) = self.engine.judge(&candidate, same)? {
             return Ok(published(version, true));
         }
+        let line = self.room.line();
         let (pages, inline) = self.room.take(self.written);
-        let line = if pages.is_some() {
-            Line::Holder
-        } else {
-            Line::Newcomer
-        };
         let draft = self
             .engine
             .draft(&candidate.coming, pages, &[&inline], line)

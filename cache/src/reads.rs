@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use bowstring_wire::error::{Error, Result};
@@ -134,6 +134,8 @@ impl Reads {
         open.by_id.insert(id, Arc::clone(&read));
         self.count.fetch_add(1, Ordering::AcqRel);
         drop(open);
+        // With the fence in `unlinked`: one of the two sees what the other did.
+        fence(Ordering::SeqCst);
         if !is_live() {
             read.unlinked.store(true, Ordering::Release);
         }
@@ -148,6 +150,7 @@ impl Reads {
 
     /// What readers of `handle` hold is held from now on.
     pub(crate) fn unlinked(&self, handle: Handle) {
+        fence(Ordering::SeqCst);
         if self.count() == 0 {
             return;
         }
@@ -172,36 +175,21 @@ impl Reads {
             .sum()
     }
 
-    /// Cuts off the read that has stalled longest among those whose pages are held or would be if
-    /// `next_victim` went. `None` when at most one is left, which may finish. `Some(false)` when
-    /// none has stalled for `patience` yet.
-    pub(crate) fn cut_most_stalled(
+    /// The read that has stalled longest among those whose pages are held, or would be if
+    /// `next_victim` went; and for how long. `None` when at most one is left, which may finish.
+    pub(crate) fn most_stalled(
         &self,
         next_victim: Option<Handle>,
-        patience: Duration,
-    ) -> Option<bool> {
-        let (count, worst) = {
-            let open = self.open.lock();
-            let counted = |read: &&Arc<Read>| {
-                (read.is_unlinked() || Some(read.handle) == next_victim)
-                    && read.outstanding.load(Ordering::Relaxed) > 0
-            };
-            let all = open.by_id.values().filter(counted);
-            let worst = all
-                .clone()
-                .min_by_key(|read| read.progress_ns.load(Ordering::Relaxed))
-                .cloned();
-            (all.count(), worst)
+    ) -> Option<(Arc<Read>, Duration)> {
+        let open = self.open.lock();
+        let counted = |read: &&Arc<Read>| {
+            (read.is_unlinked() || Some(read.handle) == next_victim)
+                && read.outstanding.load(Ordering::Relaxed) > 0
         };
-        if count <= 1 {
-            return None;
-        }
-        let worst = worst?;
-        if self.stalled(&worst) < patience {
-            return Some(false);
-        }
-        self.cut_off(&worst);
-        Some(true)
+        let all = open.by_id.values().filter(counted);
+        all.clone().nth(1)?;
+        let worst = all.min_by_key(|read| read.progress_ns.load(Ordering::Relaxed))?;
+        Some((Arc::clone(worst), self.stalled(worst)))
     }
 
     /// Takes the next bytes of a read, at most `n`.
@@ -251,7 +239,8 @@ impl Reads {
         read.progress_ns.store(self.now_ns(), Ordering::Relaxed);
     }
 
-    fn cut_off(&self, read: &Read) -> bool {
+    /// Takes a read's pages away, and tells who waits for it. False where that has been done.
+    pub(crate) fn cut_off(&self, read: &Read) -> bool {
         let stalled = self.stalled(read);
         let before = std::mem::replace(&mut *read.hold.lock(), Hold::Cut { stalled });
         let Hold::Open { pages, then } = before else {

@@ -8,7 +8,8 @@ use crate::read::Entry;
 /// Where unlinked entries go.
 pub trait Sink: Send + Sync + 'static {
     /// Takes an entry that has been unlinked. Dropping `entry` frees its memory (when nobody else
-    /// has it pinned); keeping it keeps the memory.
+    /// has it pinned); keeping it keeps the memory. Called in the middle of somebody's put, who
+    /// waits for room: it should take note, and must neither wait nor call the cache.
     fn unlinked(&self, entry: Entry, why: Why);
 
     /// False where [`Sink::unlinked`] would only drop the entry: then it is not even called.

@@ -18,6 +18,7 @@ use crate::evict::Choice;
 use crate::head::split;
 use crate::index::{Full, Handle, Mark, Pin};
 use crate::ledger::{Account, Charge};
+use crate::reads::Read;
 use crate::reserve::{Attempt, Line, NoRoom};
 
 /// Victims that one attempt takes before it lets others run: about a millisecond.
@@ -142,8 +143,10 @@ impl Engine {
     pub(crate) fn enforce_held(&self) {
         while self.reads.count() > 1
             && self.arena.held_bytes() > self.held_bytes_max()
-            && self.reads.cut_most_stalled(None, Duration::ZERO).is_some()
-        {}
+            && let Some((read, _)) = self.reads.most_stalled(None)
+        {
+            self.reads.cut_off(&read);
+        }
     }
 
     /// Counts open puts against what may be busy. False where it is too much at the moment.
@@ -236,7 +239,9 @@ impl Engine {
     fn evict(self: &Arc<Self>, patience: Duration) -> Evicted {
         let mut takes = |handle: Handle| {
             let record = self.record(handle);
-            record.pins() == 0 && self.may_be_held(handle, split(record.len()).pages, patience)
+            let pages = split(record.len()).pages;
+            record.pins() == 0
+                && !matches!(self.in_the_way(handle, pages, patience), InTheWay::Readers)
         };
         let handle = match self.policy.victim(&self.index.records, &mut takes) {
             Choice::Victim(handle) => handle,
@@ -246,6 +251,15 @@ impl Engine {
         let Some(entry) = self.pin(handle) else {
             return Evicted::Later;
         };
+        // Not inside the policy, which is locked there: whoever waits for the reader is called.
+        let pages = split(entry.record().len()).pages;
+        loop {
+            match self.in_the_way(handle, pages, patience) {
+                InTheWay::Nothing => break,
+                InTheWay::Readers => return Evicted::Later,
+                InTheWay::Stalled(read) => self.reads.cut_off(&read),
+            };
+        }
         let why = if self.is_expired(entry.record()) {
             Why::Expired
         } else {
@@ -258,24 +272,22 @@ impl Engine {
         }
     }
 
-    /// Whether an entry may leave the index though it is being read: what its readers have not
-    /// taken is held from then on. Cuts off stalled readers where that is what it takes.
-    fn may_be_held(&self, handle: Handle, pages: u32, patience: Duration) -> bool {
+    /// What stands in the way of an entry's leaving the index: what its readers have not taken
+    /// would be held from then on, and may be too much.
+    fn in_the_way(&self, handle: Handle, pages: u32, patience: Duration) -> InTheWay {
         if pages == 0 || self.reads.count() == 0 {
-            return true;
+            return InTheWay::Nothing;
         }
-        loop {
-            let own = u64::from(pages) * PAGE_BYTES_U64;
-            let more = self.reads.outstanding_of(handle).min(own);
-            if more == 0 || self.arena.held_bytes() + more <= self.held_bytes_max() {
-                return true;
-            }
-            match self.reads.cut_most_stalled(Some(handle), patience) {
-                Some(true) => {}
-                Some(false) => return false,
-                // One reader may always finish one tensor.
-                None => return true,
-            }
+        let own = u64::from(pages) * PAGE_BYTES_U64;
+        let more = self.reads.outstanding_of(handle).min(own);
+        if more == 0 || self.arena.held_bytes() + more <= self.held_bytes_max() {
+            return InTheWay::Nothing;
+        }
+        match self.reads.most_stalled(Some(handle)) {
+            // One reader may always finish one tensor.
+            None => InTheWay::Nothing,
+            Some((_, stalled)) if stalled < patience => InTheWay::Readers,
+            Some((read, _)) => InTheWay::Stalled(read),
         }
     }
 
@@ -360,4 +372,13 @@ enum Evicted {
     One,
     Later,
     Nothing,
+}
+
+/// See [`Engine::in_the_way`].
+enum InTheWay {
+    Nothing,
+    /// Readers that get on.
+    Readers,
+    /// This one, which must be cut off.
+    Stalled(Arc<Read>),
 }
