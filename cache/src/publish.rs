@@ -110,8 +110,11 @@ impl Draft {
             return Commit::Full(self, full);
         }
         let key = coming.key.as_bytes();
-        let ordered = space.order.write().insert(key, handle, &*engine);
-        if let Err(full) = ordered {
+        // Held until the record can be read: a scan that met it before that would pass over a key
+        // that was there all the time.
+        let mut order = space.order.write();
+        if let Err(full) = order.insert(key, handle, &*engine) {
+            drop(order);
             drop(shard);
             return Commit::Full(self, full);
         }
@@ -122,6 +125,7 @@ impl Draft {
             Some(old) => shard.replace(old.handle, handle, publish),
             None => shard.insert(handle, publish).is_ok(),
         };
+        drop(order);
         debug_assert!(published, "room was made, and the lock held since");
         self.defuse();
         if let Some(old) = &expected {

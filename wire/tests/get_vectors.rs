@@ -4,6 +4,8 @@
 //! What is on the wire does not change by accident: this test compares byte for byte.
 //! `BOWSTRING_WRITE_VECTORS=1 cargo test -p bowstring-wire --test get_vectors` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

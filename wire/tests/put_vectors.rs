@@ -1,6 +1,8 @@
 //! Golden vectors of puts, `proto-notes/vectors/{put,bulk}`: Arrow streams as PyArrow writes them,
 //! read by our codec. The lists say what must be stored, or with which code it is refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -87,7 +87,11 @@ fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Resul
         None => schema.metadata().encode(),
         // What the command says is newer than what came along with the tensor.
         Some(given) => {
-            let both = schema.metadata().iter().chain(given.iter());
+            let kept = schema
+                .metadata()
+                .iter()
+                .filter(|(name, _)| given.get(name).is_none());
+            let both = kept.chain(given.iter());
             Metadata::new(both.map(|(name, value)| (name.to_owned(), value.to_owned())))?.encode()
         }
     };
