@@ -2,6 +2,7 @@
 //!
 //! - `mutated`: damaged puts and requests over live connections (with `mutate`, what is done to them)
 //! - `lengths`: declared lengths that are lies, a thousand at once
+//! - `lies`: shapes and schemas that are lies (with `lie_of_schema`, `lie_of_values`)
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `stream`
 //! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
@@ -12,6 +13,9 @@
 mod dice;
 mod lengths;
 mod lie;
+mod lie_of_schema;
+mod lie_of_values;
+mod lies;
 mod mutate;
 mod mutated;
 mod raw;
