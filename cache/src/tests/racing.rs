@@ -104,3 +104,27 @@ fn whatever_is_found_is_whole() {
     );
     assert_eq!((stats.arena_used_bytes, stats.reserved_bytes), (0, 0));
 }
+
+/// The order once let go of a replaced key before the new entry could be read, and a scan in
+/// between passed over a key that was there all the time.
+#[test]
+fn a_scan_never_misses_a_key_that_is_being_replaced() {
+    let (cache, _) = cache_of(64 * MIB);
+    block_on(put(&cache, "k", Mode::Replace, &[0; 64])).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                let data = bytes(round, 64);
+                block_on(put(&cache, "k", Mode::Replace, &data)).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            until(&done, || {
+                let found = cache.scan(&Tenant::public(), &Namespace::default(), "", None, 9);
+                assert_eq!(found.len(), 1);
+            });
+        });
+    });
+}
