@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1_000;
 /// Those of one connection; a server takes 256.
 const A_CONNECTION: usize = 200;
 /// What a thousand calls themselves may cost.
-const MORE_BYTES_MAX: u64 = 32 << 20;
+const MORE_BYTES_MAX: u64 = 64 << 20;
 
 /// How a lie is answered. The last is a row too large for a message, which a get may ask for.
 const REFUSED: [&str; 4] = [

