@@ -125,13 +125,6 @@ impl Cache {
         self.engine.arena.pretouch()
     }
 
-    /// One step of what is best done ahead of need: touches pages, which for a first time costs
-    /// several times a copy. True when there is more to do. For a thread of its own that sleeps a
-    /// moment whenever there is not; without one, puts touch for themselves.
-    pub fn tend(&self) -> bool {
-        self.engine.arena.pretouch()
-    }
-
     /// The largest tensor that can be put, in bytes, as things are now.
     pub fn tensor_bytes_max(&self) -> u64 {
         self.engine.busy_bytes_max()

@@ -155,7 +155,7 @@ async fn messages_of_a_chosen_size() {
             } else {
                 4
             };
-            let whole_row = (row as usize).next_multiple_of(64);
+            let whole_row = usize::next_multiple_of(row, 64);
             let largest = *got.body_bytes.iter().max().unwrap();
             assert!(largest <= limit.max(whole_row), "{members}: {largest}");
             assert!(got.body_bytes.len() >= tensor.bytes.len() / limit.max(row));

@@ -10,6 +10,8 @@
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
 //! and the verbs in it), `grpc` (one call by hand).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod grpc;
 mod space;
 mod tensor;

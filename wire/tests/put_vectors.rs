@@ -132,7 +132,10 @@ fn single(schema: &SingleSchema, batches: &[Message]) -> Result<Tensor> {
 }
 
 /// The rows of a bulk put, and those that are refused.
-fn bulk(reader: &BulkReader, batches: &[Message]) -> (Vec<(String, Tensor)>, Vec<(u64, String)>) {
+/// Stored tensors by key, and the codes of rows that were refused.
+type Outcome = (Vec<(String, Tensor)>, Vec<(u64, String)>);
+
+fn bulk(reader: &BulkReader, batches: &[Message]) -> Outcome {
     let (mut stored, mut refused, mut before) = (Vec::new(), Vec::new(), 0);
     let mut scratch = Vec::new();
     for (header, body) in batches {

@@ -1,5 +1,5 @@
-//! Threads that put, replace, delete, evict, move, scan and read at once: whatever is found is
-//! whole. Under Miri with few rounds, where it is the engine's data races that are looked for.
+//! Threads that put, replace, delete, move, scan and read at once: whatever is found is whole, and
+//! a key that is only ever replaced is always found. Under Miri with few rounds, where it is the engine's data races that are looked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +11,8 @@ use super::*;
 
 const ROUNDS: u64 = if cfg!(miri) { 12 } else { 3_000 };
 const KEYS: u64 = if cfg!(miri) { 8 } else { 300 };
+/// Sorts among the others.
+const ALWAYS: &str = "1 always";
 
 /// Does `work` until the others are done, at least once.
 fn until(done: &AtomicBool, mut work: impl FnMut()) {
@@ -46,6 +48,7 @@ fn write(cache: &Cache, seed: u64) {
         };
         let data = bytes(round, usize::try_from(len).unwrap());
         block_on(put(cache, &key, Mode::Replace, &data)).unwrap();
+        block_on(put(cache, ALWAYS, Mode::Replace, &data)).unwrap();
         if pick(&mut random).is_multiple_of(3) {
             let key = format!("{}", pick(&mut random) % KEYS);
             block_on(cache.delete(&id(&key), None)).unwrap();
@@ -56,6 +59,7 @@ fn write(cache: &Cache, seed: u64) {
 #[test]
 fn whatever_is_found_is_whole() {
     let (cache, _) = cache_of(8 * MIB);
+    block_on(put(&cache, ALWAYS, Mode::Replace, &[])).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let writers = [1, 2].map(|seed| {
@@ -65,6 +69,7 @@ fn whatever_is_found_is_whole() {
         scope.spawn(|| {
             let mut random = 99;
             until(&done, || {
+                assert!(cache.get(&id(ALWAYS)).is_some());
                 let key = format!("{}", pick(&mut random) % KEYS);
                 if let Some(entry) = cache.get(&id(&key)) {
                     assert_eq!(entry.key(), key);
@@ -85,6 +90,7 @@ fn whatever_is_found_is_whole() {
                     usize::MAX,
                 );
                 assert!(items.is_sorted_by(|a, b| a.key < b.key));
+                assert!(items.iter().any(|item| item.key.as_str() == ALWAYS));
             });
         });
         for writer in writers {
@@ -94,6 +100,8 @@ fn whatever_is_found_is_whole() {
     });
     let stats = cache.stats();
     assert!(cfg!(miri) || stats.moved > 0, "{stats:?}");
+    assert_eq!(stats.events.evicted, 0);
+    block_on(cache.delete(&id(ALWAYS), None)).unwrap();
     for n in 0..KEYS {
         block_on(cache.delete(&id(&format!("{n}")), None)).unwrap();
     }

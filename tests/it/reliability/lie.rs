@@ -1,7 +1,7 @@
 //! Arrow IPC headers whose numbers are the caller's, and schemas and batches as arrow-rs writes them.
 
 use arrow_array::RecordBatch;
-use arrow_ipc::writer::{CompressionContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_ipc::{
     BodyCompressionBuilder, BodyCompressionMethod, Buffer, CompressionType, FieldNode,
     MessageBuilder, MessageHeader, MetadataVersion, RecordBatchBuilder,
@@ -131,7 +131,7 @@ pub fn by_arrow(batch: &RecordBatch, metadata: &[(&str, &str)]) -> Vec<Message> 
             batch,
             &mut tracker,
             &options,
-            &mut CompressionContext::default(),
+            &mut IpcWriteContext::default(),
         )
         .expect("arrow-rs writes its own arrays");
     for encoded in dictionaries.into_iter().chain([encoded]) {
