@@ -366,7 +366,14 @@ async fn grpc_compression_is_refused() {
         message[0] = 1;
         Bytes::from(message)
     };
-    for verb in ["DoGet", "DoPut", "GetFlightInfo", "DoAction", "ListFlights"] {
+    for verb in [
+        "DoGet",
+        "DoPut",
+        "GetFlightInfo",
+        "DoAction",
+        "ListFlights",
+        "ListActions",
+    ] {
         let message = framed(&Ticket::new("{\"key\": \"a\"}"));
         let path = format!("{SERVICE}/{verb}");
         let answer = call(&send, &path, &[], flagged(&message), true).await;

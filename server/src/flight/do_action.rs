@@ -1,6 +1,6 @@
 //! DoAction and ListActions: JSON in, JSON out.
 
-use arrow_flight::{Action, ActionType, Result as ActionResult};
+use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
 use bowstring_cache::Id;
 use bowstring_wire::action::{
     ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
@@ -43,7 +43,8 @@ pub async fn run(
 }
 
 /// Streams a description of each action.
-pub async fn list(respond: &mut Responder) -> Result<(), Failure> {
+pub async fn list(mut call: Call<'_>, respond: &mut Responder) -> Result<(), Failure> {
+    let _: Empty = call.message().await?;
     for action in ACTIONS {
         let described = ActionType {
             r#type: action.name.to_owned(),

@@ -230,7 +230,7 @@ impl Service {
             }
             Verb::ListFlights => Box::pin(super::list_flights::run(self, call, respond)).await,
             Verb::DoAction => Box::pin(super::do_action::run(self, call, respond)).await,
-            Verb::ListActions => super::do_action::list(respond).await,
+            Verb::ListActions => super::do_action::list(call, respond).await,
             Verb::Handshake | Verb::PollFlightInfo | Verb::DoExchange => {
                 Err(Failure::Refused(Error::unimplemented(format!(
                     "this verb is not built yet; verb=`{}`",
