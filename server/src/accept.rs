@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowstring_cache::ledger::Account;
 use tokio::sync::Semaphore;
 
 use crate::conn::{self, ConnLimits, End, GUARANTEED_BYTES, HalfOpen, Host};
@@ -70,7 +71,9 @@ impl Acceptor {
         let metrics = &self.service.metrics;
         let place = self.places.clone().try_acquire_owned().ok();
         let room = self.service.budget.try_take(GUARANTEED_BYTES);
-        let (Some(place), Some(room)) = (place, room) else {
+        let buffer = socket.send_buffer_bytes().ok();
+        let buffer = buffer.and_then(|bytes| self.service.cache.charge(Account::Socket, bytes));
+        let (Some(place), Some(room), Some(buffer)) = (place, room, buffer) else {
             return metrics.refused(Refusal::ConnectionsMax);
         };
         let counted = metrics.connected(matches!(peer, Peer::Unix { .. }));
@@ -97,7 +100,7 @@ impl Acceptor {
                 () = shutdown.forced() => End::Closed,
             };
             count(&service, &end);
-            drop((place, room, counted, running));
+            drop((place, room, buffer, counted, running));
         });
     }
 }

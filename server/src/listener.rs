@@ -6,8 +6,15 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// What the kernel may keep of what we have sent and the peer has not read; it counts the double.
+/// Left alone it would grow to 4 MiB for each reader that stalls. Against that, 256 MiB to PyArrow
+/// over loopback took 1.07 and 1.55 times less time in two runs, for what is copied is still in the
+/// processor's cache; 64 KiB took 1.5 times more.
+const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
 /// A bound socket. Dropping a Unix listener removes its file.
 #[derive(Debug)]
@@ -92,10 +99,12 @@ impl Listener {
                 let (stream, address) = listener.accept().await?;
                 // A response's trailers must not wait for the ACK of its body.
                 stream.set_nodelay(true)?;
+                sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES)?;
                 Ok((Socket::Tcp(stream), Peer::Tcp(address)))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
+                sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES)?;
                 let cred = stream.peer_cred()?;
                 let peer = Peer::Unix {
                     uid: cred.uid(),
@@ -104,6 +113,17 @@ impl Listener {
                 Ok((Socket::Unix(stream), peer))
             }
         }
+    }
+}
+
+impl Socket {
+    /// What the kernel may keep for it, as the kernel counts it.
+    pub fn send_buffer_bytes(&self) -> io::Result<u64> {
+        let bytes = match self {
+            Self::Tcp(stream) => sockopt::socket_send_buffer_size(stream)?,
+            Self::Unix(stream) => sockopt::socket_send_buffer_size(stream)?,
+        };
+        Ok(bytes as u64)
     }
 }
 
