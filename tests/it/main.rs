@@ -4,7 +4,7 @@
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
 //! - many: `bulk`, `many`
 //! - what is known of them: `info`, `actions`
-//! - what goes wrong: `errors`, `limits`, `reliability`
+//! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - the process: `process`, `settings`, `sockets`, `health`
 //!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
@@ -32,3 +32,4 @@ mod put_get;
 mod reliability;
 mod settings;
 mod sockets;
+mod transport;

@@ -1,7 +1,7 @@
 //! The harness of the integration tests: a real `bowstring serve`, on free ports, for a test.
 //!
 //! - `server`: starts the process, waits until it is ready, stops it by its own id
-//! - `binary`: which program that is
+//! - `binary`: which program that is; `output`: what it says
 //! - `connect`: stock clients of it, over TCP and Unix sockets
 //! - `observe`: what an operator sees: `/metrics`, the `stats` action, `/proc`
 //! - `wait`: for something that takes a while; no test asserts how long
@@ -12,6 +12,7 @@
 mod binary;
 mod connect;
 mod observe;
+mod output;
 mod server;
 mod wait;
 

@@ -1,13 +1,11 @@
 //! A server process of a test's own.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -16,6 +14,7 @@ use tonic::transport::Channel;
 
 use crate::binary::binary;
 use crate::connect;
+use crate::output::{Output, lines_of};
 use crate::wait::{PATIENCE, until};
 
 /// What a server has where a test says nothing.
@@ -24,9 +23,6 @@ const MEMORY: &str = "256MiB";
 const DRAIN_TIMEOUT: (&str, &str) = ("BOWSTRING_DRAIN_TIMEOUT", "5s");
 /// After this long a server that was told to stop is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-/// Of a server that talks too much, the beginning is kept.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
-
 /// A running server. Dropping it stops it, and fails the test where it does not end well.
 #[derive(Debug)]
 pub struct Server {
@@ -377,57 +373,5 @@ impl Server {
         self.kill();
         let stderr = self.stderr.joined();
         panic!("the server did not become ready ({why}):\n{stderr}");
-    }
-}
-
-/// The lines that a server prints, as they come. Read to the end, so that it never blocks.
-fn lines_of(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody waits for lines any more.
-            let _ = sender.send(line);
-        }
-    });
-    lines
-}
-
-/// What a server says, collected by a thread.
-#[derive(Debug)]
-struct Output {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Output {
-    fn of(mut stream: impl Read + Send + 'static) -> Self {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&bytes);
-        let reader = std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(n @ 1..) = stream.read(&mut piece) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() < OUTPUT_BYTES_MAX {
-                    kept.extend_from_slice(&piece[..n]);
-                }
-            }
-        });
-        Self {
-            bytes,
-            reader: Some(reader),
-        }
-    }
-
-    fn text(&self) -> String {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// All of it, once the process has ended.
-    fn joined(&mut self) -> String {
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
-        self.text()
     }
 }
