@@ -121,7 +121,8 @@ impl Service {
         // On the heap at once: the runtime moves a task several times before and after it runs, and
         // moving this one was half of what a small get cost.
         tokio::spawn(Box::pin(async move {
-            let request = request.map(RequestBody::new);
+            let clock = service.clock.clone();
+            let request = request.map(|stream| RequestBody::new(stream, clock));
             service.route(request, Responder::new(respond), conn).await;
         }));
     }

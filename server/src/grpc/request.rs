@@ -1,27 +1,40 @@
 //! The receiving half of a call.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bowstring_cache::clock::Clock;
 use bowstring_wire::error::{Code, Error, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use super::status;
 
+/// What is read of a request after its refusal, at most, and for how long. What was on its way then
+/// would otherwise come to a stream that is reset; h2 forgets those after fifty, answers what comes
+/// for them with a reset more, and closes the connection after 1,024 of these.
+const LEFTOVER_BYTES_MAX: usize = 256 * 1024;
+const LEFTOVER_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// A request's body, frame by frame. A frame's flow-control credit goes back to the sender when
-/// the next one is asked for, that is when this one is consumed.
-#[derive(Debug)]
+/// the next one is asked for, that is when this one is consumed. Dropped before its end, it throws
+/// away what still comes within a moment, and then resets the stream.
 pub struct RequestBody {
-    stream: RecvStream,
+    /// None only while it is being dropped.
+    stream: Option<RecvStream>,
     uncredited: usize,
+    clock: Arc<dyn Clock>,
 }
 
 impl RequestBody {
     /// Wraps a stream.
-    pub fn new(stream: RecvStream) -> Self {
+    pub fn new(stream: RecvStream, clock: Arc<dyn Clock>) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             uncredited: 0,
+            clock,
         }
     }
 
@@ -31,12 +44,15 @@ impl RequestBody {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(None);
+        };
         if self.uncredited > 0 {
             let consumed = std::mem::take(&mut self.uncredited);
             // Fails only on a stream that is gone, which the next poll says better.
-            let _ = self.stream.flow_control().release_capacity(consumed);
+            let _ = stream.flow_control().release_capacity(consumed);
         }
-        Poll::Ready(match ready!(self.stream.poll_data(cx)) {
+        Poll::Ready(match ready!(stream.poll_data(cx)) {
             Some(Ok(bytes)) => {
                 self.uncredited = bytes.len();
                 Some(Ok(bytes))
@@ -95,6 +111,35 @@ impl RequestBody {
                 }
             }
         }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && !stream.is_end_stream()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (clock, uncredited) = (self.clock.clone(), self.uncredited);
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = throw_away(stream, uncredited) => {}
+                    () = clock.sleep(LEFTOVER_TIME_MAX) => {}
+                }
+            });
+        }
+    }
+}
+
+async fn throw_away(mut stream: RecvStream, mut uncredited: usize) {
+    let mut left = LEFTOVER_BYTES_MAX;
+    while left > 0 {
+        let _ = stream.flow_control().release_capacity(uncredited);
+        let Some(Ok(frame)) = stream.data().await else {
+            return;
+        };
+        uncredited = frame.len();
+        left = left.saturating_sub(uncredited);
     }
 }
 

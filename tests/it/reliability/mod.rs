@@ -3,6 +3,8 @@
 //! - `mutated`: damaged puts and requests over live connections (with `mutate`, what is done to them)
 //! - `lengths`: declared lengths that are lies, a thousand at once
 //! - `lies`: shapes and schemas that are lies (with `lie_of_schema`, `lie_of_values`)
+//! - `names`: hostile names (with `hostile`)
+//! - `refusals`: one client, refused again and again
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `stream`
 //! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
@@ -11,6 +13,7 @@
 //! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
 
 mod dice;
+mod hostile;
 mod lengths;
 mod lie;
 mod lie_of_schema;
@@ -18,7 +21,9 @@ mod lie_of_values;
 mod lies;
 mod mutate;
 mod mutated;
+mod names;
 mod raw;
+mod refusals;
 mod state;
 mod stream;
 

@@ -59,6 +59,16 @@ pub fn charged_bytes(server: &Server) -> u64 {
     resident.anon + resident.shmem.max(memfd_bytes(server.pid()))
 }
 
+/// Every descriptor that a process has open: where it leads.
+pub fn open_files(pid: u32) -> Vec<String> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process");
+    let target = |entry: std::io::Result<fs::DirEntry>| fs::read_link(entry.ok()?.path()).ok();
+    links
+        .filter_map(target)
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
+}
+
 fn memfd_bytes(pid: u32) -> u64 {
     let mut files = std::collections::BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a process") {
