@@ -135,6 +135,15 @@ def test_what_is_no_checksum(client, namespace, digest):
         put(client, command(namespace=namespace, key="a", checksum=digest), table_of(ONE))
 
 
+def test_fewer_bytes_than_announced_are_no_tensor(client, namespace):
+    """PyArrow ends the stream in good order even when its `with` block is left by an exception."""
+    half = command(namespace=namespace, key="a", size_bytes=2 * ONE.nbytes)
+    with refused("invalid_argument", "size_bytes"):
+        put(client, half, table_of(ONE))
+    with refused("not_found"):
+        get(client, namespace=namespace, key="a")
+
+
 def test_size_bytes(client, namespace):
     put(client, command(namespace=namespace, key="a", size_bytes=ONE.nbytes), table_of(ONE), rows_per_batch=1)
     assert same(value(client, namespace), ONE)

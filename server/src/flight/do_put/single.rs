@@ -63,6 +63,7 @@ pub async fn receive(
     };
     receiver.batches(messages).await?;
     let shape = schema.final_shape(receiver.rows, receiver.list_len)?;
+    check_size(command.size_bytes, receiver.put.written())?;
     let published = receiver.put.publish(shape).await?;
     Ok(PutReply {
         stored: u64::from(!published.existed),
@@ -75,6 +76,18 @@ pub async fn receive(
         version: Some(published.version),
         ..PutReply::default()
     })
+}
+
+/// A client that meets an error of its own may end the stream in good order all the same (PyArrow's
+/// `with` does): what was announced tells half a tensor from a whole one.
+fn check_size(announced: Option<u64>, came: u64) -> Result<()> {
+    match announced {
+        Some(announced) if announced != came => Err(Error::invalid(format!(
+            "the tensor has another size than the command said; bytes=`{came}` \
+             size_bytes=`{announced}`"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Result<PutSpec> {
