@@ -1,12 +1,13 @@
 //! The accept loop: which connections are taken, and their end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring_cache::ledger::Account;
+use bowstring_cache::ledger::{Account, Charge};
 use tokio::sync::Semaphore;
 
-use crate::conn::{self, ConnLimits, End, GUARANTEED_BYTES, HalfOpen, Host};
+use crate::conn::{self, ConnLimits, End, HalfOpen, Host};
 use crate::flight::Service;
 use crate::listener::{Listener, Peer, Socket};
 use crate::metrics::Refusal;
@@ -16,6 +17,9 @@ use crate::shutdown::Shutdown;
 const HALF_OPEN_MAX: usize = 128;
 /// After a failed `accept` (out of descriptors, say) the loop pauses, or it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection whose kernel memory could not be charged waits to try again.
+const PAY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves `listeners` until the drain starts; each connection then ends in its own time.
 pub async fn serve(
@@ -69,11 +73,7 @@ impl Acceptor {
     /// Starts serving a connection, or closes it where there is no place for one more.
     fn take(&self, socket: Socket, peer: Peer) {
         let metrics = &self.service.metrics;
-        let place = self.places.clone().try_acquire_owned().ok();
-        let room = self.service.budget.try_take(GUARANTEED_BYTES);
-        let buffer = socket.send_buffer_bytes().ok();
-        let buffer = buffer.and_then(|bytes| self.service.cache.charge(Account::Socket, bytes));
-        let (Some(place), Some(room), Some(buffer)) = (place, room, buffer) else {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
             return metrics.refused(Refusal::ConnectionsMax);
         };
         let counted = metrics.connected(matches!(peer, Peer::Unix { .. }));
@@ -85,6 +85,7 @@ impl Acceptor {
             shutdown,
             ..
         } = self.clone();
+        let kernel_bytes = socket.send_buffer_bytes().unwrap_or(0);
         tokio::spawn(async move {
             let host = Host {
                 limits,
@@ -95,13 +96,29 @@ impl Acceptor {
             let served = conn::serve(host, socket, peer, greeting, |request, respond, conn| {
                 service.on_call(request, respond, conn);
             });
-            let end = tokio::select! {
-                end = served => end,
-                () = shutdown.forced() => End::Closed,
+            let mut served = pin!(served);
+            let mut paid = None;
+            let end = loop {
+                tokio::select! {
+                    end = &mut served => break end,
+                    charge = pay(&service, kernel_bytes), if paid.is_none() => paid = Some(charge),
+                    () = shutdown.forced() => break End::Closed,
+                }
             };
             count(&service, &end);
-            drop((place, room, buffer, counted, running));
+            drop((place, paid, counted, running));
         });
+    }
+}
+
+/// Charges what the kernel may keep for a connection. Where open puts and readers have everything
+/// just now, it is charged when they are done: no reason to turn a client away.
+async fn pay(service: &Service, bytes: u64) -> Charge {
+    loop {
+        if let Some(charge) = service.cache.charge(Account::Socket, bytes) {
+            return charge;
+        }
+        service.clock.sleep(PAY_AGAIN).await;
     }
 }
 
@@ -111,11 +128,12 @@ fn count(service: &Service, end: &End) {
         End::GreetingTimeout => Refusal::GreetingTimeout,
         End::GaveWay => Refusal::HalfOpenMax,
         End::Silent => Refusal::KeepaliveTimeout,
-        End::Broken(error) => {
+        End::Broken(error) if error.is_io() => {
             tracing::debug!(%error, "a connection broke off");
-            if error.is_io() {
-                return;
-            }
+            return;
+        }
+        End::Broken(error) => {
+            tracing::info!(%error, "closed a connection that broke HTTP/2");
             Refusal::Protocol
         }
     };
