@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
+use bowstring_cache::ledger::Ledger;
 use bowstring_cache::{Cache, CacheConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -195,9 +196,13 @@ impl Limits {
     }
 
     /// What is set aside for bytes on their way: what connections are guaranteed, and one part in
-    /// 32 for windows, gather buffers and batches.
-    fn wire_bytes(&self) -> u64 {
-        u64::from(self.connections_max) * GUARANTEED_BYTES + self.memory_bytes / 32
+    /// 32 for windows and gather buffers.
+    fn wire_budget(
+        &self,
+        ledger: &Arc<Ledger>,
+    ) -> Result<WireBudget, bowstring_wire::error::Error> {
+        let guaranteed = u64::from(self.connections_max) * GUARANTEED_BYTES;
+        WireBudget::within(ledger, guaranteed, self.memory_bytes / 32)
     }
 }
 
@@ -211,7 +216,7 @@ fn start_flight(
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
-    let budget = WireBudget::within(cache.ledger(), limits.wire_bytes())?;
+    let budget = limits.wire_budget(cache.ledger())?;
     let settings = FlightSettings {
         put_idle: config.put_idle,
     };

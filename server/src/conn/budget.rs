@@ -1,8 +1,9 @@
 //! The wire account: memory for bytes that are on their way.
 //!
-//! A share of `--memory` is set aside for it at start. Every connection takes [`GUARANTEED_BYTES`]
-//! from it, which caps their number; wider windows, gather buffers and bodies of bulk batches take
-//! what they need and give it back when they are done.
+//! A share of `--memory` is set aside for it at start: [`GUARANTEED_BYTES`] for each connection that
+//! may be there, which caps their number, and a part that all share. Wider windows and gather buffers
+//! take what they need of the shared part and give it back when they are done; what a connection is
+//! guaranteed they never take, or a crowd of uploads would turn the next client away.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub const GUARANTEED_BYTES: u64 = 64 * 1024;
 /// Permits are counted in KiB, so that a u32 of them is 4 TiB.
 const UNIT_BYTES: u64 = 1024;
 
-/// A fair allotment of bytes. Cheap to clone.
+/// A fair allotment of the shared bytes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WireBudget {
     free: Arc<Semaphore>,
@@ -32,17 +33,18 @@ pub struct WireBytes {
 }
 
 impl WireBudget {
-    /// Sets `total_bytes` aside in the ledger.
+    /// Sets bytes aside in the ledger: those that connections are guaranteed, and `total_bytes` to
+    /// be shared.
     ///
     /// # Errors
     /// `resource_exhausted` where the ledger has not so many.
-    pub fn within(ledger: &Arc<Ledger>, total_bytes: u64) -> Result<Self> {
-        let charge = ledger.charge(Account::Wire, total_bytes).ok_or_else(|| {
+    pub fn within(ledger: &Arc<Ledger>, guaranteed_bytes: u64, total_bytes: u64) -> Result<Self> {
+        let bytes = guaranteed_bytes.saturating_add(total_bytes);
+        let charge = ledger.charge(Account::Wire, bytes).ok_or_else(|| {
             Error::new(
                 Code::ResourceExhausted,
                 format!(
-                    "the wire account does not fit into the memory; bytes=`{total_bytes}` \
-                     free=`{}`",
+                    "the wire account does not fit into the memory; bytes=`{bytes}` free=`{}`",
                     ledger.free()
                 ),
             )
@@ -56,7 +58,7 @@ impl WireBudget {
         })
     }
 
-    /// The whole budget.
+    /// All that is shared.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
@@ -114,7 +116,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_taken_comes_back() {
-        let budget = WireBudget::within(&Ledger::new(1 << 20), 1 << 20).unwrap();
+        let ledger = Ledger::new(2 << 20);
+        let budget = WireBudget::within(&ledger, 1 << 20, 1 << 20).unwrap();
+        assert_eq!(
+            ledger.free(),
+            0,
+            "guarantees are charged beside what is shared"
+        );
         let half = budget.take(512 * 1024).await.unwrap();
         assert_eq!(budget.used_bytes(), 512 * 1024);
         assert!(budget.try_take(513 * 1024).is_none());

@@ -138,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sent_buffer_comes_back_warm_and_small_ones_are_exact() {
-        let budget = WireBudget::within(&Ledger::new(1 << 20), 1 << 20).unwrap();
+        let budget = WireBudget::within(&Ledger::new(1 << 20), 0, 1 << 20).unwrap();
         let pool = BufferPool::new(budget.clone());
         let mut buf = pool.take(10 << 20).await.unwrap();
         assert_eq!(buf.push(&vec![1; 300_000]), POOLED_BYTES);

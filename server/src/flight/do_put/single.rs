@@ -46,12 +46,9 @@ pub async fn receive(
         id(principal, &command.namespace, key),
         spec(service, &command, schema)?,
     )?;
-    let values = ValuesWriter::new(
-        schema.column().transform,
-        schema.permute()?,
-        &service.budget,
-    )
-    .await?;
+    let values = ValuesWriter::new(schema.column().transform, schema.permute()?, &service.cache)?;
+    // Then its client may not be silent for long.
+    messages.holds_room = values.holds_room();
     let mut receiver = Receiver {
         schema,
         put,

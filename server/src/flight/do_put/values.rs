@@ -1,13 +1,13 @@
 //! From the values of a column, in any split, to the bytes of a tensor.
 
+use bowstring_cache::Cache;
+use bowstring_cache::ledger::{Account, Charge};
 use bowstring_cache::put::Put;
 use bowstring_wire::column::Transform;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::permute::Permute;
 use bowstring_wire::single::Values;
 use bowstring_wire::transform::{BitUnpacker, check_bool, normalise_bool8};
-
-use crate::conn::{WireBudget, WireBytes};
 
 /// Writes values into a put. Plain ones are copied once, from the frame to the arena.
 pub struct ValuesWriter {
@@ -17,36 +17,27 @@ pub struct ValuesWriter {
     cell: Option<Cell>,
 }
 
+/// The largest cell to be put in order as a part of the memory: it is there twice, and in the arena.
+const CELL_MEMORY_SHARE: u64 = 8;
+
 /// One cell whose axes are to be put in order; there is no way to do that in a stream.
 struct Cell {
     permute: Permute,
     received: Vec<u8>,
     ordered: Vec<u8>,
-    _room: WireBytes,
+    _room: Charge,
 }
 
 impl ValuesWriter {
-    /// For a column of this transform and order of axes. Room for a cell to be reordered comes
-    /// from the wire account.
-    pub async fn new(
-        transform: Transform,
-        permute: Option<Permute>,
-        budget: &WireBudget,
-    ) -> Result<Self> {
-        let cell = match permute {
-            None => None,
-            Some(permute) => {
-                let bytes = permute.cell_bytes();
-                let room = budget.take(2 * bytes as u64).await?;
-                let (received, ordered) = (Vec::with_capacity(bytes), vec![0; bytes]);
-                Some(Cell {
-                    permute,
-                    received,
-                    ordered,
-                    _room: room,
-                })
-            }
-        };
+    /// For a column of this transform and order of axes. Room for a cell to be put in order is
+    /// made as for a batch: entries go for it where they must.
+    ///
+    /// # Errors
+    /// `resource_exhausted` for a cell too large for the memory.
+    pub fn new(transform: Transform, permute: Option<Permute>, cache: &Cache) -> Result<Self> {
+        let cell = permute
+            .map(|permute| Cell::new(permute, cache))
+            .transpose()?;
         let bits = BitUnpacker::new(0, 0);
         Ok(Self {
             transform,
@@ -54,6 +45,11 @@ impl ValuesWriter {
             scratch: Vec::new(),
             cell,
         })
+    }
+
+    /// Whether it holds room before any bytes came.
+    pub fn holds_room(&self) -> bool {
+        self.cell.is_some()
     }
 
     /// Begins the values of a batch.
@@ -110,5 +106,30 @@ impl ValuesWriter {
             }
         }
         Ok(())
+    }
+}
+
+impl Cell {
+    fn new(permute: Permute, cache: &Cache) -> Result<Self> {
+        // As it came, and in order.
+        let bytes = permute.cell_bytes() as u64;
+        let limit = cache.config().memory / CELL_MEMORY_SHARE;
+        let room = if bytes > limit {
+            None
+        } else {
+            cache.charge(Account::Wire, 2 * bytes)
+        };
+        let room = room.ok_or_else(|| {
+            Error::exhausted(format!(
+                "a cell whose axes are permuted finds no room to be put in order; bytes=`{bytes}` \
+                 limit=`{limit}`, or send it in C order"
+            ))
+        })?;
+        Ok(Self {
+            received: Vec::with_capacity(permute.cell_bytes()),
+            ordered: vec![0; permute.cell_bytes()],
+            permute,
+            _room: room,
+        })
     }
 }
