@@ -5,6 +5,7 @@
 //! - `lies`: shapes and schemas that are lies (with `lie_of_schema`, `lie_of_values`)
 //! - `names`: hostile names (with `hostile`)
 //! - `refusals`: one client, refused again and again
+//! - `pressure`: ten times the memory, put and read at once (with `content`)
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `stream`
 //! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
@@ -12,6 +13,7 @@
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
 //! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
 
+mod content;
 mod dice;
 mod hostile;
 mod lengths;
@@ -22,6 +24,7 @@ mod lies;
 mod mutate;
 mod mutated;
 mod names;
+mod pressure;
 mod raw;
 mod refusals;
 mod state;
