@@ -13,7 +13,8 @@ use crate::listener::{Listener, Peer, Socket};
 use crate::metrics::Refusal;
 use crate::shutdown::Shutdown;
 
-/// Connections that may be greeting us at one time; the oldest gives way.
+/// Connections that may be greeting us at one time, at most half of all that may be there; the oldest
+/// gives way. Otherwise a stranger who says nothing could take every place.
 const HALF_OPEN_MAX: usize = 128;
 /// After a failed `accept` (out of descriptors, say) the loop pauses, or it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,7 +33,7 @@ pub async fn serve(
     let acceptor = Acceptor {
         service: service.clone(),
         limits,
-        half_open: HalfOpen::new(HALF_OPEN_MAX),
+        half_open: HalfOpen::new(HALF_OPEN_MAX.min(connections_max / 2)),
         places: Arc::new(Semaphore::new(connections_max)),
         shutdown: shutdown.clone(),
     };

@@ -6,8 +6,11 @@
 //! - `names`: hostile names (with `hostile`)
 //! - `refusals`: one client, refused again and again
 //! - `pressure`: ten times the memory, put and read at once (with `content`)
+//! - `stalled`: readers that do not read
+//! - `floods`: connections and frames without end
 //!
-//! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `stream`
+//! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames` (HTTP/2
+//! without an HTTP/2 library), `stream`
 //! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
 //!
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
@@ -15,6 +18,8 @@
 
 mod content;
 mod dice;
+mod floods;
+mod frames;
 mod hostile;
 mod lengths;
 mod lie;
@@ -27,6 +32,7 @@ mod names;
 mod pressure;
 mod raw;
 mod refusals;
+mod stalled;
 mod state;
 mod stream;
 
