@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::ledger::{Account, Charge};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::conn::{self, ConnLimits, End, HalfOpen, Host};
 use crate::flight::Service;
@@ -18,7 +18,8 @@ use crate::shutdown::Shutdown;
 const HALF_OPEN_MAX: usize = 128;
 /// After a failed `accept` (out of descriptors, say) the loop pauses, or it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
+/// A connection that gave way has left its place long before this.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 /// How long a connection whose kernel memory could not be charged waits to try again.
 const PAY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -62,7 +63,7 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => self.take(socket, peer),
+                Ok((socket, peer)) => self.take(socket, peer).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
                     self.service.clock.sleep(ACCEPT_PAUSE).await;
@@ -72,9 +73,9 @@ impl Acceptor {
     }
 
     /// Starts serving a connection, or closes it where there is no place for one more.
-    fn take(&self, socket: Socket, peer: Peer) {
+    async fn take(&self, socket: Socket, peer: Peer) {
         let metrics = &self.service.metrics;
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let Some(place) = self.place().await else {
             return metrics.refused(Refusal::ConnectionsMax);
         };
         let counted = metrics.connected(matches!(peer, Peer::Unix { .. }));
@@ -109,6 +110,23 @@ impl Acceptor {
             count(&service, &end);
             drop((place, paid, counted, running));
         });
+    }
+
+    /// A place for one connection more. In a storm those who say nothing have them all for a moment:
+    /// the ones that were told to give way have still to wake up and go.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = &self.places;
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        if !self.half_open.give_way() {
+            return None;
+        }
+        tokio::select! {
+            place = places.clone().acquire_owned() => place.ok(),
+            // It greeted us at the very moment, and stays.
+            () = self.service.clock.sleep(PLACE_WAIT) => None,
+        }
     }
 }
 

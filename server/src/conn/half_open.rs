@@ -30,10 +30,7 @@ impl HalfOpen {
         let token = CancellationToken::new();
         let oldest = {
             let mut line = self.line.lock();
-            // Those who got through, or went, left their token cancelled behind.
-            while line.front().is_some_and(CancellationToken::is_cancelled) {
-                line.pop_front();
-            }
+            forget_greeted(&mut line);
             if line.len() >= self.limit {
                 line.retain(|token| !token.is_cancelled());
             }
@@ -49,6 +46,26 @@ impl HalfOpen {
             oldest.cancel();
         }
         token
+    }
+
+    /// The oldest gives way now, for a connection that there is no place for; false where none can.
+    pub fn give_way(&self) -> bool {
+        let oldest = {
+            let mut line = self.line.lock();
+            forget_greeted(&mut line);
+            line.pop_front()
+        };
+        if let Some(oldest) = &oldest {
+            oldest.cancel();
+        }
+        oldest.is_some()
+    }
+}
+
+/// Those who got through, or went, left their token cancelled behind.
+fn forget_greeted(line: &mut VecDeque<CancellationToken>) {
+    while line.front().is_some_and(CancellationToken::is_cancelled) {
+        line.pop_front();
     }
 }
 
@@ -67,5 +84,17 @@ mod tests {
         second.cancel(); // greeted
         let fourth = half_open.enter();
         assert!(!third.is_cancelled() && !fourth.is_cancelled());
+    }
+
+    #[test]
+    fn one_gives_way_for_each_who_has_no_place() {
+        let half_open = HalfOpen::new(10);
+        let tokens: Vec<_> = (0..3).map(|_| half_open.enter()).collect();
+        tokens[0].cancel(); // greeted
+        assert!(half_open.give_way());
+        assert!(tokens[1].is_cancelled() && !tokens[2].is_cancelled());
+        assert!(half_open.give_way());
+        assert!(tokens[2].is_cancelled());
+        assert!(!half_open.give_way());
     }
 }
