@@ -14,6 +14,7 @@ use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
 use crate::event::{Events, Why};
 use crate::evict::{Policy, Sieve};
+use crate::expiry::Expiry;
 use crate::head::{self, Head, Rest, split};
 use crate::hlc::HybridClock;
 use crate::id::Name;
@@ -36,6 +37,7 @@ pub(crate) struct Engine {
     pub(crate) spaces: Namespaces,
     pub(crate) arena: Arena,
     pub(crate) policy: Box<dyn Policy>,
+    pub(crate) expiry: Expiry,
     pub(crate) queue: Arc<RoomQueue>,
     pub(crate) events: Events,
     pub(crate) sink: Arc<dyn Sink>,
@@ -90,6 +92,7 @@ impl Engine {
             hlc: HybridClock::new(entropy.start),
             hash: KeyHash::new(entropy.hash_key),
             index,
+            expiry: Expiry::new(entries_max, parts.clock.now_ms(), Arc::clone(&as_budget)),
             spaces: Namespaces::new(config.namespaces_max, as_budget),
             arena,
             policy: Box::new(Sieve::default()),

@@ -17,7 +17,7 @@ use crate::engine::{Engine, Pinned};
 use crate::event::{Event, What, Why};
 use crate::head::{self, HeadBytes, HeadParts, Rest, split};
 use crate::id::Name;
-use crate::index::{Full, Handle, Mark, Pin, Probe};
+use crate::index::{Full, Handle, Mark, Pin, Probe, Record};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::reserve::Line;
@@ -143,6 +143,7 @@ impl Draft {
             what: What::Published,
         });
         drop(shard);
+        engine.expiry.note(handle, coming.expires_at_ms);
         engine.charge_overhead();
         if let Some(old) = expected {
             engine.after_unlink(old, Why::Replaced);
@@ -260,21 +261,17 @@ impl Drop for Draft {
 }
 
 impl Engine {
-    /// Takes a pinned entry out of the index; false when it has gone already. Its memory is free
-    /// when its last pin is gone, the sink's included.
+    /// Takes a pinned entry out of the index; false when it has gone already, or may not go for
+    /// this reason any more. Its memory is free when its last pin is gone, the sink's included.
     pub(crate) fn unlink(&self, entry: Pinned, why: Why) -> bool {
         let record = entry.record();
         let Some(space) = self.spaces.at(record.namespace()) else {
             return false;
         };
         let key = self.key(record);
-        let hash = self.hash_of(Name {
-            tenant: &space.tenant,
-            namespace: &space.namespace,
-            key: str::from_utf8(key).unwrap_or_default(),
-        });
-        let mut shard = self.index.table.lock(hash);
-        if !shard.remove(entry.handle) {
+        let mut shard = self.index.table.lock(self.hash_in(space, key));
+        let may_go = why != Why::Expired || self.is_expired(record);
+        if !may_go || !shard.remove(entry.handle) {
             return false;
         }
         let ordered = space.order.write().remove(key, entry.handle, self);
@@ -283,6 +280,27 @@ impl Engine {
         drop(shard);
         self.after_unlink(entry, why);
         true
+    }
+
+    /// Changes what can be changed of an entry that can be found: under its shard's lock, so that
+    /// whoever lets it go for that sees the change. `None` where it has left the index.
+    pub(crate) fn change<R>(&self, entry: &Pinned, with: impl FnOnce(&Record) -> R) -> Option<R> {
+        let record = entry.record();
+        let space = self.spaces.at(record.namespace())?;
+        let hash = self.hash_in(space, self.key(record));
+        let shard = self.index.table.lock(hash);
+        let changed = shard.contains(entry.handle).then(|| with(record));
+        drop(shard);
+        changed
+    }
+
+    /// The hash under which the index has a key of this namespace.
+    fn hash_in(&self, space: &Space, key: &[u8]) -> u64 {
+        self.hash_of(Name {
+            tenant: &space.tenant,
+            namespace: &space.namespace,
+            key: str::from_utf8(key).unwrap_or_default(),
+        })
     }
 
     /// The rest of an entry's going, under its shard's lock: table and order have let go of it.

@@ -291,7 +291,7 @@ impl Engine {
         }
     }
 
-    fn pin(self: &Arc<Self>, handle: Handle) -> Option<Pinned> {
+    pub(crate) fn pin(self: &Arc<Self>, handle: Handle) -> Option<Pinned> {
         match self.record(handle).try_pin(Mark::Peek) {
             Pin::Pinned => Some(Pinned {
                 engine: Arc::clone(self),

@@ -229,6 +229,7 @@ fn start_flight(
     let shutdown = shutdown.clone();
     Ok(async move {
         let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));
+        let _expiring = spawn(expire(service.cache.clone(), service.clock.clone()));
         let _supervisor = spawn(flight::supervise(service.clone()));
         accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
     })
@@ -244,6 +245,17 @@ async fn touch_ahead(cache: Cache, clock: Arc<dyn Clock>) {
         let touched = tokio::task::spawn_blocking(move || while cache.pretouch() {}).await;
         if touched.is_err() {
             return;
+        }
+    }
+}
+
+/// Frees what has expired, in steps of a few milliseconds at most. Runs until it is dropped.
+async fn expire(cache: Cache, clock: Arc<dyn Clock>) {
+    const TICK: Duration = Duration::from_millis(500);
+    loop {
+        clock.sleep(TICK).await;
+        while cache.expire_due() {
+            tokio::task::yield_now().await;
         }
     }
 }

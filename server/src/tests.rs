@@ -25,6 +25,38 @@ async fn ask(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_has_expired_is_freed_though_nobody_asks() {
+    use bowstring_cache::Id;
+    use bowstring_cache::clock::ManualClock;
+    use bowstring_cache::put::PutSpec;
+    use bowstring_wire::dtype::DType;
+    use bowstring_wire::name::{Key, Namespace};
+    use bowstring_wire::shape::Shape;
+
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let cache = Cache::new(CacheConfig::default(), clock.clone()).unwrap();
+    let _expiring = spawn(expire(cache.clone(), clock.clone()));
+    for (key, seconds) in [("a", 1), ("b", 60)] {
+        let id = Id::public(Namespace::default(), Key::parse(key).unwrap());
+        let spec = PutSpec {
+            expires_at_ms: Some(clock.now_ms() + seconds * 1_000),
+            ..PutSpec::new(DType::UInt8)
+        };
+        let put = cache.put(id, spec).unwrap();
+        put.publish(Shape::new(&[0]).unwrap()).await.unwrap();
+    }
+    for (entries, seconds) in [(1, 1), (0, 59)] {
+        clock.advance(Duration::from_secs(seconds));
+        while cache.stats().entries > entries {
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_millis(1));
+        }
+        assert_eq!(cache.stats().entries, entries);
+    }
+    assert_eq!(cache.stats().events.expired, 2);
+}
+
+#[tokio::test]
 async fn a_server_is_ready_answers_drains_and_ends() {
     let shutdown = Shutdown::new();
     let (tell, ready) = oneshot::channel();

@@ -81,6 +81,12 @@ impl Records {
         &chunk[handle.index() % CHUNK]
     }
 
+    /// The record of any number; `None` where there is none of it yet.
+    pub fn try_at(&self, handle: Handle) -> Option<&Record> {
+        let chunk = self.hot.get(handle.index() / CHUNK)?.get()?;
+        chunk.get(handle.index() % CHUNK)
+    }
+
     /// The policy's link to the record before.
     pub fn prev(&self, handle: Handle) -> Option<Handle> {
         Handle::from_raw(self.links(handle).prev.load(Ordering::Relaxed))
