@@ -17,12 +17,14 @@
 //! bytes are wanted in one place; gets of many keys, queries and actions go through any Arrow Flight client.
 //!
 //! - [`connection`]: what a caller sees. [`get`] and [`put`]: the two verbs' streams.
+//! - [`mux`]: many small requests over one stream.
 //! - `message`: FlightData read field by field off a response. `protobuf`: the few fields that we write. `transport/`: the client's end of HTTP/2.
 
 pub mod address;
 pub mod connection;
 pub mod get;
 mod message;
+pub mod mux;
 #[cfg(test)]
 mod peer;
 mod protobuf;
@@ -36,4 +38,5 @@ pub use bowstring_wire::shape::Shape;
 pub use bowstring_wire::version::Version;
 pub use connection::{Connection, Options};
 pub use get::Tensor;
+pub use mux::Mux;
 pub use put::Descriptor;

@@ -112,7 +112,7 @@ pub(crate) fn receive(from: &mut Transport) -> Result<Option<PutReply>> {
 
 impl Descriptor<'_> {
     /// As a protobuf `FlightDescriptor`.
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Descriptor::Path(path) => {

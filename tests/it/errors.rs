@@ -292,11 +292,4 @@ async fn verbs_that_are_not_built_yet() {
         "unimplemented",
         &["PollFlightInfo"],
     );
-    let batch = Tensor::sample(DType::Int8, &[1]).batch();
-    let messages = encoded(space.path("a"), batch.schema(), vec![batch]);
-    refused(
-        client.do_exchange(messages).await,
-        "unimplemented",
-        &["DoExchange"],
-    );
 }

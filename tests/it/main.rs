@@ -2,7 +2,7 @@
 //! once. The harness is the library of this crate.
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
-//! - many: `bulk`, `many`
+//! - many: `bulk`, `many`, `mux`
 //! - what is known of them: `info`, `actions`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - the process: `process`, `settings`, `sockets`, `health`
@@ -26,6 +26,7 @@ mod layouts;
 mod limits;
 mod many;
 mod modes;
+mod mux;
 mod permutation;
 mod process;
 mod put_get;

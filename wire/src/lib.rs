@@ -5,7 +5,9 @@
 //!
 //! JSON: [`json`] (the strict reader under all of these), [`ticket`] (DoGet), [`descriptor`]
 //! (DoPut), [`metadata`] (an entry's own), [`action`] (DoAction, ListFlights) with its [`reply`],
-//! [`put_result`], [`closing`] (what the last batch of a get says).
+//! [`exchange`] (DoExchange), [`put_result`], [`closing`] (what the last batch of a get says).
+//!
+//! Small requests without Arrow: [`mux`].
 //!
 //! Tensor → Arrow IPC: [`form`] (how a tensor lies in columns), [`schema`], [`get_layout`] (one
 //! tensor in batches), [`get_rows`] (many), on [`ipc_write`], [`extension`], [`flight_data`].
@@ -31,6 +33,7 @@ pub mod column;
 pub mod descriptor;
 pub mod dtype;
 pub mod error;
+pub mod exchange;
 pub mod extension;
 pub mod field;
 pub mod flight_data;
@@ -42,6 +45,7 @@ pub mod ipc_write;
 pub mod json;
 pub mod limits;
 pub mod metadata;
+pub mod mux;
 pub mod name;
 pub mod offsets;
 pub mod permute;

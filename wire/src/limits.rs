@@ -48,5 +48,15 @@ pub const MAX_DESCRIPTOR_BYTES: usize = MAX_JSON_BYTES + 1024;
 /// What may be held of a body that arrives before its header. Legal protobuf, but nobody sends it.
 pub const MAX_BODY_BEFORE_HEADER_BYTES: usize = 1 << 20;
 
+/// The header of one message of the mux exchange: the longest names, 32 axes, every optional field.
+pub const MAX_MUX_HEADER_BYTES: usize = 2048;
+/// A tensor that is put over the mux exchange: the requests behind it wait until it is stored.
+pub const MAX_MUX_PUT_BYTES: u64 = 1 << 20;
+/// Bytes of a tensor in one message of a reply of the mux exchange: what a small reply beside a
+/// large one waits for.
+pub const MUX_CHUNK_BYTES: u64 = 256 << 10;
+/// Replies of one mux exchange that are sent in chunks at one time; no request is read meanwhile.
+pub const MUX_LARGE_MAX: usize = 32;
+
 /// The largest integer that every JSON reader keeps exact; larger ones travel as strings.
 pub const MAX_JSON_INTEGER: u64 = 1 << 53;

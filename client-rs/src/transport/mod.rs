@@ -324,6 +324,10 @@ impl Transport {
         self.window -= taken;
         self.call.window -= taken;
         self.call.sent = end;
+        if now + self.outbox.len() <= GATHER_BYTES {
+            self.gather(parts, skip, now, end);
+            return if end { self.flush() } else { Ok(()) };
+        }
         let mut headers = Vec::with_capacity(now / self.send_frame_max() + 1);
         let mut left = now;
         loop {
@@ -366,18 +370,29 @@ impl Transport {
                 part = rest;
             }
         }
-        if now + outbox.len() <= GATHER_BYTES {
-            let gathered = slices
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
-            self.outbox = gathered;
-            return if end { self.flush() } else { Ok(()) };
-        }
         let written = self.socket.write_all(&mut slices);
         self.outbox = outbox;
         self.outbox.clear();
         written.map_err(|error| self.fail(error))
+    }
+
+    /// Adds a small DATA frame to what is written next. Every peer takes frames of that size.
+    fn gather(&mut self, parts: &[&[u8]], mut skip: usize, mut left: usize, end: bool) {
+        let header = Header {
+            length: left,
+            kind: kind::DATA,
+            flags: if end { flag::END_STREAM } else { 0 },
+            stream: self.call.stream,
+        };
+        self.outbox.extend_from_slice(&header.encode());
+        for part in parts {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let part = &part[skipped..];
+            let piece = &part[..left.min(part.len())];
+            self.outbox.extend_from_slice(piece);
+            left -= piece.len();
+        }
     }
 
     fn flush(&mut self) -> Result<()> {

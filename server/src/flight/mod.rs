@@ -2,7 +2,7 @@
 //!
 //! - `service`: what every call passes before and after its verb
 //! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
-//! - `do_get`, `do_put`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
+//! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
 //! - `select`: what a ticket means
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
@@ -11,6 +11,7 @@
 mod authorize;
 mod client;
 mod do_action;
+mod do_exchange;
 mod do_get;
 mod do_put;
 mod gather;

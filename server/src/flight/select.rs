@@ -111,7 +111,10 @@ impl One {
 }
 
 /// The shape and bytes of rows `[start, end)` of the leading axis.
-fn rows_of(whole: &Shape, bytes: u64, (start, end): (u64, u64)) -> Result<(Shape, Range<u64>)> {
+///
+/// # Errors
+/// `invalid_argument` for rows that are not there.
+pub fn rows_of(whole: &Shape, bytes: u64, (start, end): (u64, u64)) -> Result<(Shape, Range<u64>)> {
     let Some((&count, cell)) = whole.dims().split_first() else {
         return Err(Error::invalid(
             "the entry is a scalar and has no rows; expected no `rows`",
@@ -138,13 +141,15 @@ pub async fn find(service: &Service, principal: &Principal, ticket: &Ticket) -> 
         return Err(Error::internal("the ticket is not one of a single key"));
     };
     let id = id(principal, &ticket.namespace, key);
-    service.cache.get_or_load(&id).await?.ok_or_else(|| {
-        Error::not_found(format!(
-            "no such entry; namespace=`{}` key=`{}`",
-            ticket.namespace.as_str(),
-            key.as_str()
-        ))
-    })
+    let entry = service.cache.get_or_load(&id).await?;
+    entry.ok_or_else(|| not_found(&ticket.namespace, key))
+}
+
+/// What is said of a key that is not there.
+pub fn not_found(namespace: &Namespace, key: &Key) -> Error {
+    Error::not_found(format!(
+        "no such entry; namespace=`{namespace}` key=`{key}`"
+    ))
 }
 
 /// The engine's name of a key.

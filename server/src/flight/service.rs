@@ -9,6 +9,7 @@ use bowstring_wire::error::{Code, Error, clip};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Method, Request};
+use tokio_util::sync::CancellationToken;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -50,6 +51,7 @@ pub struct Parts {
     /// Settings.
     pub settings: FlightSettings,
     health: HealthReporter,
+    draining: CancellationToken,
 }
 
 /// One call, as a verb sees it.
@@ -95,6 +97,7 @@ impl Service {
             metrics,
             settings,
             health,
+            draining: CancellationToken::new(),
         }))
     }
 
@@ -108,6 +111,12 @@ impl Service {
         // A status that goes ends its watchers, once they have been told the last of it.
         health.clear_service_status("").await;
         health.set_service_status("", not_serving).await;
+        self.draining.cancel();
+    }
+
+    /// Cancelled when we are going: for calls that have no end of their own.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.child_token()
     }
 
     /// Takes a request on; the answer is made by a task of its own.
@@ -232,12 +241,10 @@ impl Service {
             Verb::ListFlights => Box::pin(super::list_flights::run(self, call, respond)).await,
             Verb::DoAction => Box::pin(super::do_action::run(self, call, respond)).await,
             Verb::ListActions => super::do_action::list(call, respond).await,
-            Verb::Handshake | Verb::PollFlightInfo | Verb::DoExchange => {
-                Err(Failure::Refused(Error::unimplemented(format!(
-                    "this verb is not built yet; verb=`{}`",
-                    verb.name()
-                ))))
-            }
+            Verb::DoExchange => Box::pin(super::do_exchange::run(self, call, respond)).await,
+            Verb::Handshake | Verb::PollFlightInfo => Err(Failure::Refused(Error::unimplemented(
+                format!("this verb is not built yet; verb=`{}`", verb.name()),
+            ))),
         }
     }
 }

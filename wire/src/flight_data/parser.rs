@@ -158,6 +158,12 @@ impl Parser {
         }
     }
 
+    /// The frames behind the last message, for who reads on in another way. To be asked after
+    /// [`Event::MessageEnd`].
+    pub fn take_rest(&mut self) -> Vec<Bytes> {
+        self.input.drain(..).collect()
+    }
+
     /// Bytes held for fields that are not whole, or that wait for their turn.
     pub fn held_bytes(&self) -> u64 {
         let early = self.pending.early_body.as_ref().map_or(0, BytesMut::len);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::flight_data::{Event, Parser};
+use bytes::Bytes;
 
 use crate::flight::service::Service;
 use crate::grpc::RequestBody;
@@ -44,10 +45,7 @@ impl<'a> Messages<'a> {
                 return Ok(Some(event));
             }
             match self.frame().await? {
-                Some(frame) => {
-                    self.counted.received(frame.len() as u64);
-                    self.parser.push(frame);
-                }
+                Some(frame) => self.parser.push(frame),
                 None => {
                     self.parser.finish()?;
                     return Ok(None);
@@ -56,8 +54,45 @@ impl<'a> Messages<'a> {
         }
     }
 
-    async fn frame(&mut self) -> Result<Option<bytes::Bytes>> {
+    /// The next frame as it came, for who reads something else than `FlightData` with Arrow in it;
+    /// `None` at the end of the stream.
+    pub async fn frame(&mut self) -> Result<Option<Bytes>> {
+        let frame = self.wait_for_frame().await?;
+        if let Some(frame) = &frame {
+            self.counted.received(frame.len() as u64);
+        }
+        Ok(frame)
+    }
+
+    /// As [`Messages::frame`], without waiting; the caller is woken when there is one.
+    pub async fn frame_now(&mut self) -> Result<Poll<Option<Bytes>>> {
         let mut frame = pin!(self.body.frame());
+        let now = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx))).await;
+        let Poll::Ready(frame) = now else {
+            return Ok(Poll::Pending);
+        };
+        let frame = frame.transpose()?;
+        if let Some(frame) = &frame {
+            self.counted.received(frame.len() as u64);
+        }
+        Ok(Poll::Ready(frame))
+    }
+
+    /// Reads the rest of a message of which nothing more is expected; the frames behind it.
+    pub async fn end_message(&mut self) -> Result<Vec<Bytes>> {
+        match self.next().await? {
+            Some(Event::MessageEnd) => Ok(self.parser.take_rest()),
+            _ => Err(Error::invalid(
+                "the first message of this exchange has more than a descriptor",
+            )),
+        }
+    }
+
+    async fn wait_for_frame(&mut self) -> Result<Option<Bytes>> {
+        let mut frame = pin!(self.body.frame());
+        if !self.holds_room {
+            return frame.await.transpose();
+        }
         // A timer is made only for a client that keeps us waiting.
         if let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(frame.as_mut().poll(cx))).await {
             return frame.transpose();
@@ -69,9 +104,6 @@ impl<'a> Messages<'a> {
                 biased;
                 frame = &mut frame => return frame.transpose(),
                 () = clock.sleep(limit.min(IDLE_WHILE_OTHERS_WAIT)) => {}
-            }
-            if !self.holds_room {
-                continue;
             }
             let silent = clock.monotonic().saturating_sub(began);
             if silent >= limit || self.service.cache.stats().puts_waiting > 0 {

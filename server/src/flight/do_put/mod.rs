@@ -27,7 +27,7 @@ use super::out::Failure;
 use super::reply;
 use super::service::{Call, Service};
 use crate::grpc::Responder;
-use messages::Messages;
+pub use messages::Messages;
 
 /// Answers one DoPut.
 pub async fn run(

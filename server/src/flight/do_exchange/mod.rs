@@ -1,0 +1,54 @@
+//! DoExchange: the command in the first message says which exchange it is; another than ours is
+//! left to others, unjudged.
+//!
+//! - `mux`: many small requests over one stream, for our own clients
+
+mod mux;
+
+use arrow_flight::FlightDescriptor;
+use arrow_flight::flight_descriptor::DescriptorType;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::exchange::{ExchangeCommand, not_ours};
+use bowstring_wire::flight_data::Event;
+use prost::Message;
+
+use super::do_put::Messages;
+use super::out::Failure;
+use super::service::{Call, Service};
+use crate::grpc::Responder;
+
+/// Answers one DoExchange.
+pub async fn run(
+    service: &Service,
+    call: Call<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let Call {
+        principal,
+        client,
+        body,
+        counted,
+        ..
+    } = call;
+    let mut messages = Messages::new(service, body, counted);
+    match opening(&mut messages).await? {
+        ExchangeCommand::Mux { namespace } => {
+            mux::run(service, &principal, client, namespace, messages, respond).await
+        }
+        ExchangeCommand::Get(_) => Err(Failure::Refused(Error::unimplemented(
+            "the exchange `get` is not built yet",
+        ))),
+    }
+}
+
+/// The command that the first message carries.
+async fn opening(messages: &mut Messages<'_>) -> Result<ExchangeCommand> {
+    let Some(Event::Descriptor(bytes)) = messages.next().await? else {
+        return Err(not_ours());
+    };
+    let descriptor = FlightDescriptor::decode(bytes).map_err(|_| not_ours())?;
+    match descriptor.r#type() {
+        DescriptorType::Cmd => ExchangeCommand::parse(&descriptor.cmd),
+        DescriptorType::Path | DescriptorType::Unknown => Err(not_ours()),
+    }
+}

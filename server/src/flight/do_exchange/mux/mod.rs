@@ -1,0 +1,185 @@
+//! The `mux` exchange.
+//!
+//! Requests are taken in the order they come; all that came in one read is answered before
+//! anything is sent. A small reply is copied into the answer at once. A large one is sent in chunks
+//! that take turns with each other and with the small replies between them. While as many are under
+//! way as may be, or the client does not read, no request is taken: the stream's window fills up.
+//!
+//! - `request`: what a request asks of the cache
+//! - `put`: a tensor on its way in
+//! - `replies`: messages on their way out
+
+mod put;
+mod replies;
+mod request;
+
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::limits::MUX_LARGE_MAX;
+use bowstring_wire::mux::{MuxEvent, MuxMessages, MuxReply, id_of};
+use bowstring_wire::name::Namespace;
+use bytes::Bytes;
+use std::task::Poll;
+use tokio_util::sync::CancellationToken;
+
+use crate::flight::authorize::Principal;
+use crate::flight::client::Client;
+use crate::flight::do_put::Messages;
+use crate::flight::out::{Failure, Out};
+use crate::flight::service::Service;
+use crate::grpc::Responder;
+use put::Receiving;
+use replies::Replies;
+use request::{Asked, Requests};
+
+/// Answers requests until the client ends the stream or the server drains.
+pub async fn run(
+    service: &Service,
+    principal: &Principal,
+    client: Client,
+    namespace: Namespace,
+    frames: Messages<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let mut mux = Mux {
+        messages: MuxMessages::default(),
+        frames,
+        requests: Requests::new(service, principal, namespace),
+        receiving: None,
+        replies: Replies::new(Out::new(service, respond, client, 0)),
+        draining: service.draining(),
+    };
+    mux.skip_opening().await?;
+    mux.answer().await
+}
+
+struct Mux<'a> {
+    frames: Messages<'a>,
+    messages: MuxMessages,
+    requests: Requests<'a>,
+    /// The put whose body is coming.
+    receiving: Option<Box<Receiving>>,
+    replies: Replies<'a>,
+    draining: CancellationToken,
+}
+
+impl Mux<'_> {
+    /// The rest of the first message, and what came behind it.
+    async fn skip_opening(&mut self) -> Result<()> {
+        self.messages = MuxMessages::new(self.frames.end_message().await?);
+        Ok(())
+    }
+
+    async fn answer(&mut self) -> Result<(), Failure> {
+        loop {
+            let draining = self.draining.is_cancelled();
+            let open = draining || self.take_requests().await?;
+            self.replies.chunk().await?;
+            self.replies.flush().await?;
+            if !self.replies.are_under_way() {
+                if draining {
+                    return Err(Failure::Refused(Error::unavailable(
+                        "the server is shutting down; connect anew, requests without a reply may \
+                         be sent again",
+                    )));
+                }
+                if !open {
+                    return Ok(self.messages.finish()?);
+                }
+                self.wait().await?;
+            }
+        }
+    }
+
+    /// Takes every request that is there; false at the end of the stream.
+    async fn take_requests(&mut self) -> Result<bool, Failure> {
+        while self.replies.under_way() < MUX_LARGE_MAX {
+            match self.messages.next_event()? {
+                Some(MuxEvent::Message { header, body }) => self.begin(&header, body).await?,
+                Some(MuxEvent::Body(piece)) => self.body(&piece).await?,
+                None => {
+                    // A client that is quicker than we are must not keep this thread to itself.
+                    tokio::task::coop::consume_budget().await;
+                    match self.frames.frame_now().await? {
+                        Poll::Ready(Some(frame)) => self.messages.push(frame),
+                        Poll::Ready(None) => return Ok(false),
+                        Poll::Pending => return Ok(true),
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        // A put that has begun holds room: then its client may not be silent for long.
+        self.frames.holds_room = self.receiving.is_some();
+        tokio::select! {
+            biased;
+            frame = self.frames.frame() => if let Some(frame) = frame? {
+                self.messages.push(frame);
+            },
+            () = self.draining.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// A message has begun. What is wrong with its request is the request's error, as far as it
+    /// has a number.
+    async fn begin(&mut self, header: &Bytes, body: u64) -> Result<(), Failure> {
+        let id = id_of(header)?;
+        if self.replies.is_under_way(id) {
+            return self.cancel_or_refuse(id, header).await;
+        }
+        match self.requests.answer(id, header, body).await {
+            Ok(Asked::Entry(tensor, content)) => self.replies.tensor(id, tensor, content).await,
+            Ok(Asked::Put(put)) if body == 0 => self.stored(put).await,
+            Ok(Asked::Put(put)) => {
+                self.receiving = Some(put);
+                Ok(())
+            }
+            Ok(Asked::Nothing) => Ok(()),
+            Err(error) => self.replies.one(id, &MuxReply::Failed(error)).await,
+        }
+    }
+
+    /// The number of a reply that is under way can only be cancelled.
+    async fn cancel_or_refuse(&mut self, id: u32, header: &[u8]) -> Result<(), Failure> {
+        if !request::is_cancel(header) {
+            return Err(Failure::Refused(Error::invalid(format!(
+                "a request has the number of one whose reply is under way; id=`{id}`"
+            ))));
+        }
+        self.replies.cancel(id).await
+    }
+
+    /// The next piece of a message's body; that of no put, or of one that failed, is thrown away.
+    async fn body(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let Some(put) = &mut self.receiving else {
+            return Ok(());
+        };
+        match put.write(piece) {
+            Ok(false) => Ok(()),
+            Ok(true) => match self.receiving.take() {
+                Some(put) => self.stored(put).await,
+                None => Ok(()),
+            },
+            Err(error) => {
+                let id = put.id();
+                self.receiving = None;
+                self.replies.one(id, &MuxReply::Failed(error)).await
+            }
+        }
+    }
+
+    async fn stored(&mut self, put: Box<Receiving>) -> Result<(), Failure> {
+        let id = put.id();
+        let reply = match put.publish().await {
+            Ok(published) => MuxReply::Stored {
+                version: published.version,
+                existed: published.existed,
+            },
+            Err(error) => MuxReply::Failed(error),
+        };
+        self.replies.one(id, &reply).await
+    }
+}

@@ -1,0 +1,143 @@
+//! Messages on their way out.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bowstring_cache::read::{Entry, Reader};
+use bowstring_wire::error::{Code, Error};
+use bowstring_wire::limits::MUX_CHUNK_BYTES;
+use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
+
+use crate::flight::gather::GATHER_BELOW_BYTES;
+use crate::flight::out::{Failure, Out};
+
+/// The replies of one exchange: small ones at once, large ones in turn.
+pub struct Replies<'a> {
+    out: Out<'a>,
+    /// Whether something was written since the last flush.
+    written: bool,
+    large: VecDeque<Large>,
+    header: Vec<u8>,
+    head: Vec<u8>,
+}
+
+/// A reply that is sent in chunks.
+struct Large {
+    id: u32,
+    /// Until the first chunk.
+    tensor: Option<MuxTensor>,
+    reader: Reader,
+}
+
+impl<'a> Replies<'a> {
+    /// Replies into `out`.
+    pub fn new(out: Out<'a>) -> Self {
+        Self {
+            out,
+            written: false,
+            large: VecDeque::new(),
+            header: Vec::new(),
+            head: Vec::new(),
+        }
+    }
+
+    /// Replies that are being sent in chunks.
+    pub fn under_way(&self) -> usize {
+        self.large.len()
+    }
+
+    /// Whether there are any.
+    pub fn are_under_way(&self) -> bool {
+        !self.large.is_empty()
+    }
+
+    /// Whether this one is among them.
+    pub fn is_under_way(&self, id: u32) -> bool {
+        self.large.iter().any(|large| large.id == id)
+    }
+
+    /// A reply without a body.
+    pub async fn one(&mut self, id: u32, reply: &MuxReply) -> Result<(), Failure> {
+        self.head(id, reply, 0).await
+    }
+
+    /// A tensor; without `content`, its description only.
+    pub async fn tensor(
+        &mut self,
+        id: u32,
+        tensor: MuxTensor,
+        content: Option<(Entry, Range<u64>)>,
+    ) -> Result<(), Failure> {
+        let Some((entry, range)) = content else {
+            let more = false;
+            return self.one(id, &MuxReply::Tensor { tensor, more }).await;
+        };
+        let bytes = range.end - range.start;
+        let mut reader = self.out.open(entry, range)?;
+        if bytes >= GATHER_BELOW_BYTES {
+            self.large.push_back(Large {
+                id,
+                tensor: Some(tensor),
+                reader,
+            });
+            return Ok(());
+        }
+        let more = false;
+        self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
+            .await?;
+        self.out.tensor(&mut reader, bytes).await
+    }
+
+    /// The next chunk of the large reply whose turn it is, if there is one.
+    pub async fn chunk(&mut self) -> Result<(), Failure> {
+        let Some(mut large) = self.large.pop_front() else {
+            return Ok(());
+        };
+        let left = large.reader.remaining();
+        let bytes = left.min(MUX_CHUNK_BYTES);
+        let more = left > bytes;
+        let reply = match large.tensor.take() {
+            Some(tensor) => MuxReply::Tensor { tensor, more },
+            None => MuxReply::More { more },
+        };
+        self.head(large.id, &reply, bytes).await?;
+        self.out.tensor(&mut large.reader, bytes).await?;
+        if more {
+            self.large.push_back(large);
+        }
+        Ok(())
+    }
+
+    /// Ends a reply that is being sent in chunks.
+    pub async fn cancel(&mut self, id: u32) -> Result<(), Failure> {
+        self.large.retain(|large| large.id != id);
+        let error = Error::new(Code::Cancelled, "cancelled, as was asked");
+        self.one(id, &MuxReply::Failed(error)).await
+    }
+
+    /// Hands over what was written.
+    pub async fn flush(&mut self) -> Result<(), Failure> {
+        self.written = false;
+        self.out.flush().await
+    }
+
+    async fn head(&mut self, id: u32, reply: &MuxReply, body: u64) -> Result<(), Failure> {
+        self.header.clear();
+        reply.encode(id, &mut self.header);
+        let prefix = MuxPrefix::new(self.header.len(), body)?;
+        self.head.clear();
+        self.head.extend_from_slice(&prefix.front);
+        self.head.extend_from_slice(&self.header);
+        self.head.extend_from_slice(&prefix.back);
+        // A reply alone gets a buffer of its size. Where one is followed by another, more will be:
+        // they share a large one.
+        let small = if body < GATHER_BELOW_BYTES { body } else { 0 };
+        self.out.expect(if self.written {
+            GATHER_BELOW_BYTES
+        } else {
+            self.head.len() as u64 + small
+        });
+        self.written = true;
+        self.out.copied(&self.head).await
+    }
+}

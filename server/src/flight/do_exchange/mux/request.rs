@@ -1,0 +1,135 @@
+//! What a request asks of the cache.
+
+use std::ops::Range;
+
+use bowstring_cache::read::Entry;
+use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::mux::{MuxOp, MuxRequest, MuxTensor};
+use bowstring_wire::name::{Key, Namespace};
+use bowstring_wire::version::Version;
+
+use super::put::Receiving;
+use crate::flight::authorize::{Operation, Principal, Resource, authorize};
+use crate::flight::select::{id, not_found, rows_of};
+use crate::flight::service::Service;
+
+/// What became of a request.
+pub enum Asked {
+    /// An entry's description and, for a get, which of its bytes are sent.
+    Entry(MuxTensor, Option<(Entry, Range<u64>)>),
+    /// A put, whose body comes next.
+    Put(Box<Receiving>),
+    /// A cancel of what has ended: there is nothing to say.
+    Nothing,
+}
+
+/// Reads requests and asks the cache.
+pub struct Requests<'a> {
+    service: &'a Service,
+    principal: &'a Principal,
+    /// Of requests that name none.
+    namespace: Namespace,
+    /// The last that was named: it is most often the next one too.
+    named: Namespace,
+}
+
+/// Whether it is a cancel.
+pub fn is_cancel(header: &[u8]) -> bool {
+    MuxRequest::decode(header).is_ok_and(|request| request.op == MuxOp::Cancel)
+}
+
+impl<'a> Requests<'a> {
+    /// Requests of `principal`.
+    pub fn new(service: &'a Service, principal: &'a Principal, namespace: Namespace) -> Self {
+        Self {
+            service,
+            principal,
+            named: namespace.clone(),
+            namespace,
+        }
+    }
+
+    /// Asks for what a message with this header and so many bytes of body wants.
+    ///
+    /// # Errors
+    /// The request's own; the stream goes on.
+    pub async fn answer(&mut self, number: u32, header: &[u8], body: u64) -> Result<Asked> {
+        let request = MuxRequest::decode(header)?;
+        if body > 0 && !matches!(request.op, MuxOp::Put(_)) {
+            return Err(Error::invalid(format!(
+                "only a put has a tensor behind it; op=`{}` bytes=`{body}`",
+                request.op.name()
+            )));
+        }
+        if request.op == MuxOp::Cancel {
+            return Ok(Asked::Nothing);
+        }
+        let key = Key::parse(request.key)?;
+        let namespace = self.namespace(request.namespace)?;
+        let resource = Resource::Key(&namespace, &key);
+        let operation = match request.op {
+            MuxOp::Get { .. } => Operation::Get,
+            MuxOp::Put(_) => Operation::Put,
+            MuxOp::Exists | MuxOp::Cancel => Operation::Describe,
+        };
+        authorize(self.principal, operation, resource)?;
+        let id = id(self.principal, &namespace, &key);
+        let cache = &self.service.cache;
+        match request.op {
+            MuxOp::Put(put) => Receiving::begin(self.service, number, id, put, body)
+                .await
+                .map(|put| Asked::Put(Box::new(put))),
+            MuxOp::Get {
+                rows,
+                unless_version,
+            } => {
+                let entry = cache.get_or_load(&id).await?;
+                let entry = entry.ok_or_else(|| not_found(&id.namespace, &id.key))?;
+                let version = entry.version();
+                if unless_version == Some(version) {
+                    return Err(not_modified(version));
+                }
+                let mut tensor = describe(&entry);
+                let mut range = 0..entry.len();
+                if let Some(rows) = rows {
+                    (tensor.shape, range) = rows_of(&tensor.shape, entry.len(), rows)?;
+                    tensor.checksum = None;
+                }
+                Ok(Asked::Entry(tensor, Some((entry, range))))
+            }
+            MuxOp::Exists | MuxOp::Cancel => {
+                let entry = cache.peek(&id);
+                let entry = entry.ok_or_else(|| not_found(&id.namespace, &id.key))?;
+                Ok(Asked::Entry(describe(&entry), None))
+            }
+        }
+    }
+
+    fn namespace(&mut self, named: Option<&str>) -> Result<Namespace> {
+        match named {
+            None => Ok(self.namespace.clone()),
+            Some(name) => {
+                if self.named.as_str() != name {
+                    self.named = Namespace::parse(name)?;
+                }
+                Ok(self.named.clone())
+            }
+        }
+    }
+}
+
+fn describe(entry: &Entry) -> MuxTensor {
+    MuxTensor {
+        dtype: entry.dtype(),
+        shape: entry.shape(),
+        version: entry.version(),
+        checksum: Some(entry.checksum()),
+    }
+}
+
+fn not_modified(version: Version) -> Error {
+    Error::new(
+        Code::NotModified,
+        format!("the entry still has the version that you have; version=`{version}`"),
+    )
+}
