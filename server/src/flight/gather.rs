@@ -14,6 +14,8 @@ pub const GATHER_BELOW_BYTES: u64 = 64 * 1024;
 
 /// Size of a pooled buffer: warm in the second-level cache, and many to a wire account.
 const POOLED_BYTES: usize = 256 * 1024;
+/// What the wire account counts in.
+const LEAST_BYTES: usize = 1024;
 /// Warm buffers kept for the next answer.
 const KEPT_MAX: usize = 8;
 
@@ -47,33 +49,55 @@ impl BufferPool {
     }
 
     /// A buffer for about `wanted` bytes: exact where they are few, else pooled and of
-    /// one size. Waits in line while the wire account is used up.
+    /// one size. Waits in line while the wire account is used up: whoever waits should hold nothing
+    /// of it.
     pub async fn take(&self, wanted: u64) -> Result<GatherBuf> {
-        let kept = if wanted >= GATHER_BELOW_BYTES {
-            self.kept.lock().pop()
-        } else {
-            None
-        };
-        let paid = match kept {
-            Some(paid) => paid,
-            None => {
-                let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-                let bytes = if wanted as u64 >= GATHER_BELOW_BYTES {
-                    POOLED_BYTES
-                } else {
-                    wanted
-                };
-                let room = self.budget.take(bytes as u64).await?;
-                Paid {
-                    bytes: Vec::with_capacity(bytes),
-                    _room: room,
-                }
-            }
-        };
-        Ok(GatherBuf {
+        if let Some(paid) = self.kept(wanted) {
+            return Ok(self.filling(paid));
+        }
+        let bytes = size(wanted);
+        let room = self.budget.take(bytes as u64).await?;
+        Ok(self.filling(Paid::new(bytes, room)))
+    }
+
+    /// As [`BufferPool::take`], if there is room at once.
+    pub fn try_take(&self, wanted: u64) -> Option<GatherBuf> {
+        if let Some(paid) = self.kept(wanted) {
+            return Some(self.filling(paid));
+        }
+        let bytes = size(wanted);
+        let room = self.budget.try_take(bytes as u64)?;
+        Some(self.filling(Paid::new(bytes, room)))
+    }
+
+    fn kept(&self, wanted: u64) -> Option<Paid> {
+        (wanted >= GATHER_BELOW_BYTES)
+            .then(|| self.kept.lock().pop())
+            .flatten()
+    }
+
+    fn filling(&self, paid: Paid) -> GatherBuf {
+        GatherBuf {
             paid,
             pool: self.clone(),
-        })
+        }
+    }
+}
+
+impl Paid {
+    fn new(bytes: usize, room: WireBytes) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            _room: room,
+        }
+    }
+}
+
+/// A buffer's size where `wanted` bytes are to come for sure.
+fn size(wanted: u64) -> usize {
+    match usize::try_from(wanted) {
+        Ok(exact) if wanted < GATHER_BELOW_BYTES => exact.max(LEAST_BYTES),
+        _ => POOLED_BYTES,
     }
 }
 
@@ -150,9 +174,9 @@ mod tests {
         assert_eq!(again.freeze().as_ptr(), address);
 
         let used = budget.used_bytes();
-        let mut small = pool.take(100).await.unwrap();
+        let mut small = pool.take(2000).await.unwrap();
         small.fill(3, |to| to.copy_from_slice(b"abc"));
-        assert_eq!(small.room(), 97);
+        assert_eq!(small.room(), 1997);
         let sent = small.freeze();
         assert_eq!(&sent[..], b"abc");
         drop(sent);

@@ -171,9 +171,25 @@ impl<'a> Out<'a> {
     async fn room(&mut self, wanted: u64) -> Result<&mut GatherBuf, Failure> {
         if self.gather.as_ref().is_none_or(|buf| buf.room() == 0) {
             self.close_gather();
-            self.gather = Some(self.service.buffers.take(self.expected.max(wanted)).await?);
+            let wanted = self.expected.max(wanted);
+            self.gather = match self.service.buffers.try_take(wanted) {
+                Some(buf) => Some(buf),
+                None => Some(self.wait_for_room(wanted).await?),
+            };
         }
         self.gather.as_mut().ok_or(Failure::Gone)
+    }
+
+    /// Waits for a buffer. What was gathered goes out first: responses that each hold a part of the
+    /// wire account and wait for more of it would wait for ever.
+    async fn wait_for_room(&mut self, wanted: u64) -> Result<GatherBuf, Failure> {
+        self.send().await?;
+        let taking = pin!(self.service.buffers.take(wanted));
+        // Its peer may not have taken what went out, so it can be cut off here too.
+        let stalls = &self.service.stalls;
+        Ok(stalls
+            .unless_cut(&*self.service.clock, &self.cut, taking)
+            .await??)
     }
 
     async fn gathered(&mut self, n: usize) -> Result<(), Failure> {

@@ -137,8 +137,9 @@ impl<'a> Rows<'a> {
         let rows = std::mem::take(&mut self.batch);
         self.budget = RowsBudget::new(self.max_message_bytes);
         let batch = self.batch_of(&rows)?;
-        self.out.expect(batch.body_len());
-        self.out.bytes(batch.head(&[])?).await?;
+        let head = batch.head(&[])?;
+        self.out.expect(batch.body_len() + head.len() as u64);
+        self.out.bytes(head).await?;
         self.out.body_begins().await?;
         self.out.bytes(batch.prelude).await?;
         for row in rows {
