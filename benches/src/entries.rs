@@ -1,20 +1,21 @@
-//! What entries cost in memory.
+//! What entries cost in memory, and what a look-up costs as there are more of them.
 
 use std::sync::Arc;
 
 use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_flight::Action;
 use arrow_schema::{DataType, Field, Schema};
-use bowstring_client::{DType, Descriptor, Shape};
+use bowstring_client::{Connection, DType, Descriptor, Shape};
 use bowstring_wire::reply::{Reply, StatsReply};
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
 use crate::clock::Stopwatch;
+use crate::grid::median;
 use crate::peers::bowstring::Server;
 use crate::peers::stock_flight;
-use crate::process::charged_bytes;
+use crate::process::{CpuUse, background_load, charged_bytes};
 
 /// Elements of a small entry: 64 bytes of float32.
 const SMALL: u64 = 16;
@@ -73,13 +74,93 @@ pub fn full(memory: &str) -> Outcome<Held> {
     held(&server, &before, count, 0, watch.seconds())
 }
 
-/// The key of the entry with that number.
-pub fn key(i: u64) -> String {
+/// One look-up of 64 bytes over the wire, with few and with many keys.
+pub struct Lookup {
+    /// Keys in the one server, and in the other.
+    pub keys: [u64; 2],
+    /// Microseconds each, the medians.
+    pub micros: [f64; 2],
+    /// CPU microseconds each, both ends.
+    pub cpu_micros: [f64; 2],
+    /// How many times the CPU the many take, the median of the pairs.
+    pub cpu_ratio: f64,
+    /// How many times the time the many take, the median of the pairs.
+    pub ratio: f64,
+}
+
+/// Asks two servers in turn for keys in no order.
+pub fn lookup(few: u64, many: u64, repeats: usize) -> Outcome<Lookup> {
+    const OPS: u32 = 2000;
+    let keys = [few, many];
+    let servers = [Server::start("1GiB")?, Server::start("1GiB")?];
+    let mut connections = Vec::new();
+    for (server, keys) in servers.iter().zip(keys) {
+        fill(server, keys)?;
+        connections.push(server.connect()?);
+    }
+    let _load = background_load();
+    let mut seconds = [Vec::new(), Vec::new()];
+    let mut cpu = [Vec::new(), Vec::new()];
+    let mut at = 1;
+    for round in 0..repeats + 1 {
+        for turn in 0..2 {
+            let who = (round + turn) % 2;
+            let pids = [servers[who].id(), std::process::id()];
+            let before = pids.map(CpuUse::of);
+            let took = gets(&mut connections[who], keys[who], OPS, &mut at)?;
+            let used: f64 = pids
+                .iter()
+                .zip(&before)
+                .map(|(pid, before)| CpuUse::of(*pid).since(before))
+                .sum();
+            // The first round warms up.
+            if round > 0 {
+                seconds[who].push(took);
+                cpu[who].push(used);
+            }
+        }
+    }
+    let micros =
+        |values: &[Vec<f64>; 2]| [0, 1].map(|who| median(&values[who]) / f64::from(OPS) * 1e6);
+    let ratio = |values: &[Vec<f64>; 2]| {
+        let pairs: Vec<f64> = values[1]
+            .iter()
+            .zip(&values[0])
+            .map(|(many, few)| many / few)
+            .collect();
+        median(&pairs)
+    };
+    Ok(Lookup {
+        keys,
+        micros: micros(&seconds),
+        cpu_micros: micros(&cpu),
+        cpu_ratio: ratio(&cpu),
+        ratio: ratio(&seconds),
+    })
+}
+
+fn gets(connection: &mut Connection, keys: u64, ops: u32, at: &mut u64) -> Outcome<f64> {
+    let mut buffer = Vec::new();
+    let watch = Stopwatch::start();
+    for _ in 0..ops {
+        // Knuth's generator: the same keys on every run, near to none of the last ones.
+        *at = at
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let ticket = format!(
+            r#"{{"namespace": "bulk", "key": "{}"}}"#,
+            key((*at >> 33) % keys)
+        );
+        connection.get_into(ticket.as_bytes(), &mut buffer)?;
+    }
+    Ok(watch.seconds())
+}
+
+fn key(i: u64) -> String {
     format!("k{i:07}")
 }
 
-/// Puts the entries from 0 to `count` into the namespace `bulk`.
-pub fn fill(server: &Server, count: u64) -> Outcome<()> {
+fn fill(server: &Server, count: u64) -> Outcome<()> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let mut client =

@@ -1,13 +1,12 @@
 //! The comparison runner: us and our peers in one run, pairwise, medians and ratios; a table, JSON and a plot out.
 //!
 //! - `peers/`: a file a peer, each with its server as a process of its own. `process`: those processes and what they cost.
-//! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `lookup`: gets as keys grow.
+//! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache, look-ups as keys grow.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
 mod clock;
 mod entries;
 mod grid;
-mod lookup;
 mod peers;
 mod plot;
 mod process;
@@ -21,10 +20,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::peers::bowstring::{Bowstring, Server};
 use crate::peers::h2_client::H2Client;
 use crate::peers::pyarrow::{PyArrow, Python};
-use crate::peers::raw_tcp::{self, Buffers, RawTcp};
+use crate::peers::raw_tcp::{self, RawTcp};
 use crate::peers::stock_flight::{self, StockFlight};
 use crate::peers::{Peer, Work};
-use crate::process::{Place, Process};
+use crate::process::Process;
 use crate::report::Report;
 
 /// What goes wrong ends the run and is told to the person who started it.
@@ -47,9 +46,6 @@ struct Arguments {
     /// Kinds of work to time
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Work::Get, Work::Array, Work::Put])]
     works: Vec<Work>,
-    /// Where the two ends of the Rust peers run
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Place::Free])]
-    place: Vec<Place>,
     /// Where compare.md, compare.json and compare.svg go
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
@@ -65,7 +61,7 @@ enum Part {
     Memory,
     /// Ten million entries in 2.5 GiB
     Many,
-    /// Look-ups as keys grow to ten million
+    /// Look-ups as keys grow
     Lookup,
 }
 
@@ -80,11 +76,7 @@ enum Role {
 #[derive(Debug, Subcommand)]
 enum Name {
     /// A plain socket
-    RawTcp {
-        /// How much may be on the way
-        #[arg(value_enum)]
-        buffers: Buffers,
-    },
+    RawTcp,
     /// arrow-flight over tonic
     StockFlight,
 }
@@ -92,7 +84,7 @@ enum Name {
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     match arguments.peer {
-        Some(Role::Peer(Name::RawTcp { buffers })) => return raw_tcp::serve(buffers),
+        Some(Role::Peer(Name::RawTcp)) => return raw_tcp::serve(),
         Some(Role::Peer(Name::StockFlight)) => return stock_flight::serve(),
         None => {}
     }
@@ -100,18 +92,7 @@ fn main() -> Outcome<()> {
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report::default();
     if wanted(Part::Rust) {
-        for &place in &arguments.place {
-            place.settle()?;
-            rust(
-                &mut report,
-                place,
-                &arguments.works,
-                &sizes,
-                arguments.repeats,
-            )?;
-        }
-        report.rust();
-        Place::Free.settle()?;
+        rust(&mut report, &arguments.works, &sizes, arguments.repeats)?;
     }
     if wanted(Part::Pyarrow) {
         match Python::find() {
@@ -133,7 +114,7 @@ fn main() -> Outcome<()> {
         report.small(&entries::small("2560MiB", 10_000_000)?);
     }
     if wanted(Part::Lookup) {
-        report.lookup(&lookup::run(arguments.repeats)?);
+        report.lookup(&entries::lookup(1000, 1_000_000, arguments.repeats)?);
     }
     let markdown = report.markdown();
     print!("{markdown}");
@@ -147,13 +128,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn rust(
-    report: &mut Report,
-    place: Place,
-    works: &[Work],
-    sizes: &[u64],
-    repeats: usize,
-) -> Outcome<()> {
+fn rust(report: &mut Report, works: &[Work], sizes: &[u64], repeats: usize) -> Outcome<()> {
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
     // Dropped, and so stopped, after its client.
     let server = match Server::start("2GiB") {
@@ -167,12 +142,12 @@ fn rust(
         peers.push(Box::new(Bowstring::new(server)?));
         peers.push(Box::new(H2Client::new(server)?));
     }
-    peers.push(Box::new(RawTcp::start(Buffers::Narrow)?));
-    peers.push(Box::new(RawTcp::start(Buffers::Wide)?));
+    peers.push(Box::new(RawTcp::start()?));
     peers.push(Box::new(StockFlight::start()?));
     report
         .series
-        .extend(grid::run(&mut peers, place, works, sizes, repeats)?);
+        .extend(grid::run(&mut peers, works, sizes, repeats)?);
+    report.rust();
     Ok(())
 }
 
@@ -197,7 +172,7 @@ fn pyarrow(
     ];
     report
         .series
-        .extend(grid::run(&mut peers, Place::Free, works, sizes, repeats)?);
+        .extend(grid::run(&mut peers, works, sizes, repeats)?);
     report.pyarrow();
     Ok(())
 }

@@ -4,9 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::entries::Held;
+use crate::entries::{Held, Lookup};
 use crate::grid::{SMALL_BYTES, Series, size_name};
-use crate::lookup::Lookup;
 use crate::peers::Work;
 
 /// One line of the table.
@@ -39,9 +38,9 @@ impl Report {
             .filter(|series| series.peer == "bowstring")
         {
             let size = size_name(ours.bytes);
-            let name = format!("{} {size}{}", ours.work.name(), ours.place.suffix());
+            let name = format!("{} {size}", ours.work.name());
             if ours.bytes >= 16 << 20
-                && let Some(raw) = self.raw(ours)
+                && let Some(raw) = self.other("raw-tcp", ours)
             {
                 let least = if ours.work == Work::Get { 0.85 } else { 0.80 };
                 goals.push(Goal::at_least(
@@ -154,30 +153,24 @@ impl Report {
         self.charged(held, name);
     }
 
-    /// The rows of look-ups as keys grow; the first has the fewest.
-    pub fn lookup(&mut self, lookups: &[Lookup]) {
-        let Some((few, more)) = lookups.split_first() else {
-            return;
-        };
-        for many in more {
-            let mut goal = Goal::at_most(
-                &format!(
-                    "one get of 64 B, {} keys ({:.1} → {:.1} CPU-µs both ends)",
-                    many.keys, few.cpu_micros, many.cpu_micros
-                ),
-                &format!("itself with {} keys", few.keys),
-                1.1,
-                many.cpu_ratio,
-            );
-            write_to(
-                &mut goal.measured,
-                format_args!(
-                    " (time {:.2} ×: {:.1} → {:.1} µs)",
-                    many.ratio, few.micros, many.micros
-                ),
-            );
-            self.goals.push(goal);
-        }
+    /// The row of look-ups.
+    pub fn lookup(&mut self, lookup: &Lookup) {
+        let [few, many] = lookup.keys;
+        let [few_cpu, many_cpu] = lookup.cpu_micros;
+        let mut goal = Goal::at_most(
+            &format!(
+                "one get of 64 B, {many} keys ({few_cpu:.1} → {many_cpu:.1} CPU-µs both ends)"
+            ),
+            &format!("itself with {few} keys"),
+            1.1,
+            lookup.cpu_ratio,
+        );
+        let [few, many] = lookup.micros;
+        write_to(
+            &mut goal.measured,
+            format_args!(" (time {:.2} ×: {few:.1} → {many:.1} µs)", lookup.ratio),
+        );
+        self.goals.push(goal);
     }
 
     /// The tables.
@@ -204,10 +197,9 @@ impl Report {
             write_to(
                 &mut out,
                 format_args!(
-                    "| {} | {}{} | {} | {:.1} | {:.2} | {:.1} | {:.3} |\n",
+                    "| {} | {} | {} | {:.1} | {:.2} | {:.1} | {:.3} |\n",
                     series.work.name(),
                     size_name(series.bytes),
-                    series.place.suffix(),
                     series.peer,
                     seconds * 1e6,
                     bytes / seconds / 1e9,
@@ -230,7 +222,7 @@ impl Report {
             .iter()
             .map(|series| {
                 json!({
-                    "peer": series.peer, "place": series.place.suffix().trim_start_matches(", "), "work": series.work.name(), "bytes": series.bytes, "ops": series.ops,
+                    "peer": series.peer, "work": series.work.name(), "bytes": series.bytes, "ops": series.ops,
                     "seconds": series.seconds, "cpu_seconds": series.cpu,
                 })
             })
@@ -254,17 +246,9 @@ impl Report {
         });
     }
 
-    /// The faster of the two plain sockets.
-    fn raw(&self, ours: &Series) -> Option<&Series> {
-        let both = ["raw-tcp", "raw-tcp-wide"].map(|peer| self.other(peer, ours));
-        let faster = |one: &&Series, two: &&Series| one.op_seconds().total_cmp(&two.op_seconds());
-        both.into_iter().flatten().min_by(faster)
-    }
-
     fn other(&self, peer: &str, ours: &Series) -> Option<&Series> {
         self.series.iter().find(|series| {
-            (series.peer, series.place, series.work, series.bytes)
-                == (peer, ours.place, ours.work, ours.bytes)
+            (series.peer, series.work, series.bytes) == (peer, ours.work, ours.bytes)
         })
     }
 }
@@ -312,13 +296,11 @@ fn write_to(out: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Place;
 
     #[test]
     fn goals_are_judged_by_the_pairs() {
         let one = |peer, seconds: f64| Series {
             peer,
-            place: Place::Free,
             work: Work::Get,
             bytes: 16 << 20,
             ops: 1,
@@ -327,8 +309,7 @@ mod tests {
         };
         let series = vec![
             one("bowstring", 1.0),
-            one("raw-tcp", 1.3),
-            one("raw-tcp-wide", 0.9),
+            one("raw-tcp", 0.9),
             one("stock-flight", 1.5),
         ];
         let mut report = Report {

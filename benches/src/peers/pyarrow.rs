@@ -34,21 +34,18 @@ impl Python {
 
     /// Starts the C++ server; its `grpc://` address.
     pub fn server(&self) -> Outcome<(Process, String)> {
-        let mut process = Process::serve(&mut self.command("pyarrow_server.py"))?;
+        let mut process = self.start("pyarrow_server.py")?;
         let address = process.wait_for("ready ")?;
         Ok((process, format!("grpc://{address}")))
     }
 
     /// Starts a client process, which talks to any number of servers.
     pub fn client(&self) -> Outcome<Rc<RefCell<Process>>> {
-        let client = Process::start(&mut self.command("pyarrow_client.py"))?;
-        Ok(Rc::new(RefCell::new(client)))
+        Ok(Rc::new(RefCell::new(self.start("pyarrow_client.py")?)))
     }
 
-    fn command(&self, script: &str) -> Command {
-        let mut command = Command::new(&self.interpreter);
-        command.arg(self.scripts.join(script));
-        command
+    fn start(&self, script: &str) -> Outcome<Process> {
+        Process::start(Command::new(&self.interpreter).arg(self.scripts.join(script)))
     }
 }
 

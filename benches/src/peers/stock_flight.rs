@@ -39,8 +39,8 @@ pub struct StockFlight {
 impl StockFlight {
     /// Starts the server and connects.
     pub fn start() -> Outcome<StockFlight> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let mut server = Process::serve(command.args(["peer", "stock-flight"]))?;
+        let mut server =
+            Process::start(Command::new(std::env::current_exe()?).args(["peer", "stock-flight"]))?;
         let address = server.wait_for("ready ")?;
         let runtime = Runtime::new()?;
         let client = runtime.block_on(connect(&format!("http://{address}")))?;

@@ -12,10 +12,18 @@ use crate::listener::Peer;
 #[derive(Debug)]
 pub struct ConnHandle {
     peer: Peer,
+    calls: AtomicUsize,
     uploads: AtomicUsize,
     window_changed: Notify,
     killed: CancellationToken,
     written: Arc<AtomicU64>,
+}
+
+/// A call on a connection, for as long as it lasts.
+#[derive(Debug)]
+pub struct CallOn {
+    conn: Arc<ConnHandle>,
+    number: usize,
 }
 
 /// While one is held the connection's window is wide, as far as the wire account allows.
@@ -29,6 +37,7 @@ impl ConnHandle {
     pub fn new(peer: Peer, written: Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            calls: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             window_changed: Notify::new(),
             killed: CancellationToken::new(),
@@ -39,6 +48,15 @@ impl ConnHandle {
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// A call has begun.
+    pub fn call(self: &Arc<Self>) -> CallOn {
+        let number = self.calls.fetch_add(1, Ordering::AcqRel);
+        CallOn {
+            conn: self.clone(),
+            number,
+        }
     }
 
     /// A put has begun whose body will be large.
@@ -72,6 +90,19 @@ impl ConnHandle {
     /// Resolves when the connection is to be closed at once.
     pub async fn killed(&self) {
         self.killed.cancelled().await;
+    }
+}
+
+impl CallOn {
+    /// How many were there when this one began.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+}
+
+impl Drop for CallOn {
+    fn drop(&mut self) {
+        self.conn.calls.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use budget::{GUARANTEED_BYTES, WireBudget, WireBytes};
 pub use half_open::HalfOpen;
-pub use handle::{ConnHandle, Upload};
+pub use handle::{CallOn, ConnHandle, Upload};
 
 use crate::grpc::Chunk;
 use crate::listener::{Peer, Socket};

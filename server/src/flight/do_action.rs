@@ -1,11 +1,12 @@
 //! DoAction and ListActions: JSON in, JSON out.
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
-use bowstring_cache::Id;
+use bowstring_cache::read::Entry;
 use bowstring_wire::action::{
     ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
 };
 use bowstring_wire::error::{Error, Result, clip};
+use bowstring_wire::limits::MAX_JSON_BYTES;
 use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::Key;
 use bowstring_wire::reply::{
@@ -16,6 +17,7 @@ use bowstring_wire::reply::{
 use super::authorize::{Operation, Principal, Resource, authorize};
 use super::out::Failure;
 use super::reply;
+use super::room::CallBytes;
 use super::select::id;
 use super::service::{Call, Service};
 use crate::grpc::Responder;
@@ -30,11 +32,16 @@ pub async fn run(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let action: Action = call.message().await?;
-    let (principal, body) = (&call.principal, &action.body[..]);
+    let Call {
+        principal, room, ..
+    } = &mut call;
+    let (principal, body) = (&*principal, &action.body[..]);
+    // The request, what it is parsed into, and an answer that names its keys again.
+    room.hold(4 * body.len() as u64)?;
     let json = match action.r#type.as_str() {
         "exists" => exists(service, principal, body)?,
         "delete" => delete(service, principal, body).await?,
-        "describe" => describe(service, principal, body)?,
+        "describe" => describe(service, principal, body, room)?,
         "stats" => stats(service, principal, body)?,
         "namespaces" => namespaces(service, principal, body)?,
         other => return Err(Failure::Refused(unknown(other))),
@@ -84,7 +91,12 @@ fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result<Strin
     Ok(ExistsReply::new(request.keys.into_iter().map(found).collect()).to_json())
 }
 
-fn describe(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+fn describe(
+    service: &Service,
+    principal: &Principal,
+    body: &[u8],
+    room: &mut CallBytes,
+) -> Result<String> {
     let request = DescribeRequest::parse(body)?;
     authorize(
         principal,
@@ -92,9 +104,23 @@ fn describe(service: &Service, principal: &Principal, body: &[u8]) -> Result<Str
         Resource::Namespace(&request.namespace),
     )?;
     let mut keys = Vec::with_capacity(request.keys.len());
+    let mut metadata_bytes = 0;
     for key in request.keys {
         let id = id(principal, &request.namespace, &key);
-        let entry = described(service, &id)?;
+        let entry = match service.cache.peek(&id) {
+            Some(entry) => {
+                // A few bytes of a request ask for kilobytes.
+                metadata_bytes += entry.metadata().len();
+                if metadata_bytes > MAX_JSON_BYTES {
+                    return Err(Error::exhausted(format!(
+                        "the answer would be too large, ask for fewer keys at once; limit=`{MAX_JSON_BYTES}`"
+                    )));
+                }
+                room.hold(4 * (body.len() + metadata_bytes) as u64)?;
+                Some(described(service, &entry)?)
+            }
+            None => None,
+        };
         keys.push(KeyDescribed {
             key,
             found: entry.is_some(),
@@ -104,14 +130,11 @@ fn describe(service: &Service, principal: &Principal, body: &[u8]) -> Result<Str
     Ok(DescribeReply { keys }.to_json())
 }
 
-fn described(service: &Service, id: &Id) -> Result<Option<EntryDescribed>> {
-    let Some(entry) = service.cache.peek(id) else {
-        return Ok(None);
-    };
+fn described(service: &Service, entry: &Entry) -> Result<EntryDescribed> {
     let ttl_ms = entry
         .expires_at_ms()
         .map(|at| at.saturating_sub(service.clock.now_ms()));
-    Ok(Some(EntryDescribed {
+    Ok(EntryDescribed {
         dtype: entry.dtype(),
         shape: entry.shape(),
         bytes: entry.len(),
@@ -121,7 +144,7 @@ fn described(service: &Service, id: &Id) -> Result<Option<EntryDescribed>> {
         metadata: Metadata::decode(entry.metadata())?,
         ttl_ms,
         hits: entry.hits().into(),
-    }))
+    })
 }
 
 async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {

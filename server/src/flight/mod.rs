@@ -6,7 +6,7 @@
 //!   ListActions): the verbs
 //! - `select`: what a ticket means
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
-//! - `request`, `reply`: protobuf messages in and out
+//! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
 
 mod authorize;
 mod client;
@@ -20,6 +20,7 @@ mod list_flights;
 mod out;
 mod reply;
 mod request;
+mod room;
 mod select;
 mod service;
 mod stall;

@@ -10,9 +10,11 @@ use super::service::Call;
 const OVERHEAD_BYTES: usize = 1024;
 
 impl Call<'_> {
-    /// The request's one message.
+    /// The request's one message. There is room for it as long as the call lasts.
     pub async fn message<M: Message + Default>(&mut self) -> Result<M> {
-        let bytes = self.body.unary(MAX_JSON_BYTES + OVERHEAD_BYTES).await?;
+        let Self { body, room, .. } = self;
+        let hold = |bytes: usize| room.hold(bytes as u64);
+        let bytes = body.unary(MAX_JSON_BYTES + OVERHEAD_BYTES, hold).await?;
         M::decode(bytes).map_err(|error| {
             Error::invalid(format!(
                 "the request is not the message that Flight.proto names; {error}"

@@ -17,6 +17,7 @@ use super::authorize::{Principal, authenticate};
 use super::client::Client;
 use super::gather::BufferPool;
 use super::out::Failure;
+use super::room::{CallBytes, CallRoom};
 use super::stall::{self, Stalls};
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
@@ -44,6 +45,8 @@ pub struct Parts {
     pub budget: WireBudget,
     /// Gather buffers.
     pub buffers: BufferPool,
+    /// What calls themselves cost.
+    pub room: CallRoom,
     /// Responses that wait for their peer.
     pub stalls: Stalls,
     /// Counters.
@@ -62,6 +65,8 @@ pub struct Call<'a> {
     pub client: Client,
     /// The request's body.
     pub body: RequestBody,
+    /// Room for what has come of it.
+    pub room: CallBytes,
     /// The connection.
     pub conn: Arc<ConnHandle>,
     /// Where its bytes are counted.
@@ -88,11 +93,13 @@ impl Service {
         let health = HealthReporter::new();
         let buffers = BufferPool::new(budget.clone());
         let stalls = Stalls::default();
+        let room = CallRoom::new(cache.clone());
         Self(Arc::new(Parts {
             cache,
             clock,
             budget,
             buffers,
+            room,
             stalls,
             metrics,
             settings,
@@ -132,7 +139,15 @@ impl Service {
         tokio::spawn(Box::pin(async move {
             let clock = service.clock.clone();
             let request = request.map(|stream| RequestBody::new(stream, clock));
-            service.route(request, Responder::new(respond), conn).await;
+            let respond = Responder::new(respond);
+            match service.room.call(&conn) {
+                Ok(_room) => service.route(request, respond, conn).await,
+                Err(error) => {
+                    let verb = Verb::of_path(request.uri().path());
+                    service.metrics.begin(verb).failed(error.code);
+                    let _ = respond.fail(&error);
+                }
+            }
         }));
     }
 
@@ -207,6 +222,7 @@ impl Service {
             principal,
             client,
             body,
+            room: self.room.nothing(),
             conn: conn.clone(),
             counted,
         };

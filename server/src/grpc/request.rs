@@ -12,6 +12,8 @@ use h2::RecvStream;
 
 use super::status;
 
+/// How long the one message of a unary request may take to come.
+const UNARY_TIME_MAX: Duration = Duration::from_secs(60);
 /// What is read of a request after its refusal, at most, and for how long. What was on its way then
 /// would otherwise come to a stream that is reset; h2 forgets those after fifty, answers what comes
 /// for them with a reset more, and closes the connection after 1,024 of these.
@@ -65,8 +67,36 @@ impl RequestBody {
     /// The one message of a unary request, without its prefix.
     ///
     /// A length above `limit_bytes` is refused before anything is read; room grows with the bytes
-    /// that come, never with the length that is claimed.
-    pub async fn unary(&mut self, limit_bytes: usize) -> Result<Bytes> {
+    /// that come, never with the length that is claimed, and `hold` is told how much it is.
+    pub async fn unary(
+        &mut self,
+        limit_bytes: usize,
+        hold: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Bytes> {
+        let clock = self.clock.clone();
+        let mut receiving = std::pin::pin!(self.receive(limit_bytes, hold));
+        // A timer is made only for a client that keeps us waiting.
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(receiving.as_mut().poll(cx))).await;
+        if let Poll::Ready(received) = at_once {
+            return received;
+        }
+        tokio::select! {
+            received = receiving => received,
+            () = clock.sleep(UNARY_TIME_MAX) => Err(Error::new(
+                Code::DeadlineExceeded,
+                format!(
+                    "the request did not come in time; limit_ms=`{}`",
+                    UNARY_TIME_MAX.as_millis()
+                ),
+            )),
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        limit_bytes: usize,
+        mut hold: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Bytes> {
         const PREFIX: usize = 5;
         let mut received = BytesMut::new();
         let mut wanted: Option<usize> = None;
@@ -102,7 +132,14 @@ impl RequestBody {
                 }
             }
             match self.frame().await {
-                Some(frame) => received.extend_from_slice(&frame?),
+                Some(frame) => {
+                    let frame = frame?;
+                    // A buffer that is full doubles.
+                    if received.capacity() - received.len() < frame.len() {
+                        hold(2 * received.len() + frame.len())?;
+                    }
+                    received.extend_from_slice(&frame);
+                }
                 None => {
                     return Err(Error::invalid(format!(
                         "the request ended before its message was whole; received_bytes=`{}`",

@@ -8,10 +8,11 @@
 //! - `pressure`: ten times the memory, put and read at once (with `content`)
 //! - `stalled`: readers that do not read
 //! - `floods`: connections and frames without end
+//! - `unended`: requests that are never ended, and answers larger than their request
 //!
-//! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames` (HTTP/2
-//! without an HTTP/2 library), `stream`
-//! (puts, field by field), `lie` (Arrow IPC, number by number), `state` (what a server has and how to take it away).
+//! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames`
+//! (HTTP/2 without an HTTP/2 library), `stream` (puts, field by field), `lie` (Arrow IPC, number by
+//! number), `state` (what a server has and how to take it away).
 //!
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
 //! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
@@ -35,6 +36,7 @@ mod refusals;
 mod stalled;
 mod state;
 mod stream;
+mod unended;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -27,10 +27,11 @@ pub async fn run(
         principal,
         client,
         body,
+        room,
         counted,
         ..
     } = call;
-    let mut messages = Messages::new(service, body, counted);
+    let mut messages = Messages::new(service, body, room, counted);
     match opening(&mut messages).await? {
         ExchangeCommand::Mux { namespace } => {
             mux::run(service, &principal, client, namespace, messages, respond).await

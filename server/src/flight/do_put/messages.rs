@@ -9,6 +9,7 @@ use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::flight_data::{Event, Parser};
 use bytes::Bytes;
 
+use crate::flight::room::CallBytes;
 use crate::flight::service::Service;
 use crate::grpc::RequestBody;
 use crate::metrics::{Begun, CutOff};
@@ -21,6 +22,8 @@ pub struct Messages<'a> {
     service: &'a Service,
     body: RequestBody,
     parser: Parser,
+    /// Room for what the parser holds.
+    room: CallBytes,
     counted: &'a Begun,
     /// Whether this put holds room: then its client may not be silent for long.
     pub holds_room: bool,
@@ -28,11 +31,17 @@ pub struct Messages<'a> {
 
 impl<'a> Messages<'a> {
     /// The messages of `body`.
-    pub fn new(service: &'a Service, body: RequestBody, counted: &'a Begun) -> Self {
+    pub fn new(
+        service: &'a Service,
+        body: RequestBody,
+        room: CallBytes,
+        counted: &'a Begun,
+    ) -> Self {
         Self {
             service,
             body,
             parser: Parser::new(),
+            room,
             counted,
             holds_room: false,
         }
@@ -44,6 +53,8 @@ impl<'a> Messages<'a> {
             if let Some(event) = self.parser.next_event()? {
                 return Ok(Some(event));
             }
+            // What is held doubles as it grows.
+            self.room.hold(2 * self.parser.held_bytes())?;
             match self.frame().await? {
                 Some(frame) => self.parser.push(frame),
                 None => {

@@ -38,11 +38,12 @@ pub async fn run(
     let Call {
         principal,
         body,
+        room,
         conn,
         counted,
         ..
     } = call;
-    let mut messages = Messages::new(service, body, counted);
+    let mut messages = Messages::new(service, body, room, counted);
     let (command, schema) = opening(&mut messages).await?;
     refuse_unbuilt(&command)?;
     let resource = match &command.key {
