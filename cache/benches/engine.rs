@@ -55,6 +55,7 @@ fn bulk(cache: &Cache, rows: usize, thread: usize, threads: usize) {
     let spec = RowsSpec {
         mode: Mode::Keep,
         load: 0,
+        pin: false,
     };
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
     let mine = thread * rows / threads..(thread + 1) * rows / threads;

@@ -28,7 +28,9 @@ pub struct CacheConfig {
     pub namespaces_max: u32,
     /// Hundredths of the arena that readers may hold of entries that have left the index.
     pub held_percent: u64,
-    /// Hundredths of the arena that open puts and readers together may hold.
+    /// Hundredths of the arena that users may pin.
+    pub pinned_percent: u64,
+    /// Hundredths of the arena that pins, open puts and readers together may hold.
     pub busy_percent: u64,
 }
 
@@ -43,6 +45,7 @@ impl Default for CacheConfig {
             waiters_max: 8_192,
             namespaces_max: 65_536,
             held_percent: 25,
+            pinned_percent: 50,
             busy_percent: 75,
         }
     }

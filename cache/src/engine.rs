@@ -22,6 +22,7 @@ use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Record};
 use crate::ledger::{Account, Charge, Ledger};
 use crate::lower::LowerTier;
 use crate::namespaces::{Alone, Namespaces};
+use crate::pins::Pins;
 use crate::read::Entry;
 use crate::reads::Reads;
 use crate::release::Sink;
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) lower: Arc<dyn LowerTier>,
     pub(crate) reads: Reads,
+    pub(crate) pins: Pins,
     /// Held by whoever evicts: where one large victim is enough, thirty-two puts that need room
     /// must not take one each.
     pub(crate) evicting: Mutex<()>,
@@ -101,6 +103,7 @@ impl Engine {
             sink: parts.sink,
             lower: parts.lower,
             reads: Reads::new(Arc::clone(&parts.clock)),
+            pins: Pins::default(),
             evicting: Mutex::new(()),
             reserved: AtomicU64::new(0),
             misses: Alone::default(),

@@ -26,8 +26,8 @@ pub(crate) struct Candidate<'a> {
 }
 
 pub(crate) enum Judged {
-    /// What is there stays: this version.
-    Stays(Version),
+    /// What is there stays.
+    Stays(Entry),
     /// The candidate comes, in place of what is there now.
     Comes(Option<Pinned>),
 }
@@ -50,7 +50,7 @@ impl Engine {
         };
         match candidate.mode {
             Mode::Replace => Ok(Judged::Comes(Some(entry.into_pinned()))),
-            Mode::Keep => Ok(Judged::Stays(entry.version())),
+            Mode::Keep => Ok(Judged::Stays(entry)),
             Mode::Create => {
                 // The checksum tells most apart; it is no proof, so the bytes decide.
                 let equal = entry.checksum() == coming.checksum
@@ -59,12 +59,22 @@ impl Engine {
                     && entry.shape() == *coming.shape
                     && same(&entry);
                 if equal {
-                    Ok(Judged::Stays(entry.version()))
+                    Ok(Judged::Stays(entry))
                 } else {
                     Err(already_exists(*name, &entry))
                 }
             }
         }
+    }
+
+    /// The answer to a candidate where what is there stays; it is pinned, where that was asked for.
+    pub(crate) fn stays(&self, there: Entry, candidate: &Candidate<'_>) -> Result<(Version, bool)> {
+        let version = there.version();
+        if candidate.coming.pin {
+            // One that went meanwhile was there when it was judged.
+            self.keep(&there.into_pinned())?;
+        }
+        Ok((version, true))
     }
 
     /// Publishes a draft, or finds that what is there stays; `true` in the second case.
@@ -76,13 +86,14 @@ impl Engine {
         let mut grown = 0;
         loop {
             let expected = match self.judge(candidate, |there| draft.holds(there))? {
-                Judged::Stays(version) => return Ok((version, true)),
+                Judged::Stays(entry) => return self.stays(entry, candidate),
                 Judged::Comes(expected) => expected,
             };
             match draft.commit(&candidate.coming, expected) {
                 Commit::Done(version) => return Ok((version, false)),
                 // Somebody else changed the key: so somebody gets on.
                 Commit::Raced(back) => draft = back,
+                Commit::Refused(refused) => return Err(refused),
                 Commit::Full(back, full) => {
                     draft = back;
                     grown += 1;

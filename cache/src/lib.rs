@@ -15,7 +15,7 @@
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
 //!   room and `reserve` is the queue for it; `namespaces` numbers namespaces; [`scan`] reads a
 //!   namespace's keys in order; [`event`] tells of everything that comes and goes.
-//! - `expiry` frees what has expired without being asked.
+//! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
 //! - [`clock`], [`entropy`] and [`hlc`] are time, randomness and versions.
 //!
@@ -44,6 +44,7 @@ mod judge;
 pub mod ledger;
 pub mod lower;
 mod namespaces;
+mod pins;
 mod publish;
 pub mod put;
 pub mod read;

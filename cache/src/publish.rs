@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
@@ -36,6 +36,7 @@ pub(crate) struct Coming<'a> {
     pub(crate) checksum: u128,
     pub(crate) expires_at_ms: Option<u64>,
     pub(crate) load: u32,
+    pub(crate) pin: bool,
 }
 
 /// An entry that nobody can find yet. Dropping it frees all its memory.
@@ -55,6 +56,8 @@ pub(crate) enum Commit {
     Raced(Draft),
     /// The index cannot grow: make room and try again.
     Full(Draft, Full),
+    /// It may not come: it would be pinned, and too much is.
+    Refused(Error),
 }
 
 impl Draft {
@@ -109,6 +112,10 @@ impl Draft {
             drop(shard);
             return Commit::Full(self, full);
         }
+        let pinned = match engine.pin_in_place(record, expected.as_ref(), coming.pin) {
+            Ok(pinned) => pinned,
+            Err(refused) => return Commit::Refused(refused),
+        };
         let key = coming.key.as_bytes();
         // Held until the record can be read: a scan that met it before that would pass over a key
         // that was there all the time.
@@ -116,6 +123,7 @@ impl Draft {
         if let Err(full) = order.insert(key, handle, &*engine) {
             drop(order);
             drop(shard);
+            engine.pins.undo(&pinned);
             return Commit::Full(self, full);
         }
         let version = engine.hlc.next(engine.clock.now_ms());
@@ -131,7 +139,9 @@ impl Draft {
         if let Some(old) = &expected {
             engine.went(space, old, Why::Replaced);
         }
-        engine.policy.insert(&engine.index.records, handle);
+        if !record.is_kept() {
+            engine.policy.insert(&engine.index.records, handle);
+        }
         space.entries.fetch_add(1, Ordering::Relaxed);
         space.bytes.fetch_add(coming.len, Ordering::Relaxed);
         engine.events.emit(&Event {
@@ -270,12 +280,19 @@ impl Engine {
         };
         let key = self.key(record);
         let mut shard = self.index.table.lock(self.hash_in(space, key));
-        let may_go = why != Why::Expired || self.is_expired(record);
+        let may_go = match why {
+            Why::Expired => self.is_expired(record),
+            Why::Evicted => !record.is_kept(),
+            Why::Replaced | Why::Deleted => true,
+        };
         if !may_go || !shard.remove(entry.handle) {
             return false;
         }
         let ordered = space.order.write().remove(key, entry.handle, self);
         debug_assert!(ordered, "the order names what the table names");
+        if record.is_kept() {
+            self.pins.release(self.footprint(record));
+        }
         self.went(space, &entry, why);
         drop(shard);
         self.after_unlink(entry, why);
@@ -306,7 +323,9 @@ impl Engine {
     /// The rest of an entry's going, under its shard's lock: table and order have let go of it.
     fn went(&self, space: &Space, entry: &Pinned, why: Why) {
         let record = entry.record();
-        self.policy.remove(&self.index.records, entry.handle);
+        if !record.is_kept() {
+            self.policy.remove(&self.index.records, entry.handle);
+        }
         space.entries.fetch_sub(1, Ordering::Relaxed);
         space.bytes.fetch_sub(record.len(), Ordering::Relaxed);
         let last = record.unlink();

@@ -38,6 +38,8 @@ pub struct PutSpec {
     pub expires_at_ms: Option<u64>,
     /// The load that this put belongs to; 0 is none.
     pub load: u32,
+    /// Not to be evicted, whether it is stored or was there already.
+    pub pin: bool,
     /// Bytes of the tensor, where they are known: reserved at once by the first
     /// [`Put::reserve`].
     pub size_bytes: Option<u64>,
@@ -55,6 +57,7 @@ impl PutSpec {
             metadata: Vec::new(),
             expires_at_ms: None,
             load: 0,
+            pin: false,
             size_bytes: None,
             checksum: None,
         }
@@ -183,6 +186,7 @@ impl Put {
                 checksum,
                 expires_at_ms: self.spec.expires_at_ms,
                 load: self.spec.load,
+                pin: self.spec.pin,
             },
         };
         let published = |version, existed| Published {
@@ -192,8 +196,9 @@ impl Put {
         };
         // What stays is found out before any more room is asked for.
         let same = |there: &Entry| self.room.holds(there);
-        if let Judged::Stays(version) = self.engine.judge(&candidate, same)? {
-            return Ok(published(version, true));
+        if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
+            let (version, existed) = self.engine.stays(there, &candidate)?;
+            return Ok(published(version, existed));
         }
         let line = self.room.line();
         let (pages, inline) = self.room.take(self.written);

@@ -113,6 +113,11 @@ impl Entry {
         self.record().expires_at_ms()
     }
 
+    /// Whether a user has pinned it, so that it is not evicted.
+    pub fn is_kept(&self) -> bool {
+        self.record().is_kept()
+    }
+
     /// Hits, saturating at 65,535.
     pub fn hits(&self) -> u32 {
         self.record().hits()

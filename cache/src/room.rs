@@ -56,9 +56,15 @@ impl Engine {
         self.arena_bytes_max() / 100 * self.config.held_percent
     }
 
-    /// What open puts and readers together may hold; no tensor can be larger.
+    /// What pins, open puts and readers together may hold; no tensor can be larger.
     pub(crate) fn busy_bytes_max(&self) -> u64 {
         self.arena_bytes_max() / 100 * self.config.busy_percent
+    }
+
+    /// What they hold. Whoever wants more of it adds first and looks then, so that two who come
+    /// at once do not both get the last of it.
+    pub(crate) fn busy_bytes(&self) -> u64 {
+        self.reserved.load(Ordering::SeqCst) + self.pins.bytes() + self.arena.held_bytes()
     }
 
     /// Waits for `pages` pages for a put, which are counted as reserved until
@@ -151,15 +157,12 @@ impl Engine {
 
     /// Counts open puts against what may be busy. False where it is too much at the moment.
     fn reserve(&self, bytes: u64) -> bool {
-        let max = self.busy_bytes_max();
-        let held = self.arena.held_bytes();
-        let add = |reserved: u64| {
-            let busy = reserved.checked_add(bytes)?;
-            (busy.saturating_add(held) <= max).then_some(busy)
-        };
-        self.reserved
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
-            .is_ok()
+        self.reserved.fetch_add(bytes, Ordering::SeqCst);
+        let fits = self.busy_bytes() <= self.busy_bytes_max();
+        if !fits {
+            self.reserved.fetch_sub(bytes, Ordering::SeqCst);
+        }
+        fits
     }
 
     fn charge_free(&self, account: Account, bytes: u64) -> Option<Charge> {
@@ -194,13 +197,14 @@ impl Engine {
                 self.config.waiters_max
             )),
             NoRoom::TimedOut => Error::exhausted(format!(
-                "no room: what is there is held by open puts and readers; limit=`memory` \
+                "no room: what is there is held by open puts, readers and pins; limit=`memory` \
                  value=`{}` wanted_bytes=`{bytes}` waited_ms=`{}` reserved_bytes=`{}` \
-                 held_bytes=`{}`",
+                 held_bytes=`{}` pinned_bytes=`{}`",
                 self.config.memory,
                 waited.as_millis(),
                 self.reserved.load(Ordering::Relaxed),
                 self.arena.held_bytes(),
+                self.pins.bytes(),
             )),
         }
     }

@@ -57,6 +57,8 @@ pub struct RowsSpec {
     pub mode: Mode,
     /// The load that these rows belong to; 0 is none.
     pub load: u32,
+    /// As [`PutSpec::pin`](crate::put::PutSpec::pin).
+    pub pin: bool,
 }
 
 impl Cache {
@@ -211,9 +213,13 @@ impl Batch<'_> {
         };
         match self.engine.judge(&candidate, |there| draft.holds(there)) {
             Err(refused) => Some(Err(refused)),
-            Ok(Judged::Stays(version)) => published(version, true),
+            Ok(Judged::Stays(there)) => match self.engine.stays(there, &candidate) {
+                Ok((version, existed)) => published(version, existed),
+                Err(refused) => Some(Err(refused)),
+            },
             Ok(Judged::Comes(expected)) => match draft.commit(&candidate.coming, expected) {
                 Commit::Done(version) => published(version, false),
+                Commit::Refused(refused) => Some(Err(refused)),
                 Commit::Raced(_) | Commit::Full(..) => None,
             },
         }
@@ -235,8 +241,9 @@ impl Batch<'_> {
             bytes: len,
         };
         let same = |there: &Entry| there.equals(&row.data);
-        if let Judged::Stays(version) = self.engine.judge(&candidate, same)? {
-            return Ok(published(version, true));
+        if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
+            let (version, existed) = self.engine.stays(there, &candidate)?;
+            return Ok(published(version, existed));
         }
         let draft = self
             .engine
@@ -255,6 +262,7 @@ impl Batch<'_> {
         let spec = PutSpec {
             mode: self.spec.mode,
             load: self.spec.load,
+            pin: self.spec.pin,
             metadata: row.metadata.to_vec(),
             expires_at_ms: row.expires_at_ms,
             checksum: row.checksum,
@@ -299,6 +307,7 @@ impl Batch<'_> {
                 checksum,
                 expires_at_ms: row.expires_at_ms,
                 load: self.spec.load,
+                pin: self.spec.pin,
             },
         }
     }

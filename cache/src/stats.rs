@@ -26,6 +26,16 @@ pub struct Stats {
     pub held_bytes: u64,
     /// The most that may be.
     pub held_bytes_max: u64,
+    /// What users have pinned: pages and slots.
+    pub pinned_bytes: u64,
+    /// The most that they may.
+    pub pinned_bytes_max: u64,
+    /// How many entries that is.
+    pub pinned_entries: u64,
+    /// Pins that were refused.
+    pub pins_refused: u64,
+    /// What pins, open puts and readers may hold together.
+    pub busy_bytes_max: u64,
     /// Reads of large tensors that are under way.
     pub reads_open: u64,
     /// Readers that were cut off because they stalled.
@@ -69,6 +79,11 @@ impl Engine {
             reserved_bytes: self.reserved.load(Ordering::Relaxed),
             held_bytes: self.arena.held_bytes(),
             held_bytes_max: self.held_bytes_max(),
+            pinned_bytes: self.pins.bytes(),
+            pinned_bytes_max: self.pinned_bytes_max(),
+            pinned_entries: self.pins.entries(),
+            pins_refused: self.pins.refused(),
+            busy_bytes_max: self.busy_bytes_max(),
             reads_open: self.reads.count(),
             reads_cut: self.reads.cut_count(),
             puts_waiting: self.queue.waiting() as u64,

@@ -144,7 +144,6 @@ async fn put_commands() {
         );
     }
     for member in [
-        json!({"pin": true}),
         json!({"load_id": "x"}),
         json!({"wait": "cold"}),
         json!({"admit": "probation"}),

@@ -3,7 +3,7 @@
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
 //! - many: `bulk`, `many`, `mux`
-//! - what is known of them: `info`, `actions`
+//! - what is known of them: `info`, `actions`; how long they stay: `keeping`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - the process: `process`, `settings`, `sockets`, `health`
 //!
@@ -22,6 +22,7 @@ mod bulk;
 mod errors;
 mod health;
 mod info;
+mod keeping;
 mod layouts;
 mod limits;
 mod many;

@@ -249,7 +249,6 @@ def test_the_get_exchange_is_not_built_yet(client):
 
 
 UNBUILT = [
-    {"pin": True},
     {"load_id": "x"},
     {"wait": "cold"},
     {"admit": "probation"},

@@ -9,8 +9,10 @@ use crate::limits::MAX_ACTION_KEYS;
 use crate::name::{Key, Namespace};
 use crate::version::Version;
 
+pub use entry::{ExpireRequest, PinRequest};
 pub use list::{ACTIONS, ActionInfo, find};
 
+mod entry;
 mod list;
 
 /// `exists`: which keys are there, and how many from the first are all present.

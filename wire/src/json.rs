@@ -16,7 +16,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use crate::error::{Error, Result, clip};
 use crate::limits::{MAX_ERROR_BYTES, MAX_JSON_BYTES, MAX_QUOTED_BYTES};
 
-pub(crate) use values::{Hex128, Keys, Prefix, Uint, list, text, unknown_word};
+pub(crate) use values::{Hex128, Keys, Nullable, Prefix, Uint, list, text, unknown_word};
 pub use values::{uint, uint_opt};
 
 mod values;

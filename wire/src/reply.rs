@@ -36,10 +36,36 @@ pub trait Reply: Serialize + DeserializeOwned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExistsReply {
     /// One for each key asked, in order.
-    pub keys: Vec<KeyFound>,
+    pub keys: Vec<KeyExists>,
     /// How many keys, from the first, are all present.
     #[serde(with = "json::uint")]
     pub leading: u64,
+}
+
+/// A key, whether it is there, and what may end that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyExists {
+    /// The key.
+    pub key: Key,
+    /// Whether it is there.
+    pub found: bool,
+    /// Milliseconds until it expires; absent where it does not.
+    #[serde(
+        default,
+        with = "json::uint_opt",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ttl_ms: Option<u64>,
+    /// Whether it is pinned; absent where it is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+}
+
+/// The reply to `expire`, `pin` and `unpin`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysReply {
+    /// One for each key asked, in order.
+    pub keys: Vec<KeyFound>,
 }
 
 /// The reply to `delete`.
@@ -107,6 +133,9 @@ pub struct EntryDescribed {
         skip_serializing_if = "Option::is_none"
     )]
     pub ttl_ms: Option<u64>,
+    /// Whether it is pinned.
+    #[serde(default)]
+    pub pinned: bool,
     /// How often it was asked for, as far as that is counted.
     #[serde(with = "json::uint")]
     pub hits: u64,
@@ -207,7 +236,7 @@ pub struct Counter(#[serde(with = "json::uint")] pub u64);
 
 impl ExistsReply {
     /// The reply for keys and whether each is there.
-    pub fn new(keys: Vec<KeyFound>) -> ExistsReply {
+    pub fn new(keys: Vec<KeyExists>) -> ExistsReply {
         let leading = keys.iter().take_while(|key| key.found).count() as u64;
         ExistsReply { keys, leading }
     }
@@ -223,6 +252,7 @@ macro_rules! replies {
 
 replies! {
     ExistsReply = "exists reply";
+    KeysReply = "keys reply";
     DeleteReply = "delete reply";
     DescribeReply = "describe reply";
     FlightMetadata = "flight info metadata";
@@ -235,9 +265,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn found(key: &str, found: bool) -> KeyFound {
-        let key = Key::parse(key).unwrap();
-        KeyFound { key, found }
+    fn found(key: &str, found: bool) -> KeyExists {
+        KeyExists {
+            key: Key::parse(key).unwrap(),
+            found,
+            ttl_ms: (key == "c").then_some(5),
+            pinned: key == "c",
+        }
     }
 
     #[test]
@@ -245,7 +279,7 @@ mod tests {
         let reply = ExistsReply::new(vec![found("a", true), found("b", false), found("c", true)]);
         assert_eq!(
             reply.to_json(),
-            r#"{"keys":[{"key":"a","found":true},{"key":"b","found":false},{"key":"c","found":true}],"leading":1}"#
+            r#"{"keys":[{"key":"a","found":true},{"key":"b","found":false},{"key":"c","found":true,"ttl_ms":5,"pinned":true}],"leading":1}"#
         );
         assert_eq!(ExistsReply::parse(reply.to_json().as_bytes()), Ok(reply));
     }
@@ -277,6 +311,7 @@ mod tests {
                 tier: "hot".to_owned(),
                 metadata: Metadata::new([("a".to_owned(), "ä".to_owned())]).unwrap(),
                 ttl_ms,
+                pinned: there,
                 hits: 5,
             };
             let flight = FlightMetadata {

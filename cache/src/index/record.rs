@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state   see `state`     len   48 | start of the version, low half 16
-//! hlc     64              expiry, unix ms 48 | start, high half 16
+//! hlc     64              expiry, unix ms 47 | kept 1 | start, high half 16
 //! check   128             namespace 20 | load generation 20 | last access 24
 //! loc     64
 //! ```
@@ -14,8 +14,10 @@ use super::sync::{AtomicU64, Ordering};
 
 /// The largest `namespace` and `load_generation` a record holds.
 pub const ID_MAX: u32 = (1 << 20) - 1;
-/// The largest tensor and the latest expiry (48 bits).
+/// The largest tensor (48 bits).
 pub const U48_MAX: u64 = (1 << 48) - 1;
+/// The latest expiry (47 bits): the year 6429.
+pub const EXPIRY_MAX: u64 = (1 << 47) - 1;
 /// The last access is kept modulo this.
 pub const ACCESS_MODULUS: u32 = 1 << 24;
 
@@ -41,6 +43,7 @@ impl Handle {
 }
 
 const LOW48: u64 = (1 << 48) - 1;
+const KEPT: u64 = 1 << 47;
 const OWNER_LOAD_SHIFT: u32 = 20;
 const OWNER_ACCESS_SHIFT: u32 = 40;
 
@@ -191,18 +194,28 @@ impl Record {
 
     /// When it expires, in unix milliseconds.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        let at = self.expiry_start.load(Ordering::Relaxed) & LOW48;
+        let at = self.expiry_start.load(Ordering::Relaxed) & EXPIRY_MAX;
         (at != 0).then_some(at)
     }
 
     /// Sets [`Record::expires_at_ms`], at any time while it is pinned or its shard is
-    /// locked. Later than [`U48_MAX`] (the year 10,889) is as late as that.
+    /// locked. Later than [`EXPIRY_MAX`] is as late as that.
     pub fn set_expires_at_ms(&self, at: Option<u64>) {
         replace_bits(
             &self.expiry_start,
-            LOW48,
-            at.map_or(0, |at| at.clamp(1, LOW48)),
+            EXPIRY_MAX,
+            at.map_or(0, |at| at.clamp(1, EXPIRY_MAX)),
         );
+    }
+
+    /// Whether a user has pinned it: then it is not evicted, and no policy has it.
+    pub fn is_kept(&self) -> bool {
+        self.expiry_start.load(Ordering::Relaxed) & KEPT != 0
+    }
+
+    /// Sets [`Record::is_kept`]: while private, or under its shard's lock.
+    pub fn set_kept(&self, kept: bool) {
+        replace_bits(&self.expiry_start, KEPT, if kept { KEPT } else { 0 });
     }
 
     /// Number of the tenant and namespace it belongs to.
@@ -360,11 +373,12 @@ mod tests {
             checksum: u128,
             loc: u64,
             len in 0..=U48_MAX,
-            expiry in proptest::option::of(1..=U48_MAX),
+            expiry in proptest::option::of(1..=EXPIRY_MAX),
+            kept: bool,
             namespace in 0..=ID_MAX,
             load in 0..=ID_MAX,
             second in 0..ACCESS_MODULUS,
-            order in Just([0, 1, 2, 3, 4, 5, 6, 7]).prop_shuffle(),
+            order in Just([0, 1, 2, 3, 4, 5, 6, 7, 8]).prop_shuffle(),
         ) {
             let record = Record::free();
             record.make_private();
@@ -379,6 +393,7 @@ mod tests {
                         4 => record.set_expires_at_ms(expiry.filter(|_| flip == 0)),
                         5 => record.set_namespace(namespace ^ (flip32 & ID_MAX)),
                         6 => record.set_load_generation(load ^ (flip32 & ID_MAX)),
+                        7 => record.set_kept(kept ^ (flip != 0)),
                         _ => record.set_last_access(second ^ (flip32 % ACCESS_MODULUS)),
                     }
                 }
@@ -387,7 +402,7 @@ mod tests {
             prop_assert_eq!(record.checksum(), checksum);
             prop_assert_eq!(record.loc(), loc);
             prop_assert_eq!((record.len(), record.is_empty()), (len, len == 0));
-            prop_assert_eq!(record.expires_at_ms(), expiry);
+            prop_assert_eq!((record.expires_at_ms(), record.is_kept()), (expiry, kept));
             prop_assert_eq!((record.namespace(), record.load_generation()), (namespace, load));
             prop_assert_eq!(record.last_access(), second);
         }

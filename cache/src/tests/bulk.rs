@@ -11,6 +11,7 @@ use crate::rows::{Row, RowsSpec};
 const KEEP: RowsSpec = RowsSpec {
     mode: Mode::Keep,
     load: 0,
+    pin: false,
 };
 
 fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
@@ -62,6 +63,7 @@ async fn every_row_has_its_own_answer() {
     let create = RowsSpec {
         mode: Mode::Create,
         load: 0,
+        pin: false,
     };
     let rows = [row("a", &s, &small), row("d", &l, &large)];
     let answers = put_rows(&cache, create, &rows).await;
@@ -70,6 +72,7 @@ async fn every_row_has_its_own_answer() {
     let replace = RowsSpec {
         mode: Mode::Replace,
         load: 0,
+        pin: false,
     };
     let answers = put_rows(&cache, replace, &rows[1..]).await;
     assert!(!answers[0].as_ref().unwrap().existed);

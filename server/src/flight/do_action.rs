@@ -1,4 +1,9 @@
 //! DoAction and ListActions: JSON in, JSON out.
+//!
+//! - `keep`: how long entries stay
+//! - here: the rest
+
+mod keep;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
 use bowstring_cache::read::Entry;
@@ -11,7 +16,7 @@ use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::Key;
 use bowstring_wire::reply::{
     AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, ExistsReply, KeyDescribed,
-    KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply, StatsReply,
+    KeyExists, KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply, StatsReply,
 };
 
 use super::authorize::{Operation, Principal, Resource, authorize};
@@ -42,6 +47,9 @@ pub async fn run(
         "exists" => exists(service, principal, body)?,
         "delete" => delete(service, principal, body).await?,
         "describe" => describe(service, principal, body, room)?,
+        "expire" => keep::expire(service, principal, body).await?,
+        "pin" => keep::pin(service, principal, body).await?,
+        "unpin" => keep::unpin(service, principal, body).await?,
         "stats" => stats(service, principal, body)?,
         "namespaces" => namespaces(service, principal, body)?,
         other => return Err(Failure::Refused(unknown(other))),
@@ -82,11 +90,13 @@ fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result<Strin
         Resource::Namespace(&request.namespace),
     )?;
     let found = |key: Key| {
-        let found = service
-            .cache
-            .peek(&id(principal, &request.namespace, &key))
-            .is_some();
-        KeyFound { key, found }
+        let entry = service.cache.peek(&id(principal, &request.namespace, &key));
+        KeyExists {
+            key,
+            found: entry.is_some(),
+            ttl_ms: entry.as_ref().and_then(|entry| ttl_ms(service, entry)),
+            pinned: entry.is_some_and(|entry| entry.is_kept()),
+        }
     };
     Ok(ExistsReply::new(request.keys.into_iter().map(found).collect()).to_json())
 }
@@ -131,9 +141,6 @@ fn describe(
 }
 
 fn described(service: &Service, entry: &Entry) -> Result<EntryDescribed> {
-    let ttl_ms = entry
-        .expires_at_ms()
-        .map(|at| at.saturating_sub(service.clock.now_ms()));
     Ok(EntryDescribed {
         dtype: entry.dtype(),
         shape: entry.shape(),
@@ -142,9 +149,15 @@ fn described(service: &Service, entry: &Entry) -> Result<EntryDescribed> {
         checksum: format!("{:032x}", entry.checksum()),
         tier: "hot".to_owned(),
         metadata: Metadata::decode(entry.metadata())?,
-        ttl_ms,
+        ttl_ms: ttl_ms(service, entry),
+        pinned: entry.is_kept(),
         hits: entry.hits().into(),
     })
+}
+
+fn ttl_ms(service: &Service, entry: &Entry) -> Option<u64> {
+    let at = entry.expires_at_ms()?;
+    Some(at.saturating_sub(service.clock.now_ms()))
 }
 
 async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
@@ -207,6 +220,7 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
         ("expired", stats.events.expired),
         ("evicted", stats.events.evicted),
         ("evicted_bytes", stats.events.evicted_bytes),
+        ("pins_refused", stats.pins_refused),
     ];
     let reply = StatsReply {
         server: env!("CARGO_PKG_VERSION").to_owned(),

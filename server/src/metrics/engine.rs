@@ -56,6 +56,25 @@ pub fn render(stats: &Stats, text: &mut Text) {
         "The most that readers may hold so.",
     )
     .value(stats.held_bytes_max);
+    text.gauge(
+        "bowstring_pinned_entries",
+        "Entries that users have pinned.",
+    )
+    .value(stats.pinned_entries);
+    text.gauge("bowstring_pinned_bytes", "Pages and slots that they take.")
+        .value(stats.pinned_bytes);
+    text.gauge(
+        "bowstring_pinned_limit_bytes",
+        "The most that they may take.",
+    )
+    .value(stats.pinned_bytes_max);
+    text.counter("bowstring_pins_refused_total", "Pins that were refused.")
+        .value(stats.pins_refused);
+    text.gauge(
+        "bowstring_busy_limit_bytes",
+        "What pins, open puts and readers may hold together.",
+    )
+    .value(stats.busy_bytes_max);
     text.gauge("bowstring_reads_open", "Reads of large tensors under way.")
         .value(stats.reads_open);
     text.counter(
@@ -113,6 +132,11 @@ pub(super) mod tests {
             hits: 12,
             misses: 13,
             moved: 14,
+            pinned_bytes: 17,
+            pinned_bytes_max: 18,
+            pinned_entries: 19,
+            pins_refused: 20,
+            busy_bytes_max: 21,
             events: EventCounts {
                 evicted: 15,
                 evicted_bytes: 16,
@@ -141,7 +165,7 @@ pub(super) mod tests {
             samples["bowstring_unlinked_total{reason=\"evicted\"}"],
             15.0
         );
-        for value in 3..=16 {
+        for value in 3..=21 {
             assert!(
                 samples.values().any(|sample| *sample == f64::from(value)),
                 "{value}"

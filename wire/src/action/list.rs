@@ -53,13 +53,13 @@ pub const ACTIONS: &[ActionInfo] = &[
         &[],
         "lists namespaces with their entries and bytes",
     ),
-    later(
+    built(
         "expire",
         &["namespace", "keys", "ttl_ms"],
-        "gives keys a time to live",
+        "gives keys a time to live from now on; null takes it away",
     ),
-    later("pin", &["namespace", "keys"], "keeps keys from eviction"),
-    later(
+    built("pin", &["namespace", "keys"], "keeps keys from eviction"),
+    built(
         "unpin",
         &["namespace", "keys"],
         "lets keys be evicted again",
@@ -149,8 +149,14 @@ mod tests {
         assert_eq!(members("exists"), super::super::ExistsMembers::MEMBERS);
         assert_eq!(members("delete"), super::super::DeleteMembers::MEMBERS);
         assert_eq!(members("describe"), super::super::DescribeMembers::MEMBERS);
+        assert_eq!(
+            members("expire"),
+            super::super::entry::ExpireMembers::MEMBERS
+        );
+        assert_eq!(members("pin"), super::super::entry::PinMembers::MEMBERS);
+        assert_eq!(members("unpin"), members("pin"));
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 5);
+        assert_eq!(built.count(), 8);
     }
 
     #[test]
@@ -160,8 +166,8 @@ mod tests {
             assert!(ACTIONS[..i].iter().all(|other| other.name != action.name));
         }
         assert_eq!(find("Exists"), None);
-        let text = find("pin").unwrap().description();
-        let expected = "keeps keys from eviction; members: namespace, keys (not built yet)";
+        let text = find("evict").unwrap().description();
+        let expected = "moves entries out of memory; members: namespace, keys (not built yet)";
         assert_eq!(text, expected);
     }
 }

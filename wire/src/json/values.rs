@@ -71,6 +71,11 @@ pub mod uint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Uint(#[serde(with = "uint")] pub u64);
 
+/// A value, or `null` where that means something: the member was given either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Nullable<T>(pub Option<T>);
+
 /// [`uint`] for an optional member, which needs `default` and `skip_serializing_if` beside it.
 pub mod uint_opt {
     use super::*;

@@ -48,6 +48,7 @@ pub async fn receive(
         spec: RowsSpec {
             mode: mode_of(command.mode, Mode::Keep),
             load: 0,
+            pin: command.pin,
         },
         metadata: command
             .metadata

@@ -120,7 +120,6 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
 /// Members of the contract that are not built yet are refused, never ignored.
 fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
     let unbuilt = [
-        ("pin", command.pin),
         ("admit", command.admit == Some(Admit::Probation)),
         ("wait", command.wait == Some(Wait::Cold)),
         ("load_id", command.load_id.is_some()),

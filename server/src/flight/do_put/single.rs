@@ -113,6 +113,7 @@ fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Resul
         if_version: command.if_version,
         metadata,
         expires_at_ms,
+        pin: command.pin,
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,
         ..PutSpec::new(schema.dtype())

@@ -1,0 +1,205 @@
+//! Pins of users: a pinned entry is not evicted. It can be replaced, and the new tensor is pinned
+//! then, for it is the key that was pinned; it can be deleted; and it expires when it is told to.
+//!
+//! A pin is a bit in the record. No policy has a pinned entry, so that whoever looks for a victim
+//! passes none. What is pinned is counted as the pages and slots that it takes, and is limited: by
+//! [`pinned_percent`](crate::config::CacheConfig::pinned_percent) alone, so that pins, which nothing
+//! but their users ends, leave room for puts; by
+//! [`busy_percent`](crate::config::CacheConfig::busy_percent) with puts and readers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bowstring_wire::error::{Error, Result};
+
+use crate::arena::{Extent, PAGE_BYTES_U64};
+use crate::cache::Cache;
+use crate::engine::{Engine, Pinned};
+use crate::head::{Rest, split};
+use crate::id::Id;
+use crate::index::Record;
+
+/// What is pinned.
+#[derive(Debug, Default)]
+pub(crate) struct Pins {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What a put has changed here: see [`Pins::undo`].
+pub(crate) struct InPlace {
+    before: Option<u64>,
+    now: Option<u64>,
+}
+
+impl Cache {
+    /// Pins a key's entry. Says whether it was not pinned before; `None` where there is no such
+    /// key.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where too much is pinned, or held by pins, puts and readers together.
+    pub fn pin(&self, id: &Id) -> Result<Option<bool>> {
+        // One that loses against another change of the key looks again.
+        while let Some(entry) = self.peek(id) {
+            if let Some(pinned) = self.engine().keep(&entry.into_pinned())? {
+                return Ok(Some(pinned));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets a key's entry be evicted again. Says whether it was pinned; `None` where there is no
+    /// such key.
+    pub fn unpin(&self, id: &Id) -> Option<bool> {
+        while let Some(entry) = self.peek(id) {
+            let entry = entry.into_pinned();
+            if let Some(unpinned) = self.engine().let_go(&entry) {
+                return Some(unpinned);
+            }
+        }
+        None
+    }
+}
+
+impl Engine {
+    /// The most that users may pin.
+    pub(crate) fn pinned_bytes_max(&self) -> u64 {
+        self.arena_bytes_max() / 100 * self.config.pinned_percent
+    }
+
+    /// Pages and slot of an entry that is pinned in the index, or being published.
+    pub(crate) fn footprint(&self, record: &Record) -> u64 {
+        let apart = match self.head(record).map(|head| head.rest) {
+            Ok(Rest::Apart { extents, .. }) => pages(&extents),
+            Ok(Rest::Here { .. }) | Err(_) => 0,
+        };
+        let pages = u64::from(split(record.len()).pages) + apart;
+        pages * PAGE_BYTES_U64 + self.slot(record).len() as u64
+    }
+
+    /// Pins an entry for its user. Says whether it was not before; `None` where it has left the
+    /// index.
+    pub(crate) fn keep(&self, entry: &Pinned) -> Result<Option<bool>> {
+        let kept = self.change(entry, |record| {
+            if record.is_kept() {
+                return Ok(false);
+            }
+            self.count_pin(self.footprint(record))?;
+            record.set_kept(true);
+            self.policy.remove(&self.index.records, entry.handle);
+            Ok(true)
+        });
+        kept.transpose()
+    }
+
+    fn let_go(&self, entry: &Pinned) -> Option<bool> {
+        let unpinned = self.change(entry, |record| {
+            let was = record.is_kept();
+            if was {
+                record.set_kept(false);
+                self.pins.release(self.footprint(record));
+                self.policy.insert(&self.index.records, entry.handle);
+            }
+            was
+        });
+        self.queue.freed();
+        unpinned
+    }
+
+    /// For an entry about to be published in the place of `old`: pins it where that one is, or where
+    /// `asked`.
+    pub(crate) fn pin_in_place(
+        &self,
+        record: &Record,
+        old: Option<&Pinned>,
+        asked: bool,
+    ) -> Result<InPlace> {
+        let kept = old.filter(|old| old.record().is_kept());
+        let before = kept.map(|old| self.footprint(old.record()));
+        // It may have been tried before, when another one was there.
+        record.set_kept(false);
+        if before.is_none() && !asked {
+            return Ok(InPlace {
+                before: None,
+                now: None,
+            });
+        }
+        let now = self.footprint(record);
+        // The old one's first: what takes its place needs no more room than there is with it.
+        if let Some(before) = before {
+            self.pins.release(before);
+        }
+        if let Err(refused) = self.count_pin(now) {
+            if let Some(before) = before {
+                self.pins.add(before);
+            }
+            return Err(refused);
+        }
+        record.set_kept(true);
+        Ok(InPlace {
+            before,
+            now: Some(now),
+        })
+    }
+
+    fn count_pin(&self, bytes: u64) -> Result<()> {
+        self.pins.add(bytes);
+        let (own, all) = (self.pinned_bytes_max(), self.busy_bytes_max());
+        let (limit, value) = if self.pins.bytes() > own {
+            ("pinned_bytes_max", own)
+        } else if self.busy_bytes() > all {
+            ("busy_bytes_max", all)
+        } else {
+            return Ok(());
+        };
+        self.pins.release(bytes);
+        self.pins.refused.fetch_add(1, Ordering::Relaxed);
+        Err(Error::exhausted(format!(
+            "no room to pin an entry; limit=`{limit}` value=`{value}` wanted_bytes=`{bytes}` \
+             pinned_bytes=`{}` reserved_bytes=`{}` held_bytes=`{}`",
+            self.pins.bytes(),
+            self.reserved.load(Ordering::Relaxed),
+            self.arena.held_bytes(),
+        )))
+    }
+}
+
+impl Pins {
+    /// Pages and slots of what is pinned.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A pinned entry of this footprint is pinned no more.
+    pub(crate) fn release(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The put that was to change this does not come now.
+    pub(crate) fn undo(&self, in_place: &InPlace) {
+        if let Some(now) = in_place.now {
+            self.release(now);
+        }
+        if let Some(before) = in_place.before {
+            self.add(before);
+        }
+    }
+
+    fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn pages(extents: &[Extent]) -> u64 {
+    extents.iter().map(|extent| u64::from(extent.pages)).sum()
+}
