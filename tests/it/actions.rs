@@ -259,7 +259,7 @@ async fn bodies_that_are_none() {
     let space = Space::new("bodies").await;
     refused(
         space.act("frobnicate", &json!({})).await,
-        "invalid_argument",
+        "unimplemented",
         &["frobnicate", "exists"],
     );
     refused(

@@ -2,7 +2,7 @@
 //! once. The harness is the library of this crate.
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
-//! - many: `bulk`, `many`, `mux`
+//! - many: `bulk`, `many`, `exchange`, `mux`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - the process: `process`, `settings`, `sockets`, `health`
@@ -20,6 +20,7 @@ mod actions;
 mod alignment;
 mod bulk;
 mod errors;
+mod exchange;
 mod health;
 mod info;
 mod keeping;

@@ -142,7 +142,7 @@ def test_what_is_not_built_yet(client, action):
 
 
 def test_an_unknown_action(client):
-    with refused("invalid_argument", "dance"):
+    with refused("unimplemented", "dance"):
         act(client, "dance")
 
 

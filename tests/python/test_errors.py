@@ -239,15 +239,6 @@ def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):
     assert message_of(caught.value).startswith(f"{code}: ") and headers["bowstring-code"] == [code]
 
 
-def test_the_get_exchange_is_not_built_yet(client):
-    with refused("unimplemented", "get"):
-        writer, reader = client.do_exchange(command(exchange="get"))
-        with writer:
-            writer.begin(pa.schema([("key", pa.utf8())]))
-            writer.done_writing()
-            reader.read_chunk()
-
-
 UNBUILT = [
     {"load_id": "x"},
     {"wait": "cold"},

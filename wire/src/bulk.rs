@@ -1,9 +1,10 @@
 //! A bulk put: a key column and a tensor column, an entry each row; or what the `opaque` layout
-//! of a get returns.
+//! of a get returns. And batches of keys alone, which the exchange `get` receives.
 
 mod batch;
 mod cells;
 mod keys;
+mod keys_only;
 mod role;
 mod tensors;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::shape::Shape;
 use crate::single::permute_of;
 
 pub use batch::{BulkBatch, BulkRow};
+pub use keys_only::{KeysBatch, KeysReader};
 use role::{KeyKind, Text};
 
 /// The schema of a bulk put, before its command says what the columns are called.
@@ -182,7 +184,7 @@ impl<'a> Columns<'a> {
     fn required(&mut self, name: &str) -> Result<Found<'a>> {
         self.take(name).ok_or_else(|| {
             Error::invalid(format!(
-                "a bulk put lacks a column; expected column=`{}` beside {}",
+                "the schema lacks a column; expected column=`{}` beside {}",
                 clip(name, MAX_QUOTED_BYTES),
                 self.names()
             ))
@@ -234,8 +236,8 @@ impl<'a> Columns<'a> {
                 "\"extra_columns\": \"metadata\" is not built yet; send a column `metadata`",
             )),
             ExtraColumns::Refuse => Err(Error::invalid(format!(
-                "a bulk put has columns that nobody asked for, or twice; columns={} expected \
-                 none, or \"extra_columns\": \"ignore\"",
+                "the schema has columns that nobody asked for, or twice; columns={} expected none \
+                 (a put may say \"extra_columns\": \"ignore\")",
                 self.names()
             ))),
         }

@@ -48,6 +48,8 @@ pub const MAX_DESCRIPTOR_BYTES: usize = MAX_JSON_BYTES + 1024;
 /// What may be held of a body that arrives before its header. Legal protobuf, but nobody sends it.
 pub const MAX_BODY_BEFORE_HEADER_BYTES: usize = 1 << 20;
 
+/// The body of one batch of keys of the exchange `get`: as many keys as it may have, each as long.
+pub const MAX_KEYS_BATCH_BYTES: u64 = 16 << 20;
 /// The header of one message of the mux exchange: the longest names, 32 axes, every optional field.
 pub const MAX_MUX_HEADER_BYTES: usize = 2048;
 /// A tensor that is put over the mux exchange: the requests behind it wait until it is stored.

@@ -75,7 +75,7 @@ fn unknown(name: &str) -> Error {
         return Error::unimplemented(format!("this action is not built yet; action=`{name}`"));
     }
     let names: Vec<&str> = ACTIONS.iter().filter(|a| a.built).map(|a| a.name).collect();
-    Error::invalid(format!(
+    Error::unimplemented(format!(
         "no such action; action=`{}` expected one of {}",
         clip(name, 64),
         names.join(", ")

@@ -217,6 +217,9 @@ impl Service {
         check_grpc(&head)?;
         let principal = authenticate(&head.headers, conn.peer())?;
         let deadline = grpc::parse_timeout(&head.headers)?;
+        if verb == Verb::DoExchange {
+            super::do_exchange::check_headers(&head.headers)?;
+        }
         let client = Client::of(&head.headers);
         let call = Call {
             principal,

@@ -1,8 +1,10 @@
 //! DoExchange: the command in the first message says which exchange it is; another than ours is
 //! left to others, unjudged.
 //!
+//! - `keys`: batches of keys in, batches of tensors out, for stock clients
 //! - `mux`: many small requests over one stream, for our own clients
 
+mod keys;
 mod mux;
 
 use arrow_flight::FlightDescriptor;
@@ -36,9 +38,31 @@ pub async fn run(
         ExchangeCommand::Mux { namespace } => {
             mux::run(service, &principal, client, namespace, messages, respond).await
         }
-        ExchangeCommand::Get(_) => Err(Failure::Refused(Error::unimplemented(
-            "the exchange `get` is not built yet",
-        ))),
+        ExchangeCommand::Get(command) => {
+            keys::run(service, &principal, client, &command, messages, respond).await
+        }
+    }
+}
+
+/// What ends an exchange that would have no end of its own.
+fn draining() -> Error {
+    Error::unavailable(
+        "the server is shutting down; connect anew, what has no reply may be asked again",
+    )
+}
+
+/// Headers with which others mark their exchanges, whatever their descriptors look like: those of
+/// DuckDB's Airport extension.
+const OTHERS: [&str; 1] = ["airport-operation"];
+
+/// Whether an exchange can be ours, as far as its headers tell.
+///
+/// # Errors
+/// `unimplemented`.
+pub fn check_headers(headers: &http::HeaderMap) -> Result<()> {
+    match OTHERS.iter().find(|name| headers.contains_key(**name)) {
+        None => Ok(()),
+        Some(_) => Err(not_ours()),
     }
 }
 

@@ -12,6 +12,7 @@ mod rows;
 
 pub use keys::together;
 pub use prefix::Snapshot;
+pub use rows::Rows;
 
 use arrow_flight::Ticket as FlightTicket;
 use bowstring_wire::error::{Error, Result};
@@ -64,7 +65,7 @@ pub fn parse(bytes: &[u8]) -> Result<Ticket> {
 }
 
 /// The most that a message's body has where rows allow.
-fn message_bytes_max(ticket: &Ticket, client: Client) -> u64 {
+pub fn message_bytes_max(ticket: &Ticket, client: Client) -> u64 {
     let default = if client.takes_large_messages() {
         LARGE_MESSAGE_BYTES
     } else {

@@ -3,7 +3,7 @@
 use bowstring_cache::read::Entry;
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::encode_head;
 use bowstring_wire::get_rows::{
     OpaqueRow, RowsBatch, RowsBudget, WithColumn, opaque_batch, rows_batch, unknown_batch,
@@ -68,6 +68,46 @@ impl<'a> Rows<'a> {
 
     /// Adds a row; `None` is a null one.
     pub async fn push(&mut self, key: &Key, entry: Option<Entry>) -> Result<(), Failure> {
+        let row = self.row(key, entry)?;
+        if !self.fits(&row)? {
+            self.flush(&[]).await?;
+            self.fits(&row)?;
+        }
+        self.batch.push(row);
+        Ok(())
+    }
+
+    /// Adds a row to a batch that [`Rows::answer`] will send as one message.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where that would be larger than a message may be.
+    pub fn push_whole(&mut self, key: &Key, entry: Entry) -> Result<()> {
+        let row = self.row(key, Some(entry))?;
+        if !self.fits(&row)? {
+            return Err(too_large(self.max_message_bytes));
+        }
+        self.batch.push(row);
+        Ok(())
+    }
+
+    /// Sends what was pushed as one batch that names the `missing` ones, whether there are rows or
+    /// not.
+    pub async fn answer(&mut self, missing: &[Key]) -> Result<(), Failure> {
+        let most = usize::try_from(self.max_message_bytes).unwrap_or(usize::MAX);
+        let metadata = Closing::Missing.batches(missing, usize::MAX).concat();
+        if metadata.len() > most.max(METADATA_BYTES_MIN) {
+            return Err(Failure::Refused(too_large(self.max_message_bytes)));
+        }
+        self.flush(metadata.as_bytes()).await?;
+        self.out.flush().await
+    }
+
+    /// Sends what was written so far.
+    pub async fn send(&mut self) -> Result<(), Failure> {
+        self.out.flush().await
+    }
+
+    fn row(&self, key: &Key, entry: Option<Entry>) -> Result<Row> {
         let found = match entry {
             None => None,
             Some(entry) => {
@@ -87,37 +127,33 @@ impl<'a> Rows<'a> {
                 })
             }
         };
+        Ok(Row {
+            key: key.clone(),
+            found,
+        })
+    }
+
+    /// Whether there is room for a row in this batch, which it then has.
+    fn fits(&mut self, row: &Row) -> Result<bool> {
         // A null row of a fixed shape has zeros in its place.
-        let bytes = match (&found, &self.together) {
+        let bytes = match (&row.found, &self.together) {
             (Some(found), _) => found.entry.len(),
             (None, Together::Rows(dtype, shape)) => shape.bytes(*dtype)?,
             (None, _) => 0,
         };
-        let metadata = found
-            .as_ref()
-            .map_or(0, |found| found.entry.metadata().len());
+        let found = row.found.as_ref();
+        let metadata = found.map_or(0, |found| found.entry.metadata().len());
         let own_shape = match &self.together {
-            Together::Opaque => found.as_ref().map(|found| found.shape.clone()),
+            Together::Opaque => found.map(|found| &found.shape),
             _ => None,
         };
-        if !self
-            .budget
-            .take(key.as_str(), bytes, own_shape.as_ref(), metadata)
-        {
-            self.flush().await?;
-            self.budget
-                .take(key.as_str(), bytes, own_shape.as_ref(), metadata);
-        }
-        self.batch.push(Row {
-            key: key.clone(),
-            found,
-        });
-        Ok(())
+        let key = row.key.as_str();
+        Ok(self.budget.take(key, bytes, own_shape, metadata))
     }
 
     /// Sends what is left, and the keys to be named at the end.
     pub async fn finish(mut self, closing: Option<(Closing, &[Key])>) -> Result<(), Failure> {
-        self.flush().await?;
+        self.flush(&[]).await?;
         if let Some((closing, keys)) = closing {
             let most = usize::try_from(self.max_message_bytes).unwrap_or(usize::MAX);
             for metadata in closing.batches(keys, most.min(MAX_APP_METADATA_BYTES)) {
@@ -130,14 +166,15 @@ impl<'a> Rows<'a> {
         self.out.flush().await
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
-        if self.batch.is_empty() {
+    /// Sends the batch, if there are rows or something is said with it.
+    async fn flush(&mut self, app_metadata: &[u8]) -> Result<(), Failure> {
+        if self.batch.is_empty() && app_metadata.is_empty() {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.batch);
         self.budget = RowsBudget::new(self.max_message_bytes);
         let batch = self.batch_of(&rows)?;
-        let head = batch.head(&[])?;
+        let head = batch.head(app_metadata)?;
         self.out.expect(batch.body_len() + head.len() as u64);
         self.out.bytes(head).await?;
         self.out.body_begins().await?;
@@ -186,6 +223,16 @@ impl<'a> Rows<'a> {
             }
         }
     }
+}
+
+/// What may always be said of missing keys, however small messages are to be.
+const METADATA_BYTES_MIN: usize = 64 * 1024;
+
+fn too_large(max_message_bytes: u64) -> Error {
+    Error::exhausted(format!(
+        "the answer to one batch of keys is larger than a message may be, ask for fewer keys a \
+         batch or for a larger max_message_bytes; limit=`{max_message_bytes}`"
+    ))
 }
 
 /// The columns beside key and tensor, as far as they were asked for.

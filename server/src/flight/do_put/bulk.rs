@@ -134,18 +134,7 @@ impl Receiver<'_> {
         if len > GUARANTEED_BYTES / 2 && self.upload.is_none() {
             self.upload = Some(self.conn.upload());
         }
-        let mut body = Body::new();
-        messages.holds_room = true;
-        while body.len() < len {
-            match messages.next().await? {
-                Some(Event::BodyChunk(chunk)) => body.push(chunk),
-                Some(_) => return Err(Error::internal("a body was interrupted by another field")),
-                None => return Err(Error::invalid("the put ended within a body")),
-            }
-        }
-        // Between two batches a bulk put holds nothing, and may take its time.
-        messages.holds_room = false;
-        Ok(body)
+        messages.body(len).await
     }
 
     async fn store(&mut self, header: &[u8], body: &Body) -> Result<()> {

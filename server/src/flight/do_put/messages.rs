@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use bowstring_wire::body::Body;
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::flight_data::{Event, Parser};
 use bytes::Bytes;
@@ -87,6 +88,22 @@ impl<'a> Messages<'a> {
             self.counted.received(frame.len() as u64);
         }
         Ok(Poll::Ready(frame))
+    }
+
+    /// A body of `len` bytes that has begun, for which there is room: its client may not be silent
+    /// for long. Between two of them it holds nothing, and may take its time.
+    pub async fn body(&mut self, len: u64) -> Result<Body> {
+        let mut body = Body::new();
+        self.holds_room = true;
+        while body.len() < len {
+            match self.next().await? {
+                Some(Event::BodyChunk(chunk)) => body.push(chunk),
+                Some(_) => return Err(Error::internal("a body was interrupted by another field")),
+                None => return Err(Error::invalid("the stream ended within a body")),
+            }
+        }
+        self.holds_room = false;
+        Ok(body)
     }
 
     /// Reads the rest of a message of which nothing more is expected; the frames behind it.

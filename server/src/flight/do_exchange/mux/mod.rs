@@ -77,10 +77,7 @@ impl Mux<'_> {
             self.replies.flush().await?;
             if !self.replies.are_under_way() {
                 if draining {
-                    return Err(Failure::Refused(Error::unavailable(
-                        "the server is shutting down; connect anew, requests without a reply may \
-                         be sent again",
-                    )));
+                    return Err(Failure::Refused(super::draining()));
                 }
                 if !open {
                     return Ok(self.messages.finish()?);

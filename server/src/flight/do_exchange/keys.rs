@@ -1,0 +1,134 @@
+//! The `get` exchange: batches of keys in, batches of tensors out, one for one.
+
+use bowstring_cache::ledger::{Account, Charge};
+use bowstring_wire::body::Body;
+use bowstring_wire::bulk::KeysReader;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::exchange::ExchangeGet;
+use bowstring_wire::flight_data::Event;
+use bowstring_wire::limits::MAX_KEYS_BATCH_BYTES;
+use bowstring_wire::name::Key;
+use bowstring_wire::ticket::Layout;
+use bytes::Bytes;
+
+use crate::flight::authorize::{Operation, Principal, authorize, resource_of};
+use crate::flight::client::Client;
+use crate::flight::do_get::{Rows, message_bytes_max};
+use crate::flight::do_put::Messages;
+use crate::flight::out::{Failure, Out};
+use crate::flight::select::{Together, id};
+use crate::flight::service::Service;
+use crate::grpc::Responder;
+
+/// Answers batches until the client ends the stream or the server drains.
+pub async fn run(
+    service: &Service,
+    principal: &Principal,
+    client: Client,
+    command: &ExchangeGet,
+    mut messages: Messages<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let ticket = &command.ticket;
+    authorize(principal, Operation::Get, resource_of(ticket))?;
+    let reader = KeysReader::new(&schema(&mut messages).await?, command.key_column.as_deref())?;
+    let Some(together) = Together::of(ticket, Layout::Opaque)? else {
+        return Err(Failure::Refused(Error::internal(
+            "nothing fixes the schema of an exchange",
+        )));
+    };
+    let out = Out::new(service, respond, client, 512);
+    let max = message_bytes_max(ticket, client);
+    let mut rows = Rows::begin(service, ticket, together, out, max).await?;
+    // A client may wait for the schema before it sends a key.
+    rows.send().await?;
+    while let Some((keys, _room)) = next_keys(service, &reader, &mut messages).await? {
+        authorize(principal, Operation::Get, resource_of(ticket))?;
+        let mut missing = Vec::new();
+        for key in keys {
+            let id = id(principal, &ticket.namespace, &key);
+            match service.cache.get_or_load(&id).await? {
+                Some(entry) => rows.push_whole(&key, entry)?,
+                None => missing.push(key),
+            }
+        }
+        rows.answer(&missing).await?;
+    }
+    Ok(())
+}
+
+/// The schema of the batches to come: the rest of the first message, or a second one.
+async fn schema(messages: &mut Messages<'_>) -> Result<Bytes> {
+    loop {
+        match messages.next().await? {
+            Some(Event::Header(schema)) => return Ok(schema),
+            // Arrow's C++ client says its descriptor twice: alone, and with the schema.
+            Some(Event::MessageEnd | Event::AppMetadata(_) | Event::Descriptor(_)) => {}
+            _ => {
+                return Err(Error::invalid(
+                    "the exchange has no schema; expected one with a column `key` first",
+                ));
+            }
+        }
+    }
+}
+
+/// The keys of the next batch, and room for them; `None` at the end of the stream.
+async fn next_keys(
+    service: &Service,
+    reader: &KeysReader,
+    messages: &mut Messages<'_>,
+) -> Result<Option<(Vec<Key>, Option<Charge>)>> {
+    let draining = service.draining();
+    let mut header: Option<Bytes> = None;
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = messages.next() => event?,
+            () = draining.cancelled() => return Err(super::draining()),
+        };
+        match event {
+            None => return Ok(None),
+            Some(Event::Header(bytes)) => header = Some(bytes),
+            Some(Event::BodyStart { len }) => {
+                let room = room(service, len)?;
+                let body = messages.body(len).await?;
+                if let Some(header) = header.take() {
+                    let keys = reader.decode(&header, &body)?.keys()?;
+                    return Ok(Some((keys, Some(room))));
+                }
+                if !body.is_empty() {
+                    return Err(Error::invalid(
+                        "a body came without the header of its batch",
+                    ));
+                }
+            }
+            Some(Event::MessageEnd) => {
+                // A batch of no rows may come without a body.
+                if let Some(header) = header.take() {
+                    let keys = reader.decode(&header, &Body::new())?.keys()?;
+                    return Ok(Some((keys, None)));
+                }
+            }
+            Some(Event::BodyChunk(_)) => {
+                return Err(Error::internal("a body without a beginning"));
+            }
+            Some(Event::Descriptor(_) | Event::AppMetadata(_)) => {}
+        }
+    }
+}
+
+/// Room for a batch as it comes, and for the keys in it.
+fn room(service: &Service, len: u64) -> Result<Charge> {
+    let room = if len > MAX_KEYS_BATCH_BYTES {
+        None
+    } else {
+        service.cache.charge(Account::Wire, 2 * len)
+    };
+    room.ok_or_else(|| {
+        Error::exhausted(format!(
+            "a batch of keys finds no room, send smaller ones; bytes=`{len}` \
+             limit=`{MAX_KEYS_BATCH_BYTES}`"
+        ))
+    })
+}

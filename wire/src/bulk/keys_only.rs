@@ -1,0 +1,78 @@
+//! Batches of keys and nothing else: what the exchange `get` receives.
+
+use std::borrow::Cow;
+
+use super::keys::Keys;
+use super::role::{self, KeyKind};
+use super::{Columns, ExtraColumns};
+use crate::body::Body;
+use crate::error::{Error, Result};
+use crate::ipc_check::{self, Place};
+use crate::limits::MAX_TICKET_KEYS;
+use crate::name::Key;
+
+/// A schema with a key column.
+#[derive(Clone, Debug)]
+pub struct KeysReader {
+    tree: ipc_check::Tree,
+    key: (KeyKind, Place),
+}
+
+/// The keys of one checked batch.
+#[derive(Debug)]
+pub struct KeysBatch {
+    rows: u64,
+    keys: Keys,
+}
+
+impl KeysReader {
+    /// Finds the key column, of the kinds that a bulk put takes: `name`, or else `key`.
+    ///
+    /// # Errors
+    /// `invalid_argument` for what is no schema, lacks the column, or has others.
+    pub fn new(schema: &[u8], name: Option<&str>) -> Result<Self> {
+        let schema = ipc_check::schema(schema)?;
+        let mut columns = Columns::new(&schema)?;
+        let (key, place) = columns.required(name.unwrap_or("key"))?;
+        let key = (role::key_kind(&key)?, place);
+        columns.extra(ExtraColumns::Refuse)?;
+        columns.tree.check()?;
+        Ok(Self {
+            tree: columns.tree,
+            key,
+        })
+    }
+
+    /// Checks a batch.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a header that lies or offsets that do not ascend,
+    /// `resource_exhausted` for more than [`MAX_TICKET_KEYS`] rows, `unimplemented` for compression.
+    pub fn decode(&self, header: &[u8], body: &Body) -> Result<KeysBatch> {
+        let batch = ipc_check::batch(header, body.len(), &self.tree)?;
+        if batch.rows > MAX_TICKET_KEYS as u64 {
+            return Err(Error::exhausted(format!(
+                "a batch has too many keys; rows=`{}` expected at most {MAX_TICKET_KEYS}",
+                batch.rows
+            )));
+        }
+        Ok(KeysBatch {
+            rows: batch.rows,
+            keys: Keys::new(body, &batch, self.key)?,
+        })
+    }
+}
+
+impl KeysBatch {
+    /// The keys, in order.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the first that is null or no legal key.
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        let key = |row| -> Result<Key> {
+            let key: Cow<'_, str> = self.keys.get(row)?;
+            Key::parse(&key)
+        };
+        (0..self.rows).map(key).collect()
+    }
+}
