@@ -1,9 +1,10 @@
-//! The command line: `bowstring serve …`.
+//! The command line: `bowstring serve …`, `bowstring bench …`.
 
 use std::ffi::OsString;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::bench;
 use crate::config::{self, Config, ConfigError, Environment};
 
 /// An Arrow Flight tensor cache
@@ -23,6 +24,8 @@ struct Cli {
 enum Flags {
     #[command(after_help = AFTER_HELP)]
     Serve(Config),
+    #[command(after_help = AFTER_BENCH_HELP)]
+    Bench(bench::Settings),
 }
 
 const AFTER_HELP: &str = "\
@@ -31,11 +34,18 @@ the TOML file (put_idle). A flag wins over a variable, a variable over the file.
 the server prints `flight grpc://HOST:PORT` for each address and `http http://HOST:PORT` on
 standard output. SIGTERM and SIGINT drain.";
 
+const AFTER_BENCH_HELP: &str = "\
+It puts the keys first, each with bytes of its own, and counts a get that returns others as wrong.
+With --rate an operation's latency counts from when it was to start, so that a server that stands
+still for a second is seen by all that would have been asked in it.";
+
 /// What to do.
 #[derive(Debug)]
 pub enum Command {
     /// Run a server.
     Serve(Config),
+    /// Put load on one.
+    Bench(bench::Settings),
 }
 
 /// What the command line and the environment ask for.
@@ -53,6 +63,7 @@ pub fn parse(
             Some(matches) => Ok(Command::Serve(config::load(matches, environment)?)),
             None => Ok(Command::Serve(flags)),
         },
+        Flags::Bench(settings) => Ok(Command::Bench(settings)),
     }
 }
 
@@ -109,10 +120,15 @@ mod tests {
             "--listen",
             "unix:/run/b.sock",
         ];
-        let Command::Serve(config) = parse(&arguments).unwrap();
+        let Command::Serve(config) = parse(&arguments).unwrap() else {
+            panic!("not bench");
+        };
         assert_eq!(config.listen.len(), 2);
         let environment = [("BOWSTRING_MEMORY", "2GiB")].into_iter().collect();
-        let Command::Serve(config) = super::parse(["bowstring", "serve"], &environment).unwrap();
+        let Command::Serve(config) = super::parse(["bowstring", "serve"], &environment).unwrap()
+        else {
+            panic!("not bench");
+        };
         assert_eq!(config.memory.to_string(), "2GiB");
     }
 
@@ -125,6 +141,8 @@ mod tests {
         assert_eq!(exit_code(&["--help"]), 0);
         assert_eq!(exit_code(&["--version"]), 0);
         assert_eq!(exit_code(&["serve", "--help"]), 0);
+        assert_eq!(exit_code(&["bench", "--help"]), 0);
+        assert_eq!(exit_code(&["bench", "--size", "much"]), 2);
         assert_eq!(exit_code(&[]), 2);
         assert_eq!(exit_code(&["swerve"]), 2);
         assert_eq!(exit_code(&["serve", "--memory", "much"]), 2);

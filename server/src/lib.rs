@@ -5,11 +5,13 @@
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
 //! - `shutdown`: how it ends
+//! - `bench`: the other subcommand, which puts load on a server
 //!
 //! [`run`] puts them together. The caller brings both ends, the settings and the shutdown: the
 //! program gives it signals, a test gives it a handle.
 
 pub mod accept;
+pub mod bench;
 pub mod byte_size;
 pub mod cli;
 pub mod config;

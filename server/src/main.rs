@@ -1,4 +1,4 @@
-//! The program `bowstring`: reads the command line, logs, and runs a server to its end.
+//! The program `bowstring`: reads the command line, logs, and runs a server, or a load on one, to its end.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use bowstring_server::cli::{self, Command};
 use bowstring_server::config::{Config, Environment};
 use bowstring_server::error::Error;
 use bowstring_server::shutdown::{Drained, Shutdown};
-use bowstring_server::{Ready, log, run};
+use bowstring_server::{Ready, bench, log, run};
 
 /// See the workspace's manifest for why.
 #[global_allocator]
@@ -21,9 +21,19 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return error.report().into(),
     };
-    let ended = match command {
-        Command::Serve(config) => serve(config),
-    };
+    match command {
+        Command::Serve(config) => end_of(serve(config)),
+        Command::Bench(settings) => match bench::run(&settings, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bowstring: {error}");
+                error.exit_code().into()
+            }
+        },
+    }
+}
+
+fn end_of(ended: Result<Drained, Error>) -> ExitCode {
     match ended {
         Ok(Drained::Finished | Drained::TimedOut(_)) => ExitCode::SUCCESS,
         Ok(Drained::Forced(_)) => EXIT_FORCED.into(),

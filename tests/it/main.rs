@@ -5,7 +5,7 @@
 //! - many: `bulk`, `many`, `exchange`, `mux`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
-//! - the process: `process`, `settings`, `sockets`, `health`
+//! - the process: `process`, `settings`, `sockets`, `health`; the load generator: `bench`
 //!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
 //! and the verbs in it), `grpc` (one call by hand).
@@ -18,6 +18,7 @@ mod tensor;
 
 mod actions;
 mod alignment;
+mod bench;
 mod bulk;
 mod errors;
 mod exchange;

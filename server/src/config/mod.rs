@@ -6,7 +6,7 @@
 //! only: clocks and sockets come to [`crate::run`] beside them.
 
 mod address;
-mod duration;
+pub(crate) mod duration;
 mod layers;
 mod memory;
 
