@@ -31,7 +31,7 @@
 //! `extent` and `loc` are the plain numbers; `region` maps page numbers to
 //! memory and counts references, over a `backing` (`memfd` or heap); `space`
 //! allocates pages through a `page_alloc` and grows against the ledger; `pages`
-//! and `hold` are a writer's and a reader's view of them; `class`, `slab`,
+//! and `hold` are a writer's (`stream_copy`) and a reader's view of them; `class`, `slab`,
 //! `class_slabs`, `slots` and `slot` are the same for small things, and
 //! `compaction` empties sparse slabs.
 //!
@@ -54,6 +54,7 @@ mod slot;
 mod slots;
 mod space;
 mod stats;
+mod stream_copy;
 
 #[cfg(test)]
 mod churn;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use super::Inner;
 use super::extent::{Extent, ExtentList, PAGE_BYTES, PAGE_BYTES_U64};
+use super::{Inner, stream_copy};
 
 /// Pages that nobody else knows of, to be filled; freed when dropped. Their
 /// bytes count from 0 over all extents; what was in them before is still there.
@@ -111,7 +111,7 @@ impl Pages {
             let to = self.bytes_mut(offset);
             let n = to.len().min(data.len());
             let (now, later) = data.split_at(n);
-            to[..n].copy_from_slice(now);
+            stream_copy::copy(&mut to[..n], now);
             data = later;
             offset += n as u64;
         }
