@@ -1,24 +1,25 @@
-//! What entries cost in memory, and what a look-up costs as there are more of them.
+//! What entries cost in memory.
 
 use std::sync::Arc;
 
 use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_flight::Action;
 use arrow_schema::{DataType, Field, Schema};
-use bowstring_client::{Connection, DType, Descriptor, Shape};
+use bowstring_client::{DType, Descriptor, Shape};
 use bowstring_wire::reply::{Reply, StatsReply};
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
 use crate::clock::Stopwatch;
-use crate::grid::median;
 use crate::peers::bowstring::Server;
 use crate::peers::stock_flight;
-use crate::process::{CpuUse, background_load, charged_bytes};
+use crate::process::charged_bytes;
 
 /// Elements of a small entry: 64 bytes of float32.
 const SMALL: u64 = 16;
+/// The same in bytes.
+pub const SMALL_BYTES: usize = 64;
 /// Rows of one batch of a bulk put.
 const BATCH_ROWS: u64 = 50_000;
 
@@ -39,19 +40,48 @@ pub struct Held {
     pub charged: u64,
     /// Ledger bytes an entry beyond its tensor and its key.
     pub beyond: f64,
+    /// Charged before anything was put.
+    pub charged_empty: u64,
     /// Seconds that putting took.
     pub seconds: f64,
+    /// Seconds that a scan of a thousand keys took, and one of all of them, through the stock decoder. 0 where none was made.
+    pub scans: [f64; 2],
 }
 
 /// Fills a server of so much memory with `count` entries of 64 bytes, by bulk puts.
 pub fn small(memory: &str, count: u64) -> Outcome<Held> {
     let server = Server::start(memory)?;
-    let before = stats(&server)?;
+    let (before, empty) = (stats(&server)?, charged_bytes(server.id())?);
     let watch = Stopwatch::start();
     fill(&server, count)?;
     let seconds = watch.seconds();
     let keys = count * key(0).len() as u64;
-    held(&server, &before, count, keys, seconds)
+    let mut held = held(&server, &before, count, keys, seconds)?;
+    held.charged_empty = empty;
+    held.scans = [scan(&server, "k0001", 1000)?, scan(&server, "k", count)?];
+    Ok(held)
+}
+
+/// Seconds of a prefix get, after one that warms up where it is short.
+fn scan(server: &Server, prefix: &str, count: u64) -> Outcome<f64> {
+    let runtime = Runtime::new()?;
+    runtime.block_on(async {
+        let uri = server.flight.replace("grpc://", "http://");
+        let mut client = stock_flight::connect(&uri).await?;
+        let ticket = format!(
+            r#"{{"namespace": "bulk", "prefix": "{prefix}", "dtype": "float32", "shape": [{SMALL}]}}"#
+        );
+        let mut seconds = 0.0;
+        for _ in 0..if count <= 1000 { 20 } else { 1 } {
+            let watch = Stopwatch::start();
+            let rows = stock_flight::get(&mut client, ticket.clone()).await?;
+            seconds = watch.seconds();
+            if rows as u64 != count {
+                return Err(format!("a scan of `{prefix}` found {rows} of {count}").into());
+            }
+        }
+        Ok(seconds)
+    })
 }
 
 /// Fills a server of so much memory with one and a half times as much in tensors of 64 KiB.
@@ -74,93 +104,13 @@ pub fn full(memory: &str) -> Outcome<Held> {
     held(&server, &before, count, 0, watch.seconds())
 }
 
-/// One look-up of 64 bytes over the wire, with few and with many keys.
-pub struct Lookup {
-    /// Keys in the one server, and in the other.
-    pub keys: [u64; 2],
-    /// Microseconds each, the medians.
-    pub micros: [f64; 2],
-    /// CPU microseconds each, both ends.
-    pub cpu_micros: [f64; 2],
-    /// How many times the CPU the many take, the median of the pairs.
-    pub cpu_ratio: f64,
-    /// How many times the time the many take, the median of the pairs.
-    pub ratio: f64,
-}
-
-/// Asks two servers in turn for keys in no order.
-pub fn lookup(few: u64, many: u64, repeats: usize) -> Outcome<Lookup> {
-    const OPS: u32 = 2000;
-    let keys = [few, many];
-    let servers = [Server::start("1GiB")?, Server::start("1GiB")?];
-    let mut connections = Vec::new();
-    for (server, keys) in servers.iter().zip(keys) {
-        fill(server, keys)?;
-        connections.push(server.connect()?);
-    }
-    let _load = background_load();
-    let mut seconds = [Vec::new(), Vec::new()];
-    let mut cpu = [Vec::new(), Vec::new()];
-    let mut at = 1;
-    for round in 0..repeats + 1 {
-        for turn in 0..2 {
-            let who = (round + turn) % 2;
-            let pids = [servers[who].id(), std::process::id()];
-            let before = pids.map(CpuUse::of);
-            let took = gets(&mut connections[who], keys[who], OPS, &mut at)?;
-            let used: f64 = pids
-                .iter()
-                .zip(&before)
-                .map(|(pid, before)| CpuUse::of(*pid).since(before))
-                .sum();
-            // The first round warms up.
-            if round > 0 {
-                seconds[who].push(took);
-                cpu[who].push(used);
-            }
-        }
-    }
-    let micros =
-        |values: &[Vec<f64>; 2]| [0, 1].map(|who| median(&values[who]) / f64::from(OPS) * 1e6);
-    let ratio = |values: &[Vec<f64>; 2]| {
-        let pairs: Vec<f64> = values[1]
-            .iter()
-            .zip(&values[0])
-            .map(|(many, few)| many / few)
-            .collect();
-        median(&pairs)
-    };
-    Ok(Lookup {
-        keys,
-        micros: micros(&seconds),
-        cpu_micros: micros(&cpu),
-        cpu_ratio: ratio(&cpu),
-        ratio: ratio(&seconds),
-    })
-}
-
-fn gets(connection: &mut Connection, keys: u64, ops: u32, at: &mut u64) -> Outcome<f64> {
-    let mut buffer = Vec::new();
-    let watch = Stopwatch::start();
-    for _ in 0..ops {
-        // Knuth's generator: the same keys on every run, near to none of the last ones.
-        *at = at
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let ticket = format!(
-            r#"{{"namespace": "bulk", "key": "{}"}}"#,
-            key((*at >> 33) % keys)
-        );
-        connection.get_into(ticket.as_bytes(), &mut buffer)?;
-    }
-    Ok(watch.seconds())
-}
-
-fn key(i: u64) -> String {
+/// The key of the entry with that number.
+pub fn key(i: u64) -> String {
     format!("k{i:07}")
 }
 
-fn fill(server: &Server, count: u64) -> Outcome<()> {
+/// Puts the entries from 0 to `count` into the namespace `bulk`.
+pub fn fill(server: &Server, count: u64) -> Outcome<()> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let mut client =
@@ -217,6 +167,8 @@ fn held(server: &Server, before: &StatsReply, put: u64, keys: u64, seconds: f64)
         limit: after.memory.limit_bytes,
         used: after.memory.used_bytes,
         charged: charged_bytes(server.id())?,
+        charged_empty: 0,
+        scans: [0.0; 2],
         beyond: (used as f64 - after.bytes as f64 - keys as f64) / after.entries as f64,
         seconds,
     })

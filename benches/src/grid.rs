@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::peers::{Peer, Work};
-use crate::process::{CpuUse, background_load};
+use crate::process::{CpuUse, Place, background_load};
 
 /// From here down an operation is mostly waking up: a background load keeps the cores awake, and CPU time decides.
 pub const SMALL_BYTES: u64 = 64 << 10;
@@ -12,6 +12,8 @@ pub const SMALL_BYTES: u64 = 64 << 10;
 pub struct Series {
     /// Who.
     pub peer: &'static str,
+    /// Where its two ends ran.
+    pub place: Place,
     /// What.
     pub work: Work,
     /// Of how many bytes each.
@@ -46,9 +48,10 @@ impl Series {
     }
 }
 
-/// Runs all `peers` through `works` at every size.
+/// Runs all `peers`, which were started there, through `works` at every size.
 pub fn run(
     peers: &mut [Box<dyn Peer>],
+    place: Place,
     works: &[Work],
     sizes: &[u64],
     repeats: usize,
@@ -77,6 +80,7 @@ pub fn run(
                 let (seconds, cpu) = (Vec::new(), Vec::new());
                 series.push(Series {
                     peer,
+                    place,
                     work,
                     bytes,
                     ops,
@@ -105,10 +109,11 @@ pub fn run(
             }
             for series in &series {
                 eprintln!(
-                    "{} {} {}: {:.1} µs, {:.1} µs CPU, {:.2} GB/s",
+                    "{} {} {}{}: {:.1} µs, {:.1} µs CPU, {:.2} GB/s",
                     series.peer,
                     work.name(),
                     size_name(bytes),
+                    place.suffix(),
                     series.op_seconds() * 1e6,
                     series.op_cpu() * 1e6,
                     bytes as f64 / series.op_seconds() / 1e9
@@ -136,7 +141,8 @@ pub fn size_name(bytes: u64) -> String {
     }
 }
 
-fn pairs(over: &[f64], under: &[f64]) -> f64 {
+/// How many times `under` `over` is: the median of the pairs.
+pub fn pairs(over: &[f64], under: &[f64]) -> f64 {
     let ratios: Vec<f64> = over
         .iter()
         .zip(under)

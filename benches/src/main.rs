@@ -1,16 +1,22 @@
 //! The comparison runner: us and our peers in one run, pairwise, medians and ratios; a table, JSON and a plot out.
 //!
 //! - `peers/`: a file a peer, each with its server as a process of its own. `process`: those processes and what they cost.
-//! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache, look-ups as keys grow.
+//! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `others`: the same in Redis and memcached. `lookup`: gets as keys grow.
+//! - `load`: `bowstring bench` and redis-benchmark in turn; `redis_rows`, `tails`: the rows made of that.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
 mod clock;
 mod entries;
 mod grid;
+mod load;
+mod lookup;
+mod others;
 mod peers;
 mod plot;
 mod process;
+mod redis_rows;
 mod report;
+mod tails;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,10 +26,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::peers::bowstring::{Bowstring, Server};
 use crate::peers::h2_client::H2Client;
 use crate::peers::pyarrow::{PyArrow, Python};
-use crate::peers::raw_tcp::{self, RawTcp};
+use crate::peers::raw_tcp::{self, Buffers, RawTcp};
 use crate::peers::stock_flight::{self, StockFlight};
 use crate::peers::{Peer, Work};
-use crate::process::Process;
+use crate::process::{Place, Process};
 use crate::report::Report;
 
 /// What goes wrong ends the run and is told to the person who started it.
@@ -46,6 +52,12 @@ struct Arguments {
     /// Kinds of work to time
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Work::Get, Work::Array, Work::Put])]
     works: Vec<Work>,
+    /// Where the two ends of the Rust peers run
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Place::Free])]
+    place: Vec<Place>,
+    /// First bring the peers that are not built here under target/peers: Redis, memcached, redhare
+    #[arg(long)]
+    install_peers: bool,
     /// Where compare.md, compare.json and compare.svg go
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     out: PathBuf,
@@ -57,11 +69,15 @@ enum Part {
     Rust,
     /// PyArrow's client against both servers
     Pyarrow,
-    /// A full cache, and a million entries
+    /// A full cache, and a million entries, in Redis and memcached too
     Memory,
     /// Ten million entries in 2.5 GiB
     Many,
-    /// Look-ups as keys grow
+    /// Redis: large values, pipelined and single gets, many at a time from Python
+    Redis,
+    /// Small gets beside streams and eviction
+    Tails,
+    /// Look-ups as keys grow to ten million
     Lookup,
 }
 
@@ -76,7 +92,11 @@ enum Role {
 #[derive(Debug, Subcommand)]
 enum Name {
     /// A plain socket
-    RawTcp,
+    RawTcp {
+        /// How much may be on the way
+        #[arg(value_enum)]
+        buffers: Buffers,
+    },
     /// arrow-flight over tonic
     StockFlight,
 }
@@ -84,15 +104,32 @@ enum Name {
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     match arguments.peer {
-        Some(Role::Peer(Name::RawTcp)) => return raw_tcp::serve(),
+        Some(Role::Peer(Name::RawTcp { buffers })) => return raw_tcp::serve(buffers),
         Some(Role::Peer(Name::StockFlight)) => return stock_flight::serve(),
         None => {}
+    }
+    if arguments.install_peers {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/install-peers");
+        if !std::process::Command::new(script).status()?.success() {
+            return Err("the peers cannot be installed".into());
+        }
     }
     let sizes: Vec<u64> = arguments.sizes_kib.iter().map(|kib| kib << 10).collect();
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report::default();
     if wanted(Part::Rust) {
-        rust(&mut report, &arguments.works, &sizes, arguments.repeats)?;
+        for &place in &arguments.place {
+            place.settle()?;
+            rust(
+                &mut report,
+                place,
+                &arguments.works,
+                &sizes,
+                arguments.repeats,
+            )?;
+        }
+        report.rust();
+        Place::Free.settle()?;
     }
     if wanted(Part::Pyarrow) {
         match Python::find() {
@@ -109,12 +146,26 @@ fn main() -> Outcome<()> {
     if wanted(Part::Memory) {
         report.full(&entries::full("1GiB")?);
         report.small(&entries::small("1GiB", 1_000_000)?);
+        report.elsewhere("Redis", 1_000_000, others::redis(1_000_000));
+        report.elsewhere("memcached", 1_000_000, others::memcached(1_000_000));
     }
     if wanted(Part::Many) {
         report.small(&entries::small("2560MiB", 10_000_000)?);
     }
     if wanted(Part::Lookup) {
-        report.lookup(&entries::lookup(1000, 1_000_000, arguments.repeats)?);
+        report.lookup(&lookup::run(arguments.repeats)?);
+    }
+    if wanted(Part::Redis) {
+        match redis_rows::run(arguments.repeats.min(5), Python::find()) {
+            Ok((goals, skipped)) => {
+                report.goals.extend(goals);
+                report.skipped.extend(skipped);
+            }
+            Err(why) => report.skipped.push(format!("Redis: {why}")),
+        }
+    }
+    if wanted(Part::Tails) {
+        report.goals.extend(tails::run(arguments.repeats.min(5))?);
     }
     let markdown = report.markdown();
     print!("{markdown}");
@@ -128,7 +179,13 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn rust(report: &mut Report, works: &[Work], sizes: &[u64], repeats: usize) -> Outcome<()> {
+fn rust(
+    report: &mut Report,
+    place: Place,
+    works: &[Work],
+    sizes: &[u64],
+    repeats: usize,
+) -> Outcome<()> {
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
     // Dropped, and so stopped, after its client.
     let server = match Server::start("2GiB") {
@@ -142,12 +199,12 @@ fn rust(report: &mut Report, works: &[Work], sizes: &[u64], repeats: usize) -> O
         peers.push(Box::new(Bowstring::new(server)?));
         peers.push(Box::new(H2Client::new(server)?));
     }
-    peers.push(Box::new(RawTcp::start()?));
+    peers.push(Box::new(RawTcp::start(Buffers::Narrow)?));
+    peers.push(Box::new(RawTcp::start(Buffers::Wide)?));
     peers.push(Box::new(StockFlight::start()?));
     report
         .series
-        .extend(grid::run(&mut peers, works, sizes, repeats)?);
-    report.rust();
+        .extend(grid::run(&mut peers, place, works, sizes, repeats)?);
     Ok(())
 }
 
@@ -172,7 +229,7 @@ fn pyarrow(
     ];
     report
         .series
-        .extend(grid::run(&mut peers, works, sizes, repeats)?);
+        .extend(grid::run(&mut peers, Place::Free, works, sizes, repeats)?);
     report.pyarrow();
     Ok(())
 }

@@ -13,14 +13,17 @@ const COLOURS: [&str; 6] = [
 ];
 
 /// One SVG document.
-pub fn svg(series: &[Series]) -> String {
+pub fn svg(all: &[Series]) -> String {
+    // Of several placements the first, or a line would go back and forth.
+    let first = all.first().map(|one| one.place);
+    let series: Vec<&Series> = all.iter().filter(|one| Some(one.place) == first).collect();
     let works = [Work::Get, Work::Array, Work::Put];
     let works: Vec<Work> = works
         .into_iter()
         .filter(|work| series.iter().any(|one| one.work == *work))
         .collect();
     let mut peers: Vec<&str> = Vec::new();
-    for one in series {
+    for one in &series {
         if !peers.contains(&one.peer) {
             peers.push(one.peer);
         }
@@ -33,7 +36,7 @@ pub fn svg(series: &[Series]) -> String {
     );
     for (i, work) in works.iter().enumerate() {
         let left = LEFT + (WIDTH + GAP) * i as f64;
-        panel(&mut out, series, *work, &peers, left);
+        panel(&mut out, &series, *work, &peers, left);
     }
     for (i, peer) in peers.iter().enumerate() {
         let y = TOP + HEIGHT + 50.0 + 18.0 * i as f64;
@@ -47,8 +50,8 @@ pub fn svg(series: &[Series]) -> String {
     out + "</svg>\n"
 }
 
-fn panel(out: &mut String, series: &[Series], work: Work, peers: &[&str], left: f64) {
-    let shown: Vec<&Series> = series.iter().filter(|one| one.work == work).collect();
+fn panel(out: &mut String, series: &[&Series], work: Work, peers: &[&str], left: f64) {
+    let shown: Vec<&&Series> = series.iter().filter(|one| one.work == work).collect();
     let mut sizes: Vec<u64> = shown.iter().map(|one| one.bytes).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -99,11 +102,13 @@ fn text(x: f64, y: f64, anchor: &str, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Place;
 
     #[test]
     fn every_peer_and_every_kind_of_work_is_drawn() {
         let one = |peer, work, bytes| Series {
             peer,
+            place: Place::Free,
             work,
             bytes,
             ops: 1,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Outcome;
 
@@ -26,6 +27,14 @@ impl Process {
             child,
             output: BufReader::new(Box::new(output)),
         })
+    }
+
+    /// Starts a server, on the core that servers are on.
+    pub fn serve(command: &mut Command) -> Outcome<Process> {
+        match *place() {
+            Place::Apart => Process::start(&mut on_core(1, command)),
+            Place::Free | Place::Together => Process::start(command),
+        }
     }
 
     /// The next line that begins with `prefix`, without it.
@@ -101,6 +110,70 @@ impl CpuUse {
     }
 }
 
+/// Where the two ends run. One connection's bytes cost half as much where both are on one core with a cache that holds them, and
+/// which it is, the scheduler decides anew from run to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Place {
+    /// Wherever the scheduler puts them.
+    #[default]
+    Free,
+    /// On the same core.
+    Together,
+    /// The clients on one core, each server on the next.
+    Apart,
+}
+
+impl Place {
+    /// As it stands behind the kind of work; empty for `Free`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Place::Free => "",
+            Place::Together => ", one core",
+            Place::Apart => ", a core each",
+        }
+    }
+
+    /// Moves this process, and with it the clients, and settles where the servers go that are started from now on.
+    pub fn settle(self) -> Outcome<()> {
+        let cores = match self {
+            Place::Free => format!("0-{}", cores() - 1),
+            Place::Together | Place::Apart => "0".to_owned(),
+        };
+        let pid = std::process::id().to_string();
+        let mut taskset = Command::new("taskset");
+        let done = taskset
+            .args(["-a", "-p", "-c", &cores, &pid])
+            .stdout(Stdio::null());
+        if !done.status().is_ok_and(|status| status.success()) {
+            return Err(format!("taskset cannot place the ends on cores {cores}").into());
+        }
+        *place() = self;
+        Ok(())
+    }
+}
+
+fn place() -> MutexGuard<'static, Place> {
+    static PLACE: Mutex<Place> = Mutex::new(Place::Free);
+    PLACE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that the machine has, whatever this process is bound to.
+fn cores() -> usize {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let core = |line: &&str| {
+        line.strip_prefix("cpu")
+            .is_some_and(|rest| !rest.starts_with(' '))
+    };
+    stat.lines().filter(core).count().max(1)
+}
+
+fn on_core(core: usize, command: &Command) -> Command {
+    let mut placed = Command::new("taskset");
+    placed.args(["-c", &core.to_string()]);
+    placed.arg(command.get_program()).args(command.get_args());
+    placed
+}
+
 /// Bytes that a process is charged for: anonymous and shared pages. Program text and page cache are apart.
 pub fn charged_bytes(pid: u32) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -114,13 +187,12 @@ pub fn charged_bytes(pid: u32) -> Outcome<u64> {
 
 /// Spinners at idle priority, one a core: they take what nobody wants, so that no virtual core sleeps and wakes late.
 pub fn background_load() -> Vec<Process> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let spin = |_| {
+    let spin = |core| {
         let mut command = Command::new("chrt");
         command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
-        Process::start(&mut command).ok()
+        Process::start(&mut on_core(core, &command)).ok()
     };
-    (0..cores).filter_map(spin).collect()
+    (0..cores()).filter_map(spin).collect()
 }
 
 /// Where a program lies beside this one, as `cargo` builds them.
@@ -141,7 +213,7 @@ mod tests {
     fn what_a_process_costs() {
         let pid = std::process::id();
         let before = CpuUse::of(pid);
-        let held = vec![1u8; 32 << 20];
+        let held = std::hint::black_box(vec![1u8; 32 << 20]);
         assert!(charged_bytes(pid).unwrap() > held.len() as u64);
         assert!(CpuUse::of(pid).since(&before) >= 0.0);
     }
@@ -153,6 +225,13 @@ mod tests {
         let pid = cat.id();
         drop(cat);
         assert!(charged_bytes(pid).is_err());
+    }
+
+    #[test]
+    fn a_command_is_bound_to_a_core() {
+        let bound = on_core(1, Command::new("cat").arg("x"));
+        assert_eq!(format!("{bound:?}"), r#""taskset" "-c" "1" "cat" "x""#);
+        assert!(cores() >= 1);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::entries::{Held, Lookup};
+use crate::Outcome;
+use crate::entries::Held;
 use crate::grid::{SMALL_BYTES, Series, size_name};
+use crate::lookup::Lookup;
 use crate::peers::Work;
 
 /// One line of the table.
@@ -38,9 +40,9 @@ impl Report {
             .filter(|series| series.peer == "bowstring")
         {
             let size = size_name(ours.bytes);
-            let name = format!("{} {size}", ours.work.name());
+            let name = format!("{} {size}{}", ours.work.name(), ours.place.suffix());
             if ours.bytes >= 16 << 20
-                && let Some(raw) = self.other("raw-tcp", ours)
+                && let Some(raw) = self.raw(ours)
             {
                 let least = if ours.work == Work::Get { 0.85 } else { 0.80 };
                 goals.push(Goal::at_least(
@@ -138,6 +140,36 @@ impl Report {
             met: held.entries == held.put,
         });
         self.charged(held, &name);
+        let own = (held.charged - held.charged_empty) as f64 / held.put as f64;
+        self.goals.push(Goal::figure(
+            &format!("{name}: charged bytes an entry beyond its 64 and its key's 8"),
+            "",
+            format!("{:.1}", own - 72.0),
+        ));
+        let [some, all] = held.scans;
+        let rate = held.put as f64 / all / 1e6;
+        self.goals.push(Goal::figure(
+            &format!("{name}: prefix get of 1,000 keys, and of all, by stock arrow-flight"),
+            "",
+            format!(
+                "{:.2} ms, {all:.1} s ({rate:.2} million a second)",
+                some * 1e3
+            ),
+        ));
+    }
+
+    /// What the same entries cost elsewhere.
+    pub fn elsewhere(&mut self, peer: &str, count: u64, beyond: Outcome<f64>) {
+        match beyond {
+            Ok(beyond) => self.goals.push(Goal::figure(
+                &format!(
+                    "{count} entries of 64 B: charged bytes an entry beyond its 64 and its key's 8"
+                ),
+                peer,
+                format!("{beyond:.1}"),
+            )),
+            Err(why) => self.skipped.push(format!("{peer}: {why}")),
+        }
     }
 
     /// The rows of a full cache.
@@ -153,24 +185,30 @@ impl Report {
         self.charged(held, name);
     }
 
-    /// The row of look-ups.
-    pub fn lookup(&mut self, lookup: &Lookup) {
-        let [few, many] = lookup.keys;
-        let [few_cpu, many_cpu] = lookup.cpu_micros;
-        let mut goal = Goal::at_most(
-            &format!(
-                "one get of 64 B, {many} keys ({few_cpu:.1} → {many_cpu:.1} CPU-µs both ends)"
-            ),
-            &format!("itself with {few} keys"),
-            1.1,
-            lookup.cpu_ratio,
-        );
-        let [few, many] = lookup.micros;
-        write_to(
-            &mut goal.measured,
-            format_args!(" (time {:.2} ×: {few:.1} → {many:.1} µs)", lookup.ratio),
-        );
-        self.goals.push(goal);
+    /// The rows of look-ups as keys grow; the first has the fewest.
+    pub fn lookup(&mut self, lookups: &[Lookup]) {
+        let Some((few, more)) = lookups.split_first() else {
+            return;
+        };
+        for many in more {
+            let mut goal = Goal::at_most(
+                &format!(
+                    "one get of 64 B, {} keys ({:.1} → {:.1} CPU-µs both ends)",
+                    many.keys, few.cpu_micros, many.cpu_micros
+                ),
+                &format!("itself with {} keys", few.keys),
+                1.1,
+                many.cpu_ratio,
+            );
+            write_to(
+                &mut goal.measured,
+                format_args!(
+                    " (time {:.2} ×: {:.1} → {:.1} µs)",
+                    many.ratio, few.micros, many.micros
+                ),
+            );
+            self.goals.push(goal);
+        }
     }
 
     /// The tables.
@@ -185,7 +223,11 @@ impl Report {
                 measured,
                 met,
             } = goal;
-            let met = if *met { "✓" } else { "falls short" };
+            let met = match (reach.as_str(), met) {
+                ("", _) => "",
+                (_, true) => "✓",
+                (_, false) => "falls short",
+            };
             write_to(
                 &mut out,
                 format_args!("| {work} | {against} | {reach} | {measured} | {met} |\n"),
@@ -197,9 +239,10 @@ impl Report {
             write_to(
                 &mut out,
                 format_args!(
-                    "| {} | {} | {} | {:.1} | {:.2} | {:.1} | {:.3} |\n",
+                    "| {} | {}{} | {} | {:.1} | {:.2} | {:.1} | {:.3} |\n",
                     series.work.name(),
                     size_name(series.bytes),
+                    series.place.suffix(),
                     series.peer,
                     seconds * 1e6,
                     bytes / seconds / 1e9,
@@ -222,7 +265,7 @@ impl Report {
             .iter()
             .map(|series| {
                 json!({
-                    "peer": series.peer, "work": series.work.name(), "bytes": series.bytes, "ops": series.ops,
+                    "peer": series.peer, "place": series.place.suffix().trim_start_matches(", "), "work": series.work.name(), "bytes": series.bytes, "ops": series.ops,
                     "seconds": series.seconds, "cpu_seconds": series.cpu,
                 })
             })
@@ -246,15 +289,24 @@ impl Report {
         });
     }
 
+    /// The faster of the two plain sockets.
+    fn raw(&self, ours: &Series) -> Option<&Series> {
+        let both = ["raw-tcp", "raw-tcp-wide"].map(|peer| self.other(peer, ours));
+        let faster = |one: &&Series, two: &&Series| one.op_seconds().total_cmp(&two.op_seconds());
+        both.into_iter().flatten().min_by(faster)
+    }
+
     fn other(&self, peer: &str, ours: &Series) -> Option<&Series> {
         self.series.iter().find(|series| {
-            (series.peer, series.work, series.bytes) == (peer, ours.work, ours.bytes)
+            (series.peer, series.place, series.work, series.bytes)
+                == (peer, ours.place, ours.work, ours.bytes)
         })
     }
 }
 
 impl Goal {
-    fn at_least(work: &str, against: &str, least: f64, ratio: f64) -> Goal {
+    /// A ratio that is to be this high.
+    pub fn at_least(work: &str, against: &str, least: f64, ratio: f64) -> Goal {
         Goal {
             work: work.to_owned(),
             against: against.to_owned(),
@@ -264,12 +316,29 @@ impl Goal {
         }
     }
 
-    fn at_most(work: &str, against: &str, most: f64, ratio: f64) -> Goal {
+    /// A ratio that is to be no higher.
+    pub fn at_most(work: &str, against: &str, most: f64, ratio: f64) -> Goal {
         Goal {
             reach: format!("≤ {most:.2} ×"),
             met: ratio <= most,
             ..Goal::at_least(work, against, most, ratio)
         }
+    }
+
+    /// A figure that nobody has to reach.
+    pub fn figure(work: &str, against: &str, measured: String) -> Goal {
+        Goal {
+            work: work.to_owned(),
+            against: against.to_owned(),
+            reach: String::new(),
+            measured,
+            met: true,
+        }
+    }
+
+    /// Says more of what was measured.
+    pub fn note(&mut self, more: &str) {
+        write_to(&mut self.measured, format_args!("; {more}"));
     }
 
     fn json(&self) -> Value {
@@ -296,11 +365,13 @@ fn write_to(out: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Place;
 
     #[test]
     fn goals_are_judged_by_the_pairs() {
         let one = |peer, seconds: f64| Series {
             peer,
+            place: Place::Free,
             work: Work::Get,
             bytes: 16 << 20,
             ops: 1,
@@ -309,7 +380,8 @@ mod tests {
         };
         let series = vec![
             one("bowstring", 1.0),
-            one("raw-tcp", 0.9),
+            one("raw-tcp", 1.3),
+            one("raw-tcp-wide", 0.9),
             one("stock-flight", 1.5),
         ];
         let mut report = Report {

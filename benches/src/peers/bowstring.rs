@@ -29,7 +29,7 @@ impl Server {
             "--memory",
             memory,
         ]);
-        let mut process = Process::start(&mut command)?;
+        let mut process = Process::serve(&mut command)?;
         let flight = process.wait_for("flight ")?;
         process.wait_for("http ")?;
         Ok(Server { process, flight })

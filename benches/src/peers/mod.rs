@@ -2,8 +2,10 @@
 
 pub mod bowstring;
 pub mod h2_client;
+pub mod memcached;
 pub mod pyarrow;
 pub mod raw_tcp;
+pub mod redis;
 pub mod stock_flight;
 
 use crate::Outcome;

@@ -34,18 +34,28 @@ impl Python {
 
     /// Starts the C++ server; its `grpc://` address.
     pub fn server(&self) -> Outcome<(Process, String)> {
-        let mut process = self.start("pyarrow_server.py")?;
+        let mut process = Process::serve(&mut self.command("pyarrow_server.py"))?;
         let address = process.wait_for("ready ")?;
         Ok((process, format!("grpc://{address}")))
     }
 
     /// Starts a client process, which talks to any number of servers.
     pub fn client(&self) -> Outcome<Rc<RefCell<Process>>> {
-        Ok(Rc::new(RefCell::new(self.start("pyarrow_client.py")?)))
+        let client = Process::start(&mut self.command("pyarrow_client.py"))?;
+        Ok(Rc::new(RefCell::new(client)))
     }
 
-    fn start(&self, script: &str) -> Outcome<Process> {
-        Process::start(Command::new(&self.interpreter).arg(self.scripts.join(script)))
+    /// Starts a client process for many tensors at a time, of a Flight server or of Redis.
+    pub fn many_client(&self) -> Outcome<Process> {
+        let packages = self.scripts.join("../../target/peers/python");
+        let mut command = self.command("many_client.py");
+        Process::start(command.env("PYTHONPATH", packages))
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let mut command = Command::new(&self.interpreter);
+        command.arg(self.scripts.join(script));
+        command
     }
 }
 

@@ -39,8 +39,8 @@ pub struct StockFlight {
 impl StockFlight {
     /// Starts the server and connects.
     pub fn start() -> Outcome<StockFlight> {
-        let mut server =
-            Process::start(Command::new(std::env::current_exe()?).args(["peer", "stock-flight"]))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut server = Process::serve(command.args(["peer", "stock-flight"]))?;
         let address = server.wait_for("ready ")?;
         let runtime = Runtime::new()?;
         let client = runtime.block_on(connect(&format!("http://{address}")))?;
@@ -115,7 +115,8 @@ pub async fn put(
     Ok(results.into_iter().next_back())
 }
 
-async fn get(client: &mut FlightServiceClient<Channel>, ticket: String) -> Outcome<usize> {
+/// Gets and decodes; how many rows there were.
+pub async fn get(client: &mut FlightServiceClient<Channel>, ticket: String) -> Outcome<usize> {
     let response = client.do_get(Ticket::new(ticket)).await?.into_inner();
     let mut batches =
         FlightRecordBatchStream::new_from_flight_data(response.map_err(FlightError::from));

