@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cache::put::{Mode, PutSpec};
+use bowstring_cache::put::{Admit, Mode, PutSpec};
 use bowstring_cache::rows::{Row, RowsSpec};
 use bowstring_cache::{Cache, CacheConfig, Id};
 use bowstring_wire::dtype::DType;
@@ -56,6 +56,7 @@ fn bulk(cache: &Cache, rows: usize, thread: usize, threads: usize) {
         mode: Mode::Keep,
         load: 0,
         pin: false,
+        admit: Admit::Hot,
     };
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
     let mine = thread * rows / threads..(thread + 1) * rows / threads;

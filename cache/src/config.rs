@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::Entropy;
 use crate::event::Listener;
+use crate::evict::Eviction;
 use crate::lower::{LowerTier, NoLowerTier};
 use crate::release::{FreeAtOnce, Sink};
 
@@ -18,6 +19,8 @@ pub struct CacheConfig {
     pub region_bytes: Option<u64>,
     /// Regions in anonymous heap memory instead of `memfd`: for Miri and simulations.
     pub heap: bool,
+    /// Which entries go when memory is full.
+    pub eviction: Eviction,
     /// How long a put that holds room waits for more.
     pub reserve_wait: Duration,
     /// How long a put that holds nothing waits for its first room.
@@ -40,6 +43,7 @@ impl Default for CacheConfig {
             memory: 1 << 30,
             region_bytes: None,
             heap: false,
+            eviction: Eviction::default(),
             reserve_wait: Duration::from_secs(2),
             first_wait: Duration::from_secs(10),
             waiters_max: 8_192,

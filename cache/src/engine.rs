@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
 use crate::event::{Events, Why};
-use crate::evict::{Policy, Sieve};
+use crate::evict::Policy;
 use crate::expiry::Expiry;
 use crate::head::{self, Head, Rest, split};
 use crate::hlc::HybridClock;
@@ -84,6 +84,7 @@ impl Engine {
         let arena = Arena::new(&arena_config(&config), Arc::clone(&ledger))
             .map_err(|e| Error::internal(format!("cannot map the arena: {e}")))?;
         let _ = budget.arena.set(arena.clone());
+        let policy = config.eviction.build(Arc::clone(&as_budget), config.memory);
         let queue = Arc::new(RoomQueue::new(Arc::clone(&parts.clock), config.waiters_max));
         let freed = Arc::clone(&queue);
         arena.on_free(Arc::new(move || freed.freed()));
@@ -97,7 +98,7 @@ impl Engine {
             expiry: Expiry::new(entries_max, parts.clock.now_ms(), Arc::clone(&as_budget)),
             spaces: Namespaces::new(config.namespaces_max, as_budget),
             arena,
-            policy: Box::new(Sieve::default()),
+            policy,
             queue,
             events: Events::new(parts.listeners),
             sink: parts.sink,
@@ -129,6 +130,9 @@ impl Engine {
         let handle = self
             .index
             .get(hash, mark, is_it, |handle| self.free(handle))?;
+        if mark != Mark::Peek {
+            self.policy.hit(handle, policy_hash(hash));
+        }
         Some(Pinned {
             engine: Arc::clone(self),
             handle,
@@ -247,6 +251,12 @@ impl Keys for Engine {
     fn with_key<R>(&self, handle: Handle, with: impl FnOnce(&[u8]) -> R) -> R {
         with(self.key(self.record(handle)))
     }
+}
+
+/// What the policy gets of a name's hash.
+pub(crate) fn policy_hash(hash: u64) -> u32 {
+    // The low half, as the table's buckets have it.
+    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// A pin on an entry, taken off when this is dropped.

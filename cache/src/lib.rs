@@ -33,7 +33,7 @@ pub mod config;
 mod engine;
 pub mod entropy;
 pub mod event;
-mod evict;
+pub mod evict;
 mod expiry;
 mod filling;
 mod head;
@@ -62,4 +62,5 @@ mod tests;
 
 pub use cache::Cache;
 pub use config::{CacheConfig, Parts};
+pub use evict::Eviction;
 pub use id::Id;

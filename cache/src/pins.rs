@@ -14,6 +14,7 @@ use bowstring_wire::error::{Error, Result};
 use crate::arena::{Extent, PAGE_BYTES_U64};
 use crate::cache::Cache;
 use crate::engine::{Engine, Pinned};
+use crate::evict::Enter;
 use crate::head::{Rest, split};
 use crate::id::Id;
 use crate::index::Record;
@@ -86,19 +87,22 @@ impl Engine {
             }
             self.count_pin(self.footprint(record))?;
             record.set_kept(true);
-            self.policy.remove(&self.index.records, entry.handle);
+            self.policy.remove(&self.index.records, entry.handle, None);
             Ok(true)
         });
         kept.transpose()
     }
 
     fn let_go(&self, entry: &Pinned) -> Option<bool> {
+        let hash = self.policy_hash_of(entry);
         let unpinned = self.change(entry, |record| {
             let was = record.is_kept();
             if was {
                 record.set_kept(false);
                 self.pins.release(self.footprint(record));
-                self.policy.insert(&self.index.records, entry.handle);
+                let records = &self.index.records;
+                self.policy
+                    .insert(records, entry.handle, hash, Enter::Known);
             }
             was
         });

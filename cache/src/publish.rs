@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bowstring_wire::descriptor::Admit;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
 use crate::arena::{ExtentList, Loc, Pages, pages_for};
-use crate::engine::{Engine, Pinned};
+use crate::engine::{Engine, Pinned, policy_hash};
 use crate::event::{Event, What, Why};
 use crate::head::{self, HeadBytes, HeadParts, Rest, split};
 use crate::id::Name;
@@ -37,6 +38,7 @@ pub(crate) struct Coming<'a> {
     pub(crate) expires_at_ms: Option<u64>,
     pub(crate) load: u32,
     pub(crate) pin: bool,
+    pub(crate) admit: Admit,
 }
 
 /// An entry that nobody can find yet. Dropping it frees all its memory.
@@ -136,11 +138,9 @@ impl Draft {
         drop(order);
         debug_assert!(published, "room was made, and the lock held since");
         self.defuse();
+        engine.tell_policy(coming, expected.as_ref(), handle);
         if let Some(old) = &expected {
             engine.went(space, old, Why::Replaced);
-        }
-        if !record.is_kept() {
-            engine.policy.insert(&engine.index.records, handle);
         }
         space.entries.fetch_add(1, Ordering::Relaxed);
         space.bytes.fetch_add(coming.len, Ordering::Relaxed);
@@ -279,7 +279,8 @@ impl Engine {
             return false;
         };
         let key = self.key(record);
-        let mut shard = self.index.table.lock(self.hash_in(space, key));
+        let hash = self.hash_in(space, key);
+        let mut shard = self.index.table.lock(hash);
         let may_go = match why {
             Why::Expired => self.is_expired(record),
             Why::Evicted => !record.is_kept(),
@@ -292,6 +293,10 @@ impl Engine {
         debug_assert!(ordered, "the order names what the table names");
         if record.is_kept() {
             self.pins.release(self.footprint(record));
+        } else {
+            let evicted = (why == Why::Evicted).then(|| policy_hash(hash));
+            self.policy
+                .remove(&self.index.records, entry.handle, evicted);
         }
         self.went(space, &entry, why);
         drop(shard);
@@ -311,6 +316,13 @@ impl Engine {
         changed
     }
 
+    /// What the policy gets of the hash of an entry's name.
+    pub(crate) fn policy_hash_of(&self, entry: &Pinned) -> u32 {
+        let space = self.spaces.at(entry.record().namespace());
+        let hash = |space| self.hash_in(space, self.key(entry.record()));
+        policy_hash(space.map_or(0, hash))
+    }
+
     /// The hash under which the index has a key of this namespace.
     fn hash_in(&self, space: &Space, key: &[u8]) -> u64 {
         self.hash_of(Name {
@@ -320,12 +332,32 @@ impl Engine {
         })
     }
 
-    /// The rest of an entry's going, under its shard's lock: table and order have let go of it.
+    /// An entry has been published, in the place of `old` where there was one. What a user has
+    /// pinned no policy has; where the old one was, so is the new.
+    fn tell_policy(&self, coming: &Coming<'_>, old: Option<&Pinned>, new: Handle) {
+        let (records, hash) = (&self.index.records, policy_hash(coming.hash));
+        let is_kept = self.record(new).is_kept();
+        match old.filter(|old| !old.record().is_kept()) {
+            Some(old) if is_kept => self.policy.remove(records, old.handle, None),
+            Some(old) => {
+                // To write a key is to want it, unless it is said that nobody does.
+                let wanted = coming.admit == Admit::Hot;
+                let marks = old.record().marks() + u32::from(wanted);
+                self.record(new).set_marks(marks);
+                self.policy.replace(records, old.handle, new);
+                if wanted {
+                    self.policy.hit(new, hash);
+                }
+            }
+            None if is_kept => {}
+            None => self.policy.insert(records, new, hash, coming.admit.into()),
+        }
+    }
+
+    /// The rest of an entry's going, under its shard's lock: table, order and policy have let go of
+    /// it.
     fn went(&self, space: &Space, entry: &Pinned, why: Why) {
         let record = entry.record();
-        if !record.is_kept() {
-            self.policy.remove(&self.index.records, entry.handle);
-        }
         space.entries.fetch_sub(1, Ordering::Relaxed);
         space.bytes.fetch_sub(record.len(), Ordering::Relaxed);
         let last = record.unlink();

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-pub use bowstring_wire::descriptor::Mode;
+pub use bowstring_wire::descriptor::{Admit, Mode};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::shape::Shape;
@@ -40,6 +40,8 @@ pub struct PutSpec {
     pub load: u32,
     /// Not to be evicted, whether it is stored or was there already.
     pub pin: bool,
+    /// Where the eviction policy lets it in.
+    pub admit: Admit,
     /// Bytes of the tensor, where they are known: reserved at once by the first
     /// [`Put::reserve`].
     pub size_bytes: Option<u64>,
@@ -58,6 +60,7 @@ impl PutSpec {
             expires_at_ms: None,
             load: 0,
             pin: false,
+            admit: Admit::Hot,
             size_bytes: None,
             checksum: None,
         }
@@ -187,6 +190,7 @@ impl Put {
                 expires_at_ms: self.spec.expires_at_ms,
                 load: self.spec.load,
                 pin: self.spec.pin,
+                admit: self.spec.admit,
             },
         };
         let published = |version, existed| Published {

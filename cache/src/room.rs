@@ -14,7 +14,7 @@ use bowstring_wire::error::{Error, Result};
 use crate::arena::{Loc, PAGE_BYTES_U64, Pages, Slot};
 use crate::engine::{Engine, Pinned};
 use crate::event::Why;
-use crate::evict::Choice;
+use crate::evict::{Choice, Look};
 use crate::head::split;
 use crate::index::{Full, Handle, Mark, Pin};
 use crate::ledger::{Account, Charge};
@@ -32,8 +32,8 @@ const COMPACT_FILL_MAX: u8 = 90;
 pub(crate) const GROW_TRIES: u32 = 16;
 /// How much more the arena has touched when its own overhead is charged again.
 const OVERHEAD_STEP_BYTES: u64 = 1 << 20;
-/// What the index asks for when it has no record left: 4,096 of them, with their links.
-const RECORD_CHUNK_BYTES: u64 = 4_096 * 72;
+/// What the index asks for when it has no record left: 4,096 of them, with their links and places.
+const RECORD_CHUNK_BYTES: u64 = 4_096 * 73;
 /// Slabs emptied a look.
 const SLABS_A_COMPACTION: u32 = 2;
 /// A reader that took something so lately is not cut off while there are other victims.
@@ -241,13 +241,11 @@ impl Engine {
 
     /// One victim, or a bounded look for one.
     fn evict(self: &Arc<Self>, patience: Duration) -> Evicted {
-        let mut takes = |handle: Handle| {
-            let record = self.record(handle);
-            let pages = split(record.len()).pages;
-            record.pins() == 0
-                && !matches!(self.in_the_way(handle, pages, patience), InTheWay::Readers)
+        let mut look = Candidates {
+            engine: self,
+            patience,
         };
-        let handle = match self.policy.victim(&self.index.records, &mut takes) {
+        let handle = match self.policy.victim(&self.index.records, &mut look) {
             Choice::Victim(handle) => handle,
             Choice::Later => return Evicted::Later,
             Choice::Nothing => return Evicted::Nothing,
@@ -369,6 +367,30 @@ impl Engine {
         {
             self.overhead_at.store(committed, Ordering::Relaxed);
         }
+    }
+}
+
+/// What the policy asks about its entries. Nobody unlinks them meanwhile: they leave the policy
+/// first, for which its lock is needed.
+struct Candidates<'a> {
+    engine: &'a Arc<Engine>,
+    patience: Duration,
+}
+
+impl Look for Candidates<'_> {
+    fn takes(&mut self, entry: Handle) -> bool {
+        let record = self.engine.record(entry);
+        let pages = split(record.len()).pages;
+        let in_the_way = || self.engine.in_the_way(entry, pages, self.patience);
+        record.pins() == 0 && !matches!(in_the_way(), InTheWay::Readers)
+    }
+
+    fn hash(&mut self, entry: Handle) -> u32 {
+        // Pinned, so that its slot stays where it is; none where it is just being moved.
+        let Some(pinned) = self.engine.pin(entry) else {
+            return 0;
+        };
+        self.engine.policy_hash_of(&pinned)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::id::{Id, Name};
 use crate::index::Handle;
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
 use crate::publish::{Coming, Commit, Draft, fill};
-use crate::put::{Mode, Published, PutSpec};
+use crate::put::{Admit, Mode, Published, PutSpec};
 use crate::read::Entry;
 use crate::reserve::Line;
 
@@ -59,6 +59,8 @@ pub struct RowsSpec {
     pub load: u32,
     /// As [`PutSpec::pin`](crate::put::PutSpec::pin).
     pub pin: bool,
+    /// As [`PutSpec::admit`](crate::put::PutSpec::admit).
+    pub admit: Admit,
 }
 
 impl Cache {
@@ -263,6 +265,7 @@ impl Batch<'_> {
             mode: self.spec.mode,
             load: self.spec.load,
             pin: self.spec.pin,
+            admit: self.spec.admit,
             metadata: row.metadata.to_vec(),
             expires_at_ms: row.expires_at_ms,
             checksum: row.checksum,
@@ -308,6 +311,7 @@ impl Batch<'_> {
                 expires_at_ms: row.expires_at_ms,
                 load: self.spec.load,
                 pin: self.spec.pin,
+                admit: self.spec.admit,
             },
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::arena::PAGE_BYTES_U64;
 use crate::engine::Engine;
 use crate::event::EventCounts;
+use crate::evict::Eviction;
 use crate::ledger::AccountUse;
 
 /// Counters and gauges of the whole cache, in bytes and since the start.
@@ -14,6 +15,10 @@ pub struct Stats {
     pub memory: u64,
     /// Every account of the ledger.
     pub accounts: Vec<AccountUse>,
+    /// Which entries go when memory is full.
+    pub eviction: Eviction,
+    /// The policy that decides which: another one than `eviction` where that is adaptive.
+    pub eviction_follows: Eviction,
     /// Entries that can be found.
     pub entries: u64,
     /// Their tensors' bytes.
@@ -73,6 +78,8 @@ impl Engine {
         Stats {
             memory: self.config.memory,
             accounts: self.ledger.accounts().collect(),
+            eviction: self.config.eviction,
+            eviction_follows: self.policy.follows(),
             entries: totals.entries,
             live_bytes: totals.bytes,
             arena_used_bytes: whole + arena.slot_bytes_used,

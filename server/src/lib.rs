@@ -101,6 +101,7 @@ pub async fn run_with(
 
     let cache_config = CacheConfig {
         memory: limits.memory_bytes,
+        eviction: config.eviction,
         ..CacheConfig::default()
     };
     let cache = Cache::new(cache_config, clock.clone())?;

@@ -146,7 +146,6 @@ async fn put_commands() {
     for member in [
         json!({"load_id": "x"}),
         json!({"wait": "cold"}),
-        json!({"admit": "probation"}),
         json!({"progress": true}),
         json!({"dtype": "float16"}),
     ] {

@@ -110,7 +110,7 @@ fn what_cannot_be_is_exit_code_2_and_a_sentence() {
         (bare().flag("--memory", "much"), &["--memory", "much"]),
         (bare().memory("1KiB"), &["memory"]),
         (bare().flag("--colour", "red"), &["--colour"]),
-        (bare().flag("--eviction", "lru"), &["lru", "not built"]),
+        (bare().flag("--eviction", "random"), &["random", "tinylfu"]),
         (bare().flag("--cold", "s3://bucket"), &["not built"]),
         (bare().flag("--put-idle", "60"), &["60", "unit"]),
         (bare().flag("--connections-max", "0"), &["connections-max"]),
@@ -167,5 +167,18 @@ fn what_cannot_be_is_exit_code_2_and_a_sentence() {
                 refusal.stderr
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn the_eviction_policy_is_the_one_that_was_set() {
+    for policy in ["lru", "s3fifo", "sieve", "tinylfu", "adaptive"] {
+        let server = bare().memory("32MiB").flag("--eviction", policy).start();
+        let eviction = server.stats().await.eviction;
+        assert_eq!(eviction.policy, policy);
+        assert!(policy == "adaptive" || eviction.follows == policy);
+        let (_, page) = server.http_get("/metrics");
+        let info = format!("bowstring_eviction_info{{policy=\"{policy}\"");
+        assert!(page.contains(&info), "{page}");
     }
 }

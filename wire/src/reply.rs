@@ -199,6 +199,9 @@ pub struct StatsReply {
     pub bytes: u64,
     /// What the budget is spent on.
     pub memory: MemoryStats,
+    /// What goes when the budget is spent.
+    #[serde(default)]
+    pub eviction: EvictionStats,
     /// Counters by name, those of `/metrics`; they count from the start.
     #[serde(default)]
     pub counters: BTreeMap<String, Counter>,
@@ -216,6 +219,15 @@ pub struct MemoryStats {
     /// Each account by name.
     #[serde(default)]
     pub accounts: BTreeMap<String, AccountStats>,
+}
+
+/// The eviction policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EvictionStats {
+    /// The one that was set.
+    pub policy: String,
+    /// The one that decides at the moment: another one where `policy` is `adaptive`.
+    pub follows: String,
 }
 
 /// One account of the memory ledger.
@@ -333,6 +345,7 @@ mod tests {
             reply.counters.insert("gets".to_owned(), Counter(value));
             let account = AccountStats { used_bytes: value, peak_bytes: value };
             reply.memory.accounts.insert("arena".to_owned(), account);
+            reply.eviction.policy = "adaptive".to_owned();
             prop_assert_eq!(StatsReply::parse(reply.to_json().as_bytes()), Ok(reply));
             let namespaces = NamespacesReply {
                 namespaces: vec![NamespaceDescribed { namespace: Namespace::default(), entries: value, bytes: value }],

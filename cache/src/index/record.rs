@@ -128,14 +128,14 @@ impl Record {
         self.state.hits()
     }
 
-    /// Whether it was hit since the mark was last cleared.
-    pub fn is_visited(&self) -> bool {
-        self.state.is_visited()
+    /// Hits since the marks were last set, counted to 3. For the policy.
+    pub fn marks(&self) -> u32 {
+        self.state.marks()
     }
 
-    /// Clears the mark of a hit, and tells whether it was set. For the policy.
-    pub fn clear_visited(&self) -> bool {
-        self.state.clear_visited()
+    /// Sets the marks, and tells what they were. For the policy.
+    pub fn set_marks(&self, marks: u32) -> u32 {
+        self.state.set_marks(marks)
     }
 
     /// Version: hybrid clock and the number drawn at the process's start.
@@ -348,13 +348,13 @@ mod tests {
         record.publish();
         assert_eq!(record.try_pin(Mark::Peek), Pin::Pinned);
         assert_eq!(
-            (record.hits(), record.last_access(), record.is_visited()),
-            (0, 0, false)
+            (record.hits(), record.last_access(), record.marks()),
+            (0, 0, 0)
         );
         assert_eq!(record.try_pin(Mark::Hit(ACCESS_MODULUS + 7)), Pin::Pinned);
         assert_eq!(
-            (record.hits(), record.last_access(), record.is_visited()),
-            (1, 7, true)
+            (record.hits(), record.last_access(), record.marks()),
+            (1, 7, 1)
         );
     }
 

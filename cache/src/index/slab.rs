@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use super::record::{Handle, Record};
-use super::sync::{AtomicU32, Mutex, Ordering};
+use super::sync::{AtomicU8, AtomicU32, Mutex, Ordering};
 use super::{Budget, Full};
 
-/// Records a chunk. 4,096 make 288 KiB with their links: small beside any budget, and the
+/// Records a chunk. 4,096 make 292 KiB with their links and places: small beside any budget, and the
 /// directory of a billion records still fits a few megabytes.
 #[cfg(not(any(feature = "loom", miri)))]
 const CHUNK: usize = 4096;
@@ -17,6 +17,7 @@ const CHUNK: usize = 4;
 pub struct Records {
     hot: Box<[OnceLock<Box<[Record]>>]>,
     links: Box<[OnceLock<Box<[Links]>>]>,
+    places: Box<[OnceLock<Box<[AtomicU8]>>]>,
     free: Mutex<FreeList>,
     budget: Arc<dyn Budget>,
 }
@@ -37,6 +38,7 @@ impl Records {
         Ok(Records {
             hot: (0..chunks).map(|_| OnceLock::new()).collect(),
             links: (0..chunks).map(|_| OnceLock::new()).collect(),
+            places: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: Mutex::new(FreeList {
                 head: None,
                 len: 0,
@@ -111,6 +113,21 @@ impl Records {
             .store(to.map_or(0, Handle::get), Ordering::Relaxed);
     }
 
+    /// In which of its lists a policy has the record; 0 for none.
+    pub fn place(&self, handle: Handle) -> u8 {
+        let chunk = self.places[handle.index() / CHUNK].get();
+        chunk.map_or(0, |chunk| {
+            chunk[handle.index() % CHUNK].load(Ordering::Relaxed)
+        })
+    }
+
+    /// Sets [`Records::place`]. Between `alloc` and `free` only, and 0 again before that.
+    pub fn set_place(&self, handle: Handle, place: u8) {
+        if let Some(chunk) = self.places[handle.index() / CHUNK].get() {
+            chunk[handle.index() % CHUNK].store(place, Ordering::Relaxed);
+        }
+    }
+
     /// Records that are not free.
     pub fn used(&self) -> u64 {
         let free = self.free.lock();
@@ -144,12 +161,14 @@ impl Records {
 
     fn grow(&self, free: &mut FreeList) -> Option<()> {
         let (hot, links) = (self.hot.get(free.chunks)?, self.links.get(free.chunks)?);
+        let places = self.places.get(free.chunks)?;
         if !self.budget.charge(chunk_bytes()) {
             return None;
         }
         let base = u32::try_from(free.chunks * CHUNK).ok()?;
         let count = u32::try_from(CHUNK).ok()?;
         hot.get_or_init(|| (0..CHUNK).map(|_| Record::free()).collect());
+        places.get_or_init(|| (0..CHUNK).map(|_| AtomicU8::new(0)).collect());
         // Strung in ascending order; the last one ends the list, which is empty now.
         links.get_or_init(|| {
             (1..=count)
@@ -188,12 +207,12 @@ impl Drop for Records {
 }
 
 fn chunk_bytes() -> u64 {
-    (CHUNK * (size_of::<Record>() + size_of::<Links>())) as u64
+    (CHUNK * (size_of::<Record>() + size_of::<Links>() + size_of::<AtomicU8>())) as u64
 }
 
 fn directory_bytes(chunks: usize) -> u64 {
-    let slot = size_of::<OnceLock<Box<[Record]>>>() + size_of::<OnceLock<Box<[Links]>>>();
-    (chunks * slot) as u64
+    // Three slices, each a fat pointer and a state.
+    (chunks * 3 * size_of::<OnceLock<Box<[Record]>>>()) as u64
 }
 
 #[cfg(test)]

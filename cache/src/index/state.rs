@@ -6,7 +6,7 @@
 //! mark and count.
 //!
 //! ```text
-//! pins 24 | life 2 | moving 1 | visited 1 | hits 16 | generation 20
+//! pins 23 | life 2 | moving 1 | marks 2 | hits 16 | generation 20
 //! ```
 
 use super::sync::{AtomicU64, Ordering, fence};
@@ -26,23 +26,25 @@ pub enum Mark {
 pub enum Pin {
     /// Pinned: the caller unpins it.
     Pinned,
-    /// Being moved, or has 16 million pins: try again at once.
+    /// Being moved, or has 8 million pins: try again at once.
     Busy,
     /// Not live, or of another generation.
     Gone,
 }
 
 const PIN: u64 = 1;
-const PINS: u64 = (1 << 24) - 1;
-const LIFE_SHIFT: u32 = 24;
+const PINS: u64 = (1 << 23) - 1;
+const LIFE_SHIFT: u32 = 23;
 const LIFE: u64 = 3 << LIFE_SHIFT;
 const FREE: u64 = 0;
 const PRIVATE: u64 = 1 << LIFE_SHIFT;
 const LIVE: u64 = 2 << LIFE_SHIFT;
 /// LIVE with one bit more, so that to unlink is one `fetch_or`.
 const DEAD: u64 = 3 << LIFE_SHIFT;
-const MOVING: u64 = 1 << 26;
-const VISITED: u64 = 1 << 27;
+const MOVING: u64 = 1 << 25;
+const MARK_SHIFT: u32 = 26;
+const MARK: u64 = 1 << MARK_SHIFT;
+const MARKS: u64 = 3 << MARK_SHIFT;
 const HIT_SHIFT: u32 = 28;
 const HIT: u64 = 1 << HIT_SHIFT;
 const HITS: u64 = 0xffff << HIT_SHIFT;
@@ -72,7 +74,9 @@ impl State {
             }
             let mut next = state + PIN;
             if hit {
-                next |= VISITED;
+                if state & MARKS != MARKS {
+                    next += MARK;
+                }
                 if state & HITS != HITS {
                     next += HIT;
                 }
@@ -165,13 +169,26 @@ impl State {
         low32((self.0.load(Ordering::Relaxed) & HITS) >> HIT_SHIFT)
     }
 
-    pub(super) fn is_visited(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & VISITED != 0
+    pub(super) fn marks(&self) -> u32 {
+        low32((self.0.load(Ordering::Relaxed) & MARKS) >> MARK_SHIFT)
     }
 
-    pub(super) fn clear_visited(&self) -> bool {
-        // Most are not set when the hand passes: look before writing.
-        self.is_visited() && self.0.fetch_and(!VISITED, Ordering::Relaxed) & VISITED != 0
+    /// What there was before. A hit meanwhile may be lost.
+    pub(super) fn set_marks(&self, marks: u32) -> u32 {
+        let marks = u64::from(marks.min(3)) << MARK_SHIFT;
+        let mut state = self.0.load(Ordering::Relaxed);
+        // Most are what they should be when the hand passes: look before writing.
+        while state & MARKS != marks {
+            let next = state & !MARKS | marks;
+            match self
+                .0
+                .compare_exchange_weak(state, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(now) => state = now,
+            }
+        }
+        low32((state & MARKS) >> MARK_SHIFT)
     }
 }
 
@@ -213,7 +230,7 @@ mod tests {
         assert_eq!(state.generation(), 0);
         state.make_free();
         assert_eq!(state.generation(), 1);
-        assert_eq!((state.hits(), state.is_visited()), (0, false));
+        assert_eq!((state.hits(), state.marks()), (0, 0));
     }
 
     #[test]
@@ -253,10 +270,12 @@ mod tests {
             assert_eq!(state.hits(), hits);
         }
         assert_eq!((state.pins(), state.generation()), (0, 0));
-        assert!(state.clear_visited());
-        assert!(!state.clear_visited());
+        assert_eq!(state.set_marks(1), 3);
+        assert_eq!(state.set_marks(0), 1);
         assert_eq!(state.try_pin(None, false), Pin::Pinned);
-        assert!(!state.is_visited(), "a peek leaves no mark");
+        assert_eq!(state.marks(), 0, "a peek leaves no mark");
+        assert_eq!(state.try_pin(None, true), Pin::Pinned);
+        assert_eq!((state.marks(), state.pins()), (1, 2));
     }
 
     #[test]
@@ -264,7 +283,7 @@ mod tests {
         let state = State(AtomicU64::new(LIVE | (PINS - 1)));
         assert_eq!(state.try_pin(None, false), Pin::Pinned);
         assert_eq!(state.try_pin(None, true), Pin::Busy);
-        assert_eq!((state.pins(), state.is_visited()), (0xff_ffff, false));
+        assert_eq!((state.pins(), state.marks()), (0x7f_ffff, 0));
     }
 
     #[test]

@@ -12,6 +12,7 @@ const KEEP: RowsSpec = RowsSpec {
     mode: Mode::Keep,
     load: 0,
     pin: false,
+    admit: Admit::Hot,
 };
 
 fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
@@ -64,6 +65,7 @@ async fn every_row_has_its_own_answer() {
         mode: Mode::Create,
         load: 0,
         pin: false,
+        admit: Admit::Hot,
     };
     let rows = [row("a", &s, &small), row("d", &l, &large)];
     let answers = put_rows(&cache, create, &rows).await;
@@ -73,6 +75,7 @@ async fn every_row_has_its_own_answer() {
         mode: Mode::Replace,
         load: 0,
         pin: false,
+        admit: Admit::Hot,
     };
     let answers = put_rows(&cache, replace, &rows[1..]).await;
     assert!(!answers[0].as_ref().unwrap().existed);

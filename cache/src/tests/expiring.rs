@@ -34,6 +34,7 @@ async fn fill(cache: &Cache, n: usize, ttl_ms: impl Fn(usize) -> Option<u64>) {
         mode: Mode::Keep,
         load: 0,
         pin: false,
+        admit: Admit::Hot,
     };
     for first in (0..n).step_by(10_000) {
         let numbers = first..n.min(first + 10_000);

@@ -26,8 +26,8 @@ use bowstring_wire::shape::Shape;
 use crate::clock::ManualClock;
 use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
-use crate::put::{Mode, Published, PutSpec};
-use crate::{Cache, Id};
+use crate::put::{Admit, Mode, Published, PutSpec};
+use crate::{Cache, Eviction, Id};
 
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
@@ -37,8 +37,17 @@ pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
 }
 
 pub(super) fn cache_with(memory: u64, with: impl FnOnce(&mut Parts)) -> (Cache, Arc<ManualClock>) {
+    cache_by(Eviction::default(), memory, with)
+}
+
+pub(super) fn cache_by(
+    eviction: Eviction,
+    memory: u64,
+    with: impl FnOnce(&mut Parts),
+) -> (Cache, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(NOW_MS));
     let config = CacheConfig {
+        eviction,
         memory: if cfg!(miri) { 8 * MIB } else { memory },
         // Miri has no `memfd`.
         heap: cfg!(miri),

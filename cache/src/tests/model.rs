@@ -87,8 +87,8 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
-        let (cache, clock) = cache_of(8 * MIB);
+    fn new(eviction: Eviction) -> Self {
+        let (cache, clock) = cache_by(eviction, 8 * MIB, |_| {});
         Self {
             cache,
             clock,
@@ -286,10 +286,13 @@ proptest! {
     })]
 
     #[test]
-    fn the_answer_is_right_or_a_miss(steps in steps()) {
+    fn the_answer_is_right_or_a_miss(
+        eviction in prop::sample::select(Eviction::ALL.to_vec()),
+        steps in steps(),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut model = Model::new();
+            let mut model = Model::new(eviction);
             for step in steps {
                 model.run(step).await;
             }

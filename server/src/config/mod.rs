@@ -10,10 +10,11 @@ pub(crate) mod duration;
 mod layers;
 mod memory;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub use bowstring_cache::Eviction;
 
 pub use address::{HostPort, ListenAddress};
 pub use layers::{Environment, load};
@@ -48,8 +49,9 @@ pub struct Config {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub memory: Memory,
 
-    /// Which entries go when memory is full: sieve
-    #[arg(long, value_name = "POLICY", default_value = "sieve")]
+    /// Which entries go when memory is full: lru, s3fifo, sieve, tinylfu, or adaptive, which is
+    /// whichever of the four does best lately
+    #[arg(long, value_name = "POLICY", default_value_t)]
     pub eviction: Eviction,
 
     /// Where entries go that do not fit in memory (not built yet)
@@ -88,13 +90,6 @@ pub struct Config {
     /// How to log: text, or json with an object a line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-}
-
-/// Which entries go when memory is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// SIEVE: a queue with a moving hand, which spares what was read since it last came by.
-    Sieve,
 }
 
 /// The form of log lines.
@@ -136,40 +131,6 @@ impl Default for Config {
     }
 }
 
-/// Policies that people ask for by name and that are not built.
-const EVICTION_LATER: [&str; 8] = [
-    "lru",
-    "s3-fifo",
-    "s3fifo",
-    "w-tinylfu",
-    "tinylfu",
-    "lfu",
-    "gdsf",
-    "fifo",
-];
-
-impl FromStr for Eviction {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sieve" => Ok(Self::Sieve),
-            later if EVICTION_LATER.contains(&later) => {
-                Err(format!("policy `{later}` is not built yet; `sieve` is"))
-            }
-            _ => Err(format!("there is no policy `{text}`; `sieve` is built")),
-        }
-    }
-}
-
-impl fmt::Display for Eviction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sieve => f.write_str("sieve"),
-        }
-    }
-}
-
 impl FromStr for LogFormat {
     type Err = String;
 
@@ -207,7 +168,7 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:8815".parse().unwrap()]);
         assert_eq!(config.http.to_string(), "127.0.0.1:8816");
         assert_eq!(config.memory.to_string(), "1GiB");
-        assert_eq!(config.eviction, Eviction::Sieve);
+        assert_eq!(config.eviction, Eviction::default());
         assert_eq!(config.drain_timeout, Duration::from_secs(25));
         assert_eq!((config.cold, config.config), (None, None));
     }
@@ -228,20 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_are_not_built_say_so() {
-        assert_eq!("sieve".parse(), Ok(Eviction::Sieve));
-        assert!(
-            "lru"
-                .parse::<Eviction>()
-                .unwrap_err()
-                .contains("not built yet")
-        );
-        assert!(
-            "random"
-                .parse::<Eviction>()
-                .unwrap_err()
-                .contains("no policy `random`")
-        );
+    fn what_is_not_there_is_said() {
         assert!("JSON".parse::<LogFormat>().unwrap_err().contains("`JSON`"));
     }
 }

@@ -15,8 +15,9 @@ use bowstring_wire::limits::MAX_JSON_BYTES;
 use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::Key;
 use bowstring_wire::reply::{
-    AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, ExistsReply, KeyDescribed,
-    KeyExists, KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply, StatsReply,
+    AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, EvictionStats, ExistsReply,
+    KeyDescribed, KeyExists, KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply,
+    StatsReply,
 };
 
 use super::authorize::{Operation, Principal, Resource, authorize};
@@ -232,6 +233,10 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
             limit_bytes: stats.memory,
             used_bytes: stats.accounts.iter().map(|account| account.used).sum(),
             accounts: accounts.collect(),
+        },
+        eviction: EvictionStats {
+            policy: stats.eviction.name().to_owned(),
+            follows: stats.eviction_follows.name().to_owned(),
         },
         counters: counters
             .map(|(name, n)| (name.to_owned(), Counter(n)))

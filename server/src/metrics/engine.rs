@@ -33,6 +33,15 @@ pub fn render(stats: &Stats, text: &mut Text) {
         family.labelled(&[("account", account.account.name())], account.refused);
     }
 
+    let labels = [
+        ("policy", stats.eviction.name()),
+        ("follows", stats.eviction_follows.name()),
+    ];
+    text.gauge(
+        "bowstring_eviction_info",
+        "The eviction policy, and the one that it follows at the moment; always 1.",
+    )
+    .labelled(&labels, 1);
     text.gauge("bowstring_entries", "Entries that can be found.")
         .value(stats.entries);
     text.gauge("bowstring_entries_bytes", "Bytes of their tensors.")
@@ -111,6 +120,7 @@ pub(super) mod tests {
     use super::super::Metrics;
     use super::super::text::tests::parse;
     use super::*;
+    use bowstring_cache::Eviction;
     use bowstring_cache::event::EventCounts;
     use bowstring_cache::ledger::{Account, Ledger};
 
@@ -120,6 +130,8 @@ pub(super) mod tests {
         Stats {
             memory: ledger.total(),
             accounts: ledger.accounts().collect(),
+            eviction: Eviction::Adaptive,
+            eviction_follows: Eviction::Lru,
             entries: 3,
             live_bytes: 4,
             arena_used_bytes: 5,
@@ -161,6 +173,8 @@ pub(super) mod tests {
             64.0
         );
         assert_eq!(samples["bowstring_entries"], 3.0);
+        let info = "bowstring_eviction_info{policy=\"adaptive\",follows=\"lru\"}";
+        assert_eq!(samples[info], 1.0);
         assert_eq!(
             samples["bowstring_unlinked_total{reason=\"evicted\"}"],
             15.0

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bowstring_cache::ledger::{Account, Charge};
-use bowstring_cache::put::Mode;
+use bowstring_cache::put::{Admit, Mode};
 use bowstring_cache::rows::{Row, RowsSpec};
 use bowstring_wire::body::Body;
 use bowstring_wire::bulk::{BulkBatch, BulkReader, BulkRow, BulkSchema};
@@ -49,6 +49,7 @@ pub async fn receive(
             mode: mode_of(command.mode, Mode::Keep),
             load: 0,
             pin: command.pin,
+            admit: command.admit.unwrap_or(Admit::Hot),
         },
         metadata: command
             .metadata

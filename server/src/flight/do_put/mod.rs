@@ -13,7 +13,7 @@ mod values;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{FlightDescriptor, PutResult};
 use bowstring_cache::put::Mode;
-use bowstring_wire::descriptor::{self, Admit, PutCommand, Wait};
+use bowstring_wire::descriptor::{self, PutCommand, Wait};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::Event;
 use bowstring_wire::json;
@@ -120,7 +120,6 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
 /// Members of the contract that are not built yet are refused, never ignored.
 fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
     let unbuilt = [
-        ("admit", command.admit == Some(Admit::Probation)),
         ("wait", command.wait == Some(Wait::Cold)),
         ("load_id", command.load_id.is_some()),
         ("progress", command.progress),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bowstring_cache::put::{Mode, Put, PutSpec};
+use bowstring_cache::put::{Admit, Mode, Put, PutSpec};
 use bowstring_wire::descriptor::PutCommand;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::Event;
@@ -116,6 +116,7 @@ fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Resul
         pin: command.pin,
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,
+        admit: command.admit.unwrap_or(Admit::Hot),
         ..PutSpec::new(schema.dtype())
     })
 }
