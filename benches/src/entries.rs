@@ -17,7 +17,7 @@ use crate::peers::stock_flight;
 use crate::process::charged_bytes;
 
 /// Elements of a small entry: 64 bytes of float32.
-const SMALL: u64 = 16;
+pub const SMALL: u64 = 16;
 /// The same in bytes.
 pub const SMALL_BYTES: usize = 64;
 /// Rows of one batch of a bulk put.
@@ -139,7 +139,8 @@ pub fn fill(server: &Server, count: u64) -> Outcome<()> {
     })
 }
 
-fn rows(from: u64, to: u64) -> Outcome<RecordBatch> {
+/// A batch of the entries from `from` to `to`.
+pub fn rows(from: u64, to: u64) -> Outcome<RecordBatch> {
     let keys: StringArray = (from..to).map(|i| Some(key(i))).collect();
     let values: Float32Array = (from * SMALL..to * SMALL)
         .map(|i| i as f32)

@@ -3,8 +3,10 @@
 //! - `peers/`: a file a peer, each with its server as a process of its own. `process`: those processes and what they cost.
 //! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `others`: the same in Redis and memcached. `lookup`: gets as keys grow.
 //! - `load`: `bowstring bench` and redis-benchmark in turn; `redis_rows`, `tails`: the rows made of that.
+//! - `bulk`: ten million tensors put over the wire, into the engine, into Redis. `redhare_rows`: its own work.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
+mod bulk;
 mod clock;
 mod entries;
 mod grid;
@@ -14,6 +16,7 @@ mod others;
 mod peers;
 mod plot;
 mod process;
+mod redhare_rows;
 mod redis_rows;
 mod report;
 mod tails;
@@ -75,6 +78,10 @@ enum Part {
     Many,
     /// Redis: large values, pipelined and single gets, many at a time from Python
     Redis,
+    /// redhare: blocks of a KV cache
+    Redhare,
+    /// Ten million tensors put by sixteen writers
+    Bulk,
     /// Small gets beside streams and eviction
     Tails,
     /// Look-ups as keys grow to ten million
@@ -163,6 +170,18 @@ fn main() -> Outcome<()> {
             }
             Err(why) => report.skipped.push(format!("Redis: {why}")),
         }
+    }
+    if wanted(Part::Redhare) {
+        let rows = Python::find().and_then(|python| redhare_rows::run(3, &python));
+        match rows {
+            Ok(goals) => report.goals.extend(goals),
+            Err(why) => report.skipped.push(format!("redhare: {why}")),
+        }
+    }
+    if wanted(Part::Bulk) {
+        let (goals, skipped) = bulk::run()?;
+        report.goals.extend(goals);
+        report.skipped.extend(skipped);
     }
     if wanted(Part::Tails) {
         report.goals.extend(tails::run(arguments.repeats.min(5))?);

@@ -52,6 +52,13 @@ impl Python {
         Process::start(command.env("PYTHONPATH", packages))
     }
 
+    /// Starts a process that is a client of redhare, and of Flight servers for the same.
+    pub fn redhare_client(&self, redis: &str) -> Outcome<Process> {
+        let packages = self.scripts.join("../../target/peers/python");
+        let mut command = self.command("redhare_node.py");
+        Process::start(command.arg(redis).env("PYTHONPATH", packages))
+    }
+
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new(&self.interpreter);
         command.arg(self.scripts.join(script));
