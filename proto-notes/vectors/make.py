@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden vectors of the wire contract, made by PyArrow; and a check of those that our Rust code made.
 
-    make.py            writes put/*.arrows, put.json, bulk/*.arrows, bulk.json
+    make.py            writes put/*.arrows, put.json, bulk/*.arrows, bulk.json, mux.json
     make.py --check    compares what is on disk with what would be written, then reads ours:
                        get/*.arrows with get.json, key_hash.json, versions.json
 
@@ -11,6 +11,9 @@ it knows of the contract is written down here a second time, on purpose.
 put.json and bulk.json list the streams. `dtype`, `shape` and `data` (hex, C order, complex numbers as
 pairs) are what the server must hold after the put; a stream with a `code` must be refused with it, and a
 row with a `code` must be in the PutResult's `errors`.
+
+mux.json lists requests and replies of the mux exchange with their `header` (hex) and, where there is a body, the
+whole `message`; those with a `code` must be refused with it.
 """
 
 import json
@@ -270,7 +273,135 @@ def made():
             entries.append({"file": f"{folder}/{name}.arrows", **expected})
         lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
         files[f"{folder}.json"] = f"[\n{lines}\n]\n".encode()
+    lists = []
+    for name, vectors in mux_vectors().items():
+        lines = ",\n    ".join(json.dumps(vector, ensure_ascii=False) for vector in vectors)
+        lists.append(f'  "{name}": [\n    {lines}\n  ]')
+    files["mux.json"] = ("{\n" + ",\n".join(lists) + "\n}\n").encode()
     return files
+
+
+CODES = (
+    "not_found already_exists invalid_argument resource_exhausted failed_precondition not_modified moved "
+    "unauthenticated permission_denied unavailable deadline_exceeded cancelled unimplemented data_loss internal"
+).split()
+
+
+def mux_version(text):
+    number = int(text)
+    return struct.pack("<QI", number >> 32, number & 0xFFFFFFFF)
+
+
+def mux_checksum(text):
+    return bytes.fromhex(text)[::-1]
+
+
+def mux_request(of):
+    """The header of a request, written a second time from mux.md."""
+    op = ["get", "exists", "put", "cancel"].index(of["op"]) + 1
+    namespace, key = (of.get(name, "").encode() for name in ("namespace", "key"))
+    optional = [
+        ("rows", lambda rows: struct.pack("<QQ", *rows)),
+        ("unless_version", mux_version),
+        ("if_version", mux_version),
+        ("checksum", mux_checksum),
+        ("ttl_ms", lambda ttl: struct.pack("<Q", ttl)),
+    ]
+    flags = sum(1 << bit for bit, (name, _) in enumerate(optional) if name in of)
+    about = bytes(3)
+    shape = b""
+    if of["op"] == "put":
+        mode = ["create", "keep", "replace"].index(of["mode"])
+        about = bytes([list(DTYPES).index(of["dtype"]) + 1, mode, len(of["shape"])])
+        shape = struct.pack(f"<{len(of['shape'])}Q", *of["shape"])
+    fixed = struct.pack("<BBBBIHH3sB", 1, op, flags, 0, of["id"], len(namespace), len(key), about, 0)
+    return fixed + b"".join(pack(of[name]) for name, pack in optional if name in of) + shape + namespace + key
+
+
+def mux_reply(of):
+    """The header of a reply's message."""
+    kind = ["tensor", "more", "stored", "failed"].index(of["kind"]) + 1
+    flags = bool(of.get("more")) * 1 + ("checksum" in of) * 2 + bool(of.get("existed")) * 4
+    code = CODES.index(of["failed"]) + 1 if "failed" in of else 0
+    head = struct.pack("<BBBBI", 1, kind, flags, code, of["id"])
+    if of["kind"] == "tensor":
+        head += mux_version(of["version"]) + bytes([list(DTYPES).index(of["dtype"]) + 1, len(of["shape"]), 0, 0])
+        head += mux_checksum(of.get("checksum", "00" * 16)) + struct.pack(f"<{len(of['shape'])}Q", *of["shape"])
+    if of["kind"] == "stored":
+        head += mux_version(of["version"])
+    return head + of.get("message", "").encode()
+
+
+def varint(number):
+    more, last = number >> 7, number & 0x7F
+    return bytes([last | 0x80]) + varint(more) if more else bytes([last])
+
+
+def mux_message(header, body):
+    """gRPC's prefix, `app_metadata` (field 3), `data_body` (field 1000)."""
+    message = varint(3 << 3 | 2) + varint(len(header)) + header
+    if body:
+        message += varint(1000 << 3 | 2) + varint(len(body)) + body
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def mux_vectors():
+    version = "496457007082963048857600007"
+    sums = {"checksum": xxhash.xxh3_128_hexdigest(bytes(24))}
+    put = {"op": "put", "key": "k", "dtype": "float32", "shape": [2, 3], "mode": "create"}
+    requests = [
+        {"id": 0, "op": "get", "key": "a"},
+        {"id": 4294967295, "op": "get", "namespace": "embeddings-v2", "key": "schlüssel/🏹"},
+        {"id": 7, "op": "get", "key": "a", "rows": [2, 1 << 40]},
+        {"id": 8, "op": "get", "key": "a", "unless_version": version},
+        {"id": 9, "op": "get", "namespace": "n", "key": "a", "rows": [0, 0], "unless_version": "1"},
+        {"id": 256, "op": "get", "namespace": "n" * 128, "key": "k" * 1024},
+        {"id": 10, "op": "exists", "key": "a"},
+        {"id": 11, "op": "cancel"},
+        {"id": 12, **put, "body": bytes(24).hex()},
+        {"id": 13, **put, "dtype": "bool", "shape": [], "mode": "keep", "ttl_ms": 3600000, "body": "01"},
+        {"id": 14, **put, "mode": "replace", "if_version": version, **sums, "ttl_ms": 1, "body": bytes(24).hex()},
+        {"id": 15, **put, "dtype": "complex128", "shape": [4, 0]},
+    ] + [{"id": 16, **put, "dtype": dtype, "shape": [0]} for dtype in DTYPES]
+    replies = [
+        {"id": 1, "kind": "tensor", "version": version, "dtype": "float32", "shape": [2, 3], **sums},
+        {"id": 2, "kind": "tensor", "version": "0", "dtype": "int8", "shape": [], "body": "7f", "more": False},
+        {"id": 3, "kind": "tensor", "version": "1", "dtype": "uint8", "shape": [1 << 20], "more": True, **sums},
+        {"id": 3, "kind": "more", "more": True, "body": "0102"},
+        {"id": 3, "kind": "more", "more": False, "body": "03" * 200},
+        {"id": 4, "kind": "stored", "version": version},
+        {"id": 5, "kind": "stored", "version": "2", "existed": True},
+    ] + [{"id": 6, "kind": "failed", "failed": code, "message": f"a sentence, {code}=`ü`"} for code in CODES]
+    for vectors, encode in ((requests, mux_request), (replies, mux_reply)):
+        for vector in vectors:
+            header, body = encode(vector), bytes.fromhex(vector.get("body", ""))
+            vector["header"] = header.hex()
+            if body:
+                vector["wire"] = mux_message(header, body).hex()
+    good = mux_request(requests[0])
+    refused = [
+        {"header": header.hex(), "code": code}
+        for header, code in [
+            (b"", "invalid_argument"),
+            (good[:7], "invalid_argument"),
+            (good[:15], "invalid_argument"),
+            (good[:-1], "invalid_argument"),
+            (good + b"x", "invalid_argument"),
+            (b"\2" + good[1:], "unimplemented"),
+            (good[:1] + b"\5" + good[2:], "unimplemented"),
+            (good[:2] + b"\x80" + good[3:], "unimplemented"),
+            (good[:2] + b"\4" + good[3:], "unimplemented"),
+            (good[:3] + b"\1" + good[4:], "invalid_argument"),
+            (good[:12] + b"\1" + good[13:], "invalid_argument"),
+            (good[:-1] + b"\xff", "invalid_argument"),
+            (mux_request({"id": 1, "op": "get", "key": ""}), "invalid_argument"),
+            (mux_request({"id": 1, "op": "cancel", "key": "a"}), "invalid_argument"),
+            (mux_request({"id": 1, **put, "shape": [1] * 33}), "invalid_argument"),
+            (mux_request({"id": 1, **put, "shape": [1 << 63]}), "invalid_argument"),
+            (mux_request({"id": 1, **put, "ttl_ms": 0}), "invalid_argument"),
+        ]
+    ]
+    return {"requests": requests, "replies": replies, "refused": refused}
 
 
 def check_made():

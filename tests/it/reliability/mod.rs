@@ -1,6 +1,7 @@
 //! What holds when a client does wrong, or when there is too little of something.
 //!
 //! - `mutated`: damaged puts and requests over live connections (with `mutate`, what is done to them)
+//! - `exchanged`: damaged exchanges, the same way
 //! - `lengths`: declared lengths that are lies, a thousand at once
 //! - `lies`: shapes and schemas that are lies (with `lie_of_schema`, `lie_of_values`)
 //! - `names`: hostile names (with `hostile`)
@@ -19,6 +20,7 @@
 
 mod content;
 mod dice;
+mod exchanged;
 mod floods;
 mod frames;
 mod hostile;

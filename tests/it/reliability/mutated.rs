@@ -139,7 +139,7 @@ fn judge(mutant: &Mutant, answer: &Answer) {
 }
 
 /// Every call ends with a status, and every refusal with a sentence that is not about a bug of ours.
-fn assert_clear(answer: &Answer, what: impl Fn() -> String) {
+pub fn assert_clear(answer: &Answer, what: impl Fn() -> String) {
     let status = answer.status;
     assert!(status.is_some(), "{}: {answer:?}", what());
     if status != Some(0) {
