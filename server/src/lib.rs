@@ -222,6 +222,8 @@ fn start_flight(
     let budget = limits.wire_budget(cache.ledger())?;
     let settings = FlightSettings {
         put_idle: config.put_idle,
+        slow_request: config.slow_request,
+        reflection: config.reflection,
     };
     let conn_limits = ConnLimits {
         streams_max: config.streams_max,

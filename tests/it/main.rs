@@ -5,7 +5,7 @@
 //! - many: `bulk`, `many`, `exchange`, `mux`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
-//! - the process: `process`, `settings`, `sockets`, `health`; the load generator: `bench`
+//! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`
 //!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
 //! and the verbs in it), `grpc` (one call by hand).
@@ -37,3 +37,4 @@ mod reliability;
 mod settings;
 mod sockets;
 mod transport;
+mod watching;

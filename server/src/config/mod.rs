@@ -82,6 +82,15 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
 
+    /// Log each request that takes longer than this, with what it waited for. Default: none
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_non_zero)]
+    pub slow_request: Option<Duration>,
+
+    /// Describe the gRPC services to tools such as grpcurl
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub reflection: bool,
+
     /// What to log on standard error: error, warn, info, debug, trace, or filters such as
     /// info,bowstring_cache=debug
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = crate::log::check_level)]

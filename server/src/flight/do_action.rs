@@ -26,6 +26,7 @@ use super::reply;
 use super::room::CallBytes;
 use super::select::id;
 use super::service::{Call, Service};
+use super::slow::About;
 use crate::grpc::Responder;
 
 /// Keys deleted by prefix in one step.
@@ -38,6 +39,7 @@ pub async fn run(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let action: Action = call.message().await?;
+    call.notes.about(|| About::new("", &action.r#type));
     let Call {
         principal, room, ..
     } = &mut call;

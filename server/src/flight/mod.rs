@@ -5,6 +5,7 @@
 //! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
 //! - `select`: what a ticket means
+//! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
 //! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
 
@@ -18,11 +19,13 @@ mod gather;
 mod get_flight_info;
 mod list_flights;
 mod out;
+mod reflection;
 mod reply;
 mod request;
 mod room;
 mod select;
 mod service;
+mod slow;
 mod stall;
 pub mod verb;
 

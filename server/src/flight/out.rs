@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::gather::{GATHER_BELOW_BYTES, GatherBuf};
 use super::service::Service;
+use super::slow::Began;
 use super::stall::Cut;
 use crate::grpc::{Chunk, Gone, Responder};
 
@@ -228,11 +229,13 @@ impl<'a> Out<'a> {
             return Ok(());
         }
         let chunk = Chunk::new(self.parts.drain(..));
-        let sending = pin!(self.respond.data(chunk));
-        Ok(self
-            .service
-            .stalls
-            .unless_cut(&*self.service.clock, &self.cut, sending)
-            .await??)
+        let (service, began) = (self.service, Began::now(self.service));
+        let sent = {
+            let sending = pin!(self.respond.data(chunk));
+            let stalls = &service.stalls;
+            stalls.unless_cut(&*service.clock, &self.cut, sending).await
+        };
+        self.respond.add_waited(began.elapsed(service));
+        Ok(sent??)
     }
 }

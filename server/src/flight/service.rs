@@ -18,6 +18,7 @@ use super::client::Client;
 use super::gather::BufferPool;
 use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
+use super::slow::{Began, Line, Notes};
 use super::stall::{self, Stalls};
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
@@ -29,6 +30,10 @@ use crate::metrics::{Begun, Metrics};
 pub struct FlightSettings {
     /// A put whose client sends nothing for this long is cut off.
     pub put_idle: Duration,
+    /// A request that takes longer gets a line in the log.
+    pub slow_request: Option<Duration>,
+    /// Whether gRPC reflection is served.
+    pub reflection: bool,
 }
 
 /// Everything a verb needs. Cheap to clone.
@@ -71,6 +76,8 @@ pub struct Call<'a> {
     pub conn: Arc<ConnHandle>,
     /// Where its bytes are counted.
     pub counted: &'a Begun,
+    /// What the slow-request log may say of it.
+    pub notes: &'a Notes,
 }
 
 impl std::ops::Deref for Service {
@@ -159,12 +166,40 @@ impl Service {
             let health = HealthService::from_health_reporter(self.health.clone());
             let health = HealthServer::new(health);
             let _ = Box::pin(grpc::call_mounted(health, request, respond)).await;
+        } else if self.settings.reflection && path.starts_with("/grpc.reflection.") {
+            Box::pin(self.reflect(request, respond)).await;
         } else {
             let error = Error::unimplemented(format!(
                 "no such method; got=`{}` expected=`/arrow.flight.protocol.FlightService/…`",
                 clip(path, 128)
             ));
             let _ = respond.fail(&error);
+        }
+    }
+
+    /// Its streams have no end of their own: a drain ends them.
+    async fn reflect(&self, request: Request<RequestBody>, respond: Responder) {
+        let files = super::reflection::files();
+        let mounted = async {
+            if request
+                .uri()
+                .path()
+                .starts_with("/grpc.reflection.v1alpha.")
+            {
+                let Ok(service) = files.build_v1alpha() else {
+                    return;
+                };
+                let _ = grpc::call_mounted(service, request, respond).await;
+            } else {
+                let Ok(service) = files.build_v1() else {
+                    return;
+                };
+                let _ = grpc::call_mounted(service, request, respond).await;
+            }
+        };
+        tokio::select! {
+            () = mounted => {}
+            () = self.draining.cancelled() => {}
         }
     }
 
@@ -176,8 +211,26 @@ impl Service {
         conn: Arc<ConnHandle>,
     ) {
         let counted = self.metrics.begin(Some(verb));
-        let result = self.run(verb, request, &mut respond, &conn, &counted).await;
+        let (began, notes) = (Began::now(&self), Notes::new(&self));
+        let run = self.run(verb, request, &mut respond, &conn, (&counted, &notes));
+        let result = run.await;
         counted.sent(respond.sent_bytes());
+        // The requests of an exchange have lines of their own.
+        if verb != Verb::DoExchange {
+            let line = Line {
+                verb: verb.name(),
+                code: match &result {
+                    Ok(()) => "ok",
+                    Err(Failure::Gone) => Code::Cancelled.as_str(),
+                    Err(Failure::Stalled) => Code::ResourceExhausted.as_str(),
+                    Err(Failure::Refused(error)) => error.code.as_str(),
+                },
+                bytes: respond.sent_bytes(),
+                room: notes.room(),
+                sending: respond.waited(),
+            };
+            began.log(&self, &line, || notes.whom());
+        }
         match result {
             Ok(()) => match respond.finish() {
                 Ok(()) => counted.ok(),
@@ -211,7 +264,7 @@ impl Service {
         request: Request<RequestBody>,
         respond: &mut Responder,
         conn: &Arc<ConnHandle>,
-        counted: &Begun,
+        (counted, notes): (&Begun, &Notes),
     ) -> Result<(), Failure> {
         let (head, body) = request.into_parts();
         check_grpc(&head)?;
@@ -228,6 +281,7 @@ impl Service {
             room: self.room.nothing(),
             conn: conn.clone(),
             counted,
+            notes,
         };
         let verb = self.dispatch(verb, call, respond);
         match deadline {

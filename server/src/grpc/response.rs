@@ -1,6 +1,7 @@
 //! The sending half of a call: response headers, DATA within the peer's windows, trailers.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use bowstring_wire::error::Error;
 use bytes::{Buf, Bytes};
@@ -22,6 +23,7 @@ pub struct Responder {
     send: SendResponse<Chunk>,
     stream: Option<SendStream<Chunk>>,
     sent_bytes: u64,
+    waited: Duration,
 }
 
 impl Responder {
@@ -31,12 +33,23 @@ impl Responder {
             send,
             stream: None,
             sent_bytes: 0,
+            waited: Duration::ZERO,
         }
     }
 
     /// Body bytes handed to the connection so far.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
+    }
+
+    /// Adds time that this response waited for its peer, which whoever has a clock measured.
+    pub fn add_waited(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// All of that time.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Sends data, as far as the peer's window and our send buffer allow, waiting for them.

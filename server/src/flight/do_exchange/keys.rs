@@ -1,5 +1,7 @@
 //! The `get` exchange: batches of keys in, batches of tensors out, one for one.
 
+use std::time::Duration;
+
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_wire::body::Body;
 use bowstring_wire::bulk::KeysReader;
@@ -18,6 +20,7 @@ use crate::flight::do_put::Messages;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::{Together, id};
 use crate::flight::service::Service;
+use crate::flight::slow::{About, Began, Line};
 use crate::grpc::Responder;
 
 /// Answers batches until the client ends the stream or the server drains.
@@ -44,6 +47,8 @@ pub async fn run(
     rows.send().await?;
     while let Some((keys, _room)) = next_keys(service, &reader, &mut messages).await? {
         authorize(principal, Operation::Get, resource_of(ticket))?;
+        let began = Began::now(service);
+        let asked = keys.len();
         let mut missing = Vec::new();
         for key in keys {
             let id = id(principal, &ticket.namespace, &key);
@@ -53,6 +58,16 @@ pub async fn run(
             }
         }
         rows.answer(&missing).await?;
+        let line = Line {
+            verb: "exchange.get",
+            code: "ok",
+            bytes: 0,
+            room: Duration::ZERO,
+            sending: Duration::ZERO,
+        };
+        began.log(service, &line, || {
+            About::new(ticket.namespace.as_str(), &format!("{asked} keys"))
+        });
     }
     Ok(())
 }

@@ -31,9 +31,10 @@ pub async fn run(
         body,
         room,
         counted,
+        notes,
         ..
     } = call;
-    let mut messages = Messages::new(service, body, room, counted);
+    let mut messages = Messages::new(service, body, room, (counted, notes));
     match opening(&mut messages).await? {
         ExchangeCommand::Mux { namespace } => {
             mux::run(service, &principal, client, namespace, messages, respond).await

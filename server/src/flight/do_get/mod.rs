@@ -24,6 +24,7 @@ use super::authorize::{Operation, authorize, resource_of};
 use super::client::Client;
 use super::out::Failure;
 use super::service::{Call, Service};
+use super::slow::About;
 use crate::grpc::Responder;
 
 /// Answers one DoGet.
@@ -35,6 +36,7 @@ pub async fn run(
     let message: FlightTicket = call.message().await?;
     let ticket = parse(&message.ticket)?;
     authorize(&call.principal, Operation::Get, resource_of(&ticket))?;
+    call.notes.about(|| about(&ticket));
     if ticket.partitions.is_some() {
         return Err(Failure::Refused(Error::invalid(
             "partitions are made by GetFlightInfo, whose endpoints carry a ticket each",
@@ -46,6 +48,15 @@ pub async fn run(
         Select::Prefix { prefix } => {
             Box::pin(prefix::send(service, &call, &ticket, prefix, respond)).await
         }
+    }
+}
+
+fn about(ticket: &Ticket) -> About {
+    let namespace = ticket.namespace.as_str();
+    match &ticket.select {
+        Select::Key { key, .. } => About::new(namespace, key.as_str()),
+        Select::Keys { keys } => About::new(namespace, &format!("{} keys", keys.len())),
+        Select::Prefix { prefix } => About::new(namespace, &format!("{prefix}…")),
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::flight::room::CallBytes;
 use crate::flight::service::Service;
+use crate::flight::slow::{Began, Notes};
 use crate::grpc::RequestBody;
 use crate::metrics::{Begun, CutOff};
 
@@ -26,6 +27,7 @@ pub struct Messages<'a> {
     /// Room for what the parser holds.
     room: CallBytes,
     counted: &'a Begun,
+    notes: &'a Notes,
     /// Whether this put holds room: then its client may not be silent for long.
     pub holds_room: bool,
 }
@@ -36,7 +38,7 @@ impl<'a> Messages<'a> {
         service: &'a Service,
         body: RequestBody,
         room: CallBytes,
-        counted: &'a Begun,
+        (counted, notes): (&'a Begun, &'a Notes),
     ) -> Self {
         Self {
             service,
@@ -44,8 +46,17 @@ impl<'a> Messages<'a> {
             parser: Parser::new(),
             room,
             counted,
+            notes,
             holds_room: false,
         }
+    }
+
+    /// Waits for room, and notes how long that took.
+    pub async fn waiting_for_room<T>(&self, room: impl Future<Output = T>) -> T {
+        let began = Began::now(self.service);
+        let room = room.await;
+        self.notes.waited_for_room(began.elapsed(self.service));
+        room
     }
 
     /// What comes next; `None` at the end of the stream.

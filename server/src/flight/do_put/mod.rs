@@ -17,6 +17,7 @@ use bowstring_wire::descriptor::{self, PutCommand, Wait};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::Event;
 use bowstring_wire::json;
+use bowstring_wire::name::Key;
 use bowstring_wire::put_result::PutReply;
 use bowstring_wire::put_schema::PutSchema;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use super::authorize::{Operation, Resource, authorize};
 use super::out::Failure;
 use super::reply;
 use super::service::{Call, Service};
+use super::slow::About;
 use crate::grpc::Responder;
 pub use messages::Messages;
 
@@ -41,10 +43,15 @@ pub async fn run(
         room,
         conn,
         counted,
+        notes,
         ..
     } = call;
-    let mut messages = Messages::new(service, body, room, counted);
+    let mut messages = Messages::new(service, body, room, (counted, notes));
     let (command, schema) = opening(&mut messages).await?;
+    notes.about(|| {
+        let key = command.key.as_ref().map_or("many", Key::as_str);
+        About::new(command.namespace.as_str(), key)
+    });
     refuse_unbuilt(&command)?;
     let resource = match &command.key {
         Some(key) => Resource::Key(&command.namespace, key),

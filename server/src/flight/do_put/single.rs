@@ -220,7 +220,8 @@ impl Receiver<'_> {
             self.list_len = Some(len);
         }
         let values = batch.values(span)?;
-        self.put.reserve(values.stored_bytes).await?;
+        let room = self.put.reserve(values.stored_bytes);
+        messages.waiting_for_room(room).await?;
         messages.holds_room = true;
         self.values.begin(&values);
         Ok(values)

@@ -8,10 +8,12 @@
 //! - `request`: what a request asks of the cache
 //! - `put`: a tensor on its way in
 //! - `replies`: messages on their way out
+//! - `timed`: requests in the slow-request log
 
 mod put;
 mod replies;
 mod request;
+mod timed;
 
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::limits::MUX_LARGE_MAX;
@@ -19,6 +21,7 @@ use bowstring_wire::mux::{MuxEvent, MuxMessages, MuxReply, id_of};
 use bowstring_wire::name::Namespace;
 use bytes::Bytes;
 use std::task::Poll;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::flight::authorize::Principal;
@@ -30,6 +33,7 @@ use crate::grpc::Responder;
 use put::Receiving;
 use replies::Replies;
 use request::{Asked, Requests};
+use timed::Timed;
 
 /// Answers requests until the client ends the stream or the server drains.
 pub async fn run(
@@ -41,11 +45,12 @@ pub async fn run(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let mut mux = Mux {
+        service,
         messages: MuxMessages::default(),
         frames,
         requests: Requests::new(service, principal, namespace),
         receiving: None,
-        replies: Replies::new(Out::new(service, respond, client, 0)),
+        replies: Replies::new(service, Out::new(service, respond, client, 0)),
         draining: service.draining(),
     };
     mux.skip_opening().await?;
@@ -53,11 +58,12 @@ pub async fn run(
 }
 
 struct Mux<'a> {
+    service: &'a Service,
     frames: Messages<'a>,
     messages: MuxMessages,
     requests: Requests<'a>,
     /// The put whose body is coming.
-    receiving: Option<Box<Receiving>>,
+    receiving: Option<(Box<Receiving>, Timed)>,
     replies: Replies<'a>,
     draining: CancellationToken,
 }
@@ -127,16 +133,30 @@ impl Mux<'_> {
         if self.replies.is_under_way(id) {
             return self.cancel_or_refuse(id, header).await;
         }
+        let timed = Timed::now(self.service, header);
         match self.requests.answer(id, header, body).await {
-            Ok(Asked::Entry(tensor, content)) => self.replies.tensor(id, tensor, content).await,
-            Ok(Asked::Put(put)) if body == 0 => self.stored(put).await,
+            Ok(Asked::Entry(tensor, content)) => {
+                self.replies.tensor(id, tensor, content, timed).await
+            }
+            Ok(Asked::Put(put)) if body == 0 => self.stored(put, &timed).await,
             Ok(Asked::Put(put)) => {
-                self.receiving = Some(put);
+                self.receiving = Some((put, timed));
                 Ok(())
             }
             Ok(Asked::Nothing) => Ok(()),
-            Err(error) => self.replies.one(id, &MuxReply::Failed(error)).await,
+            Err(error) => self.failed(id, error, &timed, Duration::ZERO).await,
         }
+    }
+
+    async fn failed(
+        &mut self,
+        id: u32,
+        error: Error,
+        timed: &Timed,
+        room: Duration,
+    ) -> Result<(), Failure> {
+        timed.answered(self.service, 0, Some(error.code), room);
+        self.replies.one(id, &MuxReply::Failed(error)).await
     }
 
     /// The number of a reply that is under way can only be cancelled.
@@ -151,32 +171,31 @@ impl Mux<'_> {
 
     /// The next piece of a message's body; that of no put, or of one that failed, is thrown away.
     async fn body(&mut self, piece: &[u8]) -> Result<(), Failure> {
-        let Some(put) = &mut self.receiving else {
+        let Some((mut put, timed)) = self.receiving.take() else {
             return Ok(());
         };
         match put.write(piece) {
-            Ok(false) => Ok(()),
-            Ok(true) => match self.receiving.take() {
-                Some(put) => self.stored(put).await,
-                None => Ok(()),
-            },
-            Err(error) => {
-                let id = put.id();
-                self.receiving = None;
-                self.replies.one(id, &MuxReply::Failed(error)).await
+            Ok(false) => {
+                self.receiving = Some((put, timed));
+                Ok(())
             }
+            Ok(true) => self.stored(put, &timed).await,
+            Err(error) => self.failed(put.id(), error, &timed, put.room()).await,
         }
     }
 
-    async fn stored(&mut self, put: Box<Receiving>) -> Result<(), Failure> {
-        let id = put.id();
-        let reply = match put.publish().await {
-            Ok(published) => MuxReply::Stored {
-                version: published.version,
-                existed: published.existed,
-            },
-            Err(error) => MuxReply::Failed(error),
-        };
-        self.replies.one(id, &reply).await
+    async fn stored(&mut self, put: Box<Receiving>, timed: &Timed) -> Result<(), Failure> {
+        let (id, room) = (put.id(), put.room());
+        match put.publish().await {
+            Ok(published) => {
+                timed.answered(self.service, 0, None, room);
+                let reply = MuxReply::Stored {
+                    version: published.version,
+                    existed: published.existed,
+                };
+                self.replies.one(id, &reply).await
+            }
+            Err(error) => self.failed(id, error, timed, room).await,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A tensor that comes with its request: from the frames to where it will live.
 
+use std::time::Duration;
+
 use bowstring_cache::Id;
 use bowstring_cache::put::{Published, Put, PutSpec};
 use bowstring_wire::dtype::DType;
@@ -10,6 +12,7 @@ use bowstring_wire::shape::Shape;
 use bowstring_wire::transform::check_bool;
 
 use crate::flight::service::Service;
+use crate::flight::slow::Began;
 
 /// A put whose bytes are coming. Dropping it gives its room back.
 pub struct Receiving {
@@ -18,6 +21,8 @@ pub struct Receiving {
     shape: Shape,
     is_bool: bool,
     left: u64,
+    /// How long it waited for room; nothing where nobody wants to know.
+    room: Duration,
 }
 
 impl Receiving {
@@ -56,14 +61,21 @@ impl Receiving {
         let is_bool = put.dtype == DType::Bool;
         let shape = put.shape;
         let mut put = service.cache.put(id, spec)?;
+        let began = Began::now(service);
         put.reserve(body).await?;
         Ok(Receiving {
+            room: began.elapsed(service),
             number,
             put,
             shape,
             is_bool,
             left: body,
         })
+    }
+
+    /// How long it waited for room.
+    pub fn room(&self) -> Duration {
+        self.room
     }
 
     /// The request's number.

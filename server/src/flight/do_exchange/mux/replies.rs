@@ -2,17 +2,21 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use bowstring_cache::read::{Entry, Reader};
 use bowstring_wire::error::{Code, Error};
 use bowstring_wire::limits::MUX_CHUNK_BYTES;
 use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
 
+use super::timed::Timed;
 use crate::flight::gather::GATHER_BELOW_BYTES;
 use crate::flight::out::{Failure, Out};
+use crate::flight::service::Service;
 
 /// The replies of one exchange: small ones at once, large ones in turn.
 pub struct Replies<'a> {
+    service: &'a Service,
     out: Out<'a>,
     /// Whether something was written since the last flush.
     written: bool,
@@ -27,12 +31,15 @@ struct Large {
     /// Until the first chunk.
     tensor: Option<MuxTensor>,
     reader: Reader,
+    bytes: u64,
+    timed: Timed,
 }
 
 impl<'a> Replies<'a> {
     /// Replies into `out`.
-    pub fn new(out: Out<'a>) -> Self {
+    pub fn new(service: &'a Service, out: Out<'a>) -> Self {
         Self {
+            service,
             out,
             written: false,
             large: VecDeque::new(),
@@ -67,8 +74,10 @@ impl<'a> Replies<'a> {
         id: u32,
         tensor: MuxTensor,
         content: Option<(Entry, Range<u64>)>,
+        timed: Timed,
     ) -> Result<(), Failure> {
         let Some((entry, range)) = content else {
+            timed.answered(self.service, 0, None, Duration::ZERO);
             let more = false;
             return self.one(id, &MuxReply::Tensor { tensor, more }).await;
         };
@@ -79,13 +88,17 @@ impl<'a> Replies<'a> {
                 id,
                 tensor: Some(tensor),
                 reader,
+                bytes,
+                timed,
             });
             return Ok(());
         }
         let more = false;
         self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
             .await?;
-        self.out.tensor(&mut reader, bytes).await
+        self.out.tensor(&mut reader, bytes).await?;
+        timed.answered(self.service, bytes, None, Duration::ZERO);
+        Ok(())
     }
 
     /// The next chunk of the large reply whose turn it is, if there is one.
@@ -104,6 +117,9 @@ impl<'a> Replies<'a> {
         self.out.tensor(&mut large.reader, bytes).await?;
         if more {
             self.large.push_back(large);
+        } else {
+            let Large { timed, bytes, .. } = large;
+            timed.answered(self.service, bytes, None, Duration::ZERO);
         }
         Ok(())
     }
