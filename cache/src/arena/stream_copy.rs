@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn every_alignment_and_length_is_copied_and_nothing_beside_it() {
         let from: Vec<u8> = (0..20_000_u32).map(|i| i.to_le_bytes()[0] ^ 0x5a).collect();
-        for start in 0..70 {
+        // An interpreter would take a quarter of an hour for all of them.
+        for start in (0..70).step_by(if cfg!(miri) { 33 } else { 1 }) {
             for len in [0, 1, 63, 4095, 4096, 4097, 8191, 12_345] {
                 let mut to = vec![0xee; 13_000];
                 copy(
