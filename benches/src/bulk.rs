@@ -7,6 +7,7 @@ use bowstring_cache::clock::SystemClock;
 use bowstring_cache::put::Mode;
 use bowstring_cache::rows::{Row, RowsSpec};
 use bowstring_cache::{Cache, CacheConfig};
+use bowstring_wire::descriptor::Admit;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::put_result::PutReply;
@@ -121,6 +122,7 @@ async fn write(cache: &Cache, keys: &[String]) -> Outcome<()> {
         mode: Mode::Keep,
         load: 0,
         pin: false,
+        admit: Admit::Hot,
     };
     // A megabyte of tensors, over and over: what a received batch is, warm.
     let tensors: Vec<u8> = (0..=255).cycle().take(STEP * SMALL_BYTES).collect();
