@@ -6,6 +6,8 @@
 
 mod many;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
