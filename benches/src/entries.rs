@@ -44,7 +44,7 @@ pub struct Held {
     pub charged_empty: u64,
     /// Seconds that putting took.
     pub seconds: f64,
-    /// Seconds that a scan of a thousand keys took, and one of all of them, through the stock decoder. 0 where none was made.
+    /// Seconds that a scan of a thousand keys took, and one of a hundred thousand, through the stock decoder. 0 where none was made.
     pub scans: [f64; 2],
 }
 
@@ -58,11 +58,15 @@ pub fn small(memory: &str, count: u64) -> Outcome<Held> {
     let keys = count * key(0).len() as u64;
     let mut held = held(&server, &before, count, keys, seconds)?;
     held.charged_empty = empty;
-    held.scans = [scan(&server, "k0001", 1000)?, scan(&server, "k", count)?];
+    // Of all keys at once there is no snapshot: one of half a million finds no room in 1 GiB.
+    held.scans = [
+        scan(&server, "k0001", 1000)?,
+        scan(&server, "k00", 100_000)?,
+    ];
     Ok(held)
 }
 
-/// Seconds of a prefix get, after one that warms up where it is short.
+/// Seconds of a prefix get, after others that warm up.
 fn scan(server: &Server, prefix: &str, count: u64) -> Outcome<f64> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
@@ -72,7 +76,7 @@ fn scan(server: &Server, prefix: &str, count: u64) -> Outcome<f64> {
             r#"{{"namespace": "bulk", "prefix": "{prefix}", "dtype": "float32", "shape": [{SMALL}]}}"#
         );
         let mut seconds = 0.0;
-        for _ in 0..if count <= 1000 { 20 } else { 1 } {
+        for _ in 0..if count <= 1000 { 20 } else { 2 } {
             let watch = Stopwatch::start();
             let rows = stock_flight::get(&mut client, ticket.clone()).await?;
             seconds = watch.seconds();

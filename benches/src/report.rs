@@ -146,14 +146,15 @@ impl Report {
             "",
             format!("{:.1}", own - 72.0),
         ));
-        let [some, all] = held.scans;
-        let rate = held.put as f64 / all / 1e6;
+        let [some, more] = held.scans;
+        let rate = 0.1 / more;
         self.goals.push(Goal::figure(
-            &format!("{name}: prefix get of 1,000 keys, and of all, by stock arrow-flight"),
+            &format!("{name}: prefix get of 1,000 keys, and of 100,000, by stock arrow-flight"),
             "",
             format!(
-                "{:.2} ms, {all:.1} s ({rate:.2} million a second)",
-                some * 1e3
+                "{:.2} ms, {:.0} ms ({rate:.2} million a second)",
+                some * 1e3,
+                more * 1e3
             ),
         ));
     }
