@@ -1,10 +1,9 @@
 //! The cache: a cheap handle on one engine.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bowstring_wire::error::Result;
-use bowstring_wire::name::Tenant;
+use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::version::Version;
 
 use crate::clock::Clock;
@@ -71,9 +70,7 @@ impl Cache {
         let found = self.find(id, mark);
         match &found {
             Some(entry) => entry.count_hit(),
-            None => {
-                self.engine.misses.0.fetch_add(1, Ordering::Relaxed);
-            }
+            None => self.engine.count_miss(id),
         }
         found
     }
@@ -135,9 +132,20 @@ impl Cache {
         self.engine.stats()
     }
 
-    /// The tenant's namespaces, in order of their names.
-    pub fn namespaces(&self, tenant: &Tenant) -> Vec<NamespaceStats> {
-        self.engine.spaces.of_tenant(tenant)
+    /// At most `limit` of the tenant's namespaces, in order of their names, behind `after`.
+    pub fn namespaces(
+        &self,
+        tenant: &Tenant,
+        after: Option<&Namespace>,
+        limit: usize,
+    ) -> Vec<NamespaceStats> {
+        self.engine.spaces.of_tenant(tenant, after, limit)
+    }
+
+    /// At most `limit` namespaces of any tenant, those first that came first: as long as the cache
+    /// lives, always the same ones.
+    pub fn first_namespaces(&self, limit: usize) -> Vec<NamespaceStats> {
+        self.engine.spaces.first(limit)
     }
 
     /// Reads of large tensors that are under way, for a supervisor that cuts off stalled ones.

@@ -1,7 +1,7 @@
 //! The engine: what all handles on one cache share, and how an entry is found, looked at, and
 //! freed.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bowstring_wire::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::evict::Policy;
 use crate::expiry::Expiry;
 use crate::head::{self, Head, Rest, split};
 use crate::hlc::HybridClock;
-use crate::id::Name;
+use crate::id::{Id, Name};
 use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Record};
 use crate::ledger::{Account, Charge, Ledger};
 use crate::lower::LowerTier;
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     /// Bytes of pages that open puts have.
     pub(crate) reserved: AtomicU64,
     pub(crate) misses: Alone,
+    /// See [`Engine::dice`].
+    pub(crate) thrown: AtomicU64,
     pub(crate) moved: AtomicU64,
     /// What the arena keeps on the heap about itself.
     pub(crate) overhead: Mutex<Charge>,
@@ -62,6 +64,13 @@ pub(crate) struct Engine {
 const MEMORY_MIN: u64 = 8 << 20;
 /// An entry costs at least so many bytes, so there cannot be more entries than this makes.
 const ENTRY_BYTES_MIN: u64 = 96;
+
+/// At most one part in so many of the memory is for namespaces, however many are allowed.
+const NAMESPACES_SHARE: u64 = 32;
+/// What an empty one costs, rounded up.
+const NAMESPACE_BYTES: u64 = 1 << 10;
+/// So many are always allowed.
+const NAMESPACES_MIN: u32 = 64;
 
 impl Engine {
     pub(crate) fn new(config: CacheConfig, parts: Parts) -> Result<Self> {
@@ -96,7 +105,7 @@ impl Engine {
             hash: KeyHash::new(entropy.hash_key),
             index,
             expiry: Expiry::new(entries_max, parts.clock.now_ms(), Arc::clone(&as_budget)),
-            spaces: Namespaces::new(config.namespaces_max, as_budget),
+            spaces: Namespaces::new(namespaces_max(&config), as_budget),
             arena,
             policy,
             queue,
@@ -108,6 +117,7 @@ impl Engine {
             evicting: Mutex::new(()),
             reserved: AtomicU64::new(0),
             misses: Alone::default(),
+            thrown: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             overhead: Mutex::new(overhead),
             overhead_at: AtomicU64::new(0),
@@ -233,6 +243,15 @@ impl Engine {
         }
     }
 
+    /// Somebody asked for a key that is not there.
+    pub(crate) fn count_miss(&self, id: &Id) {
+        self.misses.0.fetch_add(1, Ordering::Relaxed);
+        let number = self.spaces.find(&id.tenant, &id.namespace);
+        if let Some(space) = number.and_then(|number| self.spaces.at(number)) {
+            space.own.misses.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Seconds since the start, as the last access is kept.
     pub(crate) fn second(&self) -> u32 {
         u32::try_from(self.clock.monotonic().as_secs()).unwrap_or(u32::MAX)
@@ -298,6 +317,14 @@ impl Budget for IndexBudget {
     fn release(&self, bytes: u64) {
         self.ledger.release(Account::Index, bytes);
     }
+}
+
+/// Namespaces are never evicted: all of them together take a part of the memory that tensors miss
+/// little.
+fn namespaces_max(config: &CacheConfig) -> u32 {
+    let fit = config.memory / NAMESPACES_SHARE / NAMESPACE_BYTES;
+    let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+    config.namespaces_max.min(fit.max(NAMESPACES_MIN))
 }
 
 fn arena_config(config: &CacheConfig) -> ArenaConfig {

@@ -89,11 +89,20 @@ impl Engine {
                 Judged::Stays(entry) => return self.stays(entry, candidate),
                 Judged::Comes(expected) => expected,
             };
+            let there = expected.as_ref().map(|there| there.handle);
             match draft.commit(&candidate.coming, expected) {
                 Commit::Done(version) => return Ok((version, false)),
                 // Somebody else changed the key: so somebody gets on.
                 Commit::Raced(back) => draft = back,
                 Commit::Refused(refused) => return Err(refused),
+                Commit::Over(back, over) => {
+                    draft = back;
+                    let Some(space) = self.spaces.at(candidate.coming.space) else {
+                        return Err(Error::internal("a namespace is not known"));
+                    };
+                    let bytes = candidate.coming.len;
+                    self.make_own_room(space, over, bytes, there).await?;
+                }
                 Commit::Full(back, full) => {
                     draft = back;
                     grown += 1;

@@ -13,7 +13,8 @@
 //!
 //! # What holds it together
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
-//!   room and `reserve` is the queue for it; `namespaces` numbers namespaces; [`scan`] reads a
+//!   room and `reserve` is the queue for it; `namespaces` numbers namespaces, and `settings` has what
+//!   each has of its own; [`scan`] reads a
 //!   namespace's keys in order; [`event`] tells of everything that comes and goes.
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
@@ -55,7 +56,9 @@ mod reserve;
 mod room;
 pub mod rows;
 pub mod scan;
+mod settings;
 pub mod stats;
+mod sweep;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use bowstring_wire::name::{Namespace, Tenant};
 use parking_lot::RwLock;
 
 use crate::index::{Budget, Order};
+use crate::settings::Own;
 use crate::stats::NamespaceStats;
 
 const CHUNK: usize = 64;
@@ -30,6 +31,7 @@ pub(crate) struct Space {
     pub(crate) entries: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) hits: Alone,
+    pub(crate) own: Own,
 }
 
 /// A counter that every hit moves, on cache lines that nothing else is on.
@@ -101,6 +103,7 @@ impl Namespaces {
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hits: Alone::default(),
+            own: Own::default(),
         });
         numbers.insert((tenant.clone(), namespace.clone()), number);
         Ok(number)
@@ -112,24 +115,49 @@ impl Namespaces {
         chunk[number as usize % CHUNK].get()
     }
 
-    /// A tenant's namespaces, in order of their names.
-    pub(crate) fn of_tenant(&self, tenant: &Tenant) -> Vec<NamespaceStats> {
+    /// At most `limit` of a tenant's namespaces, in order of their names, behind `after`.
+    pub(crate) fn of_tenant(
+        &self,
+        tenant: &Tenant,
+        after: Option<&Namespace>,
+        limit: usize,
+    ) -> Vec<NamespaceStats> {
         let numbers = self.numbers.read();
-        // No name sorts before `-`, the first character of the alphabet that they share.
-        let first = Namespace::parse("-").unwrap_or_default();
+        let from = match after {
+            Some(after) => Bound::Excluded((tenant.clone(), after.clone())),
+            // No name sorts before `-`, the first character of the alphabet that they share.
+            None => Bound::Included((tenant.clone(), Namespace::parse("-").unwrap_or_default())),
+        };
         numbers
-            .range((Bound::Included((tenant.clone(), first)), Bound::Unbounded))
+            .range((from, Bound::Unbounded))
             .take_while(|((of, _), _)| of == tenant)
+            .take(limit)
             .filter_map(|(_, number)| self.at(*number))
             .map(Space::stats)
             .collect()
     }
 
+    /// At most `limit` namespaces, in the order in which they came.
+    pub(crate) fn first(&self, limit: usize) -> Vec<NamespaceStats> {
+        let count = self.count().min(u32::try_from(limit).unwrap_or(u32::MAX));
+        let spaces = (0..count).filter_map(|number| self.at(number));
+        spaces.map(Space::stats).collect()
+    }
+
+    /// How many there are, of all tenants.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.numbers.read().len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many there may be.
+    pub(crate) fn max(&self) -> u32 {
+        self.max
+    }
+
     /// Sums over all namespaces.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        let count = u32::try_from(self.numbers.read().len()).unwrap_or(u32::MAX);
-        for space in (0..count).filter_map(|number| self.at(number)) {
+        for space in (0..self.count()).filter_map(|number| self.at(number)) {
             totals.entries += space.entries.load(Ordering::Relaxed);
             totals.bytes += space.bytes.load(Ordering::Relaxed);
             totals.hits += space.hits.0.load(Ordering::Relaxed);
@@ -140,11 +168,18 @@ impl Namespaces {
 
 impl Space {
     fn stats(&self) -> NamespaceStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (settings, settings_version) = self.own.settings();
         NamespaceStats {
             namespace: self.namespace.clone(),
-            entries: self.entries.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            hits: self.hits.0.load(Ordering::Relaxed),
+            entries: read(&self.entries),
+            bytes: read(&self.bytes),
+            hits: read(&self.hits.0),
+            misses: read(&self.own.misses.0),
+            evicted: read(&self.own.evicted),
+            expired: read(&self.own.expired),
+            settings,
+            settings_version,
         }
     }
 }
@@ -181,7 +216,9 @@ mod tests {
         spaces.intern(&us, &Namespace::default()).unwrap();
         assert_eq!(spaces.at(x).unwrap().namespace, name("x"));
         assert!(spaces.at(4).is_none() && spaces.at(1_000).is_none());
-        let listed: Vec<_> = spaces.of_tenant(&us);
+        let listed: Vec<_> = spaces.of_tenant(&us, Some(&name("-")), 1);
+        assert_eq!(listed[0].namespace, Namespace::default());
+        let listed: Vec<_> = spaces.of_tenant(&us, None, 9);
         let listed: Vec<_> = listed.iter().map(|s| s.namespace.as_str()).collect();
         assert_eq!(listed, ["-", "default", "x"]);
     }

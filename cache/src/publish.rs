@@ -22,6 +22,7 @@ use crate::index::{Full, Handle, Mark, Pin, Probe, Record};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::reserve::Line;
+use crate::settings::Over;
 
 /// What is known of an entry that is about to come.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +59,8 @@ pub(crate) enum Commit {
     Raced(Draft),
     /// The index cannot grow: make room and try again.
     Full(Draft, Full),
+    /// Its namespace may not hold it beside what it has: let some go and try again.
+    Over(Draft, Over),
     /// It may not come: it would be pinned, and too much is.
     Refused(Error),
 }
@@ -122,6 +125,12 @@ impl Draft {
         // Held until the record can be read: a scan that met it before that would pass over a key
         // that was there all the time.
         let mut order = space.order.write();
+        if let Some(over) = space.over_with(coming.len, expected.as_ref().map(Pinned::record)) {
+            drop(order);
+            drop(shard);
+            engine.pins.undo(&pinned);
+            return Commit::Over(self, over);
+        }
         if let Err(full) = order.insert(key, handle, &*engine) {
             drop(order);
             drop(shard);
@@ -135,6 +144,8 @@ impl Draft {
             Some(old) => shard.replace(old.handle, handle, publish),
             None => shard.insert(handle, publish).is_ok(),
         };
+        space.entries.fetch_add(1, Ordering::Relaxed);
+        space.bytes.fetch_add(coming.len, Ordering::Relaxed);
         drop(order);
         debug_assert!(published, "room was made, and the lock held since");
         self.defuse();
@@ -142,8 +153,6 @@ impl Draft {
         if let Some(old) = &expected {
             engine.went(space, old, Why::Replaced);
         }
-        space.entries.fetch_add(1, Ordering::Relaxed);
-        space.bytes.fetch_add(coming.len, Ordering::Relaxed);
         engine.events.emit(&Event {
             tenant: &space.tenant,
             namespace: &space.namespace,
@@ -360,6 +369,7 @@ impl Engine {
         let record = entry.record();
         space.entries.fetch_sub(1, Ordering::Relaxed);
         space.bytes.fetch_sub(record.len(), Ordering::Relaxed);
+        space.count_gone(why);
         let last = record.unlink();
         debug_assert!(!last, "the caller has it pinned");
         let (hlc, start) = record.version();

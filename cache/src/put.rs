@@ -34,7 +34,8 @@ pub struct PutSpec {
     /// The entry's own metadata as the caller encodes it; given back unread. At most
     /// [`METADATA_BYTES_MAX`].
     pub metadata: Vec<u8>,
-    /// Unix milliseconds from when on the entry is a miss; `None` is never.
+    /// Unix milliseconds from when on the entry is a miss; `None` is as its namespace has it set,
+    /// or never.
     pub expires_at_ms: Option<u64>,
     /// The load that this put belongs to; 0 is none.
     pub load: u32,
@@ -103,6 +104,10 @@ impl Cache {
         judge::check_metadata(&spec.metadata)?;
         if let Some(bytes) = spec.size_bytes {
             engine.check_size(bytes)?;
+            let number = engine.spaces.find(&id.tenant, &id.namespace);
+            if let Some(space) = number.and_then(|number| engine.spaces.at(number)) {
+                engine.check_own(space, bytes)?;
+            }
         }
         let hash = engine.hash_of(id.name());
         let put = Put {
@@ -187,7 +192,7 @@ impl Put {
                 metadata: &self.spec.metadata,
                 len: self.written,
                 checksum,
-                expires_at_ms: self.spec.expires_at_ms,
+                expires_at_ms: self.engine.expiry_in(space, self.spec.expires_at_ms),
                 load: self.spec.load,
                 pin: self.spec.pin,
                 admit: self.spec.admit,

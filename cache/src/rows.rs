@@ -222,7 +222,7 @@ impl Batch<'_> {
             Ok(Judged::Comes(expected)) => match draft.commit(&candidate.coming, expected) {
                 Commit::Done(version) => published(version, false),
                 Commit::Refused(refused) => Some(Err(refused)),
-                Commit::Raced(_) | Commit::Full(..) => None,
+                Commit::Raced(_) | Commit::Full(..) | Commit::Over(..) => None,
             },
         }
     }
@@ -308,7 +308,7 @@ impl Batch<'_> {
                 metadata: row.metadata,
                 len,
                 checksum,
-                expires_at_ms: row.expires_at_ms,
+                expires_at_ms: self.engine.expiry_in(self.space, row.expires_at_ms),
                 load: self.spec.load,
                 pin: self.spec.pin,
                 admit: self.spec.admit,

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use bowstring_wire::settings::NamespaceSettings;
+use bowstring_wire::version::Version;
+
 use crate::arena::PAGE_BYTES_U64;
 use crate::engine::Engine;
 use crate::event::EventCounts;
@@ -51,6 +54,10 @@ pub struct Stats {
     pub hits: u64,
     /// Gets that did not.
     pub misses: u64,
+    /// Namespaces, of all tenants.
+    pub namespaces: u32,
+    /// The most that there may be.
+    pub namespaces_max: u32,
     /// Small entries that were moved to empty a page.
     pub moved: u64,
     /// Entries that came and went.
@@ -68,6 +75,16 @@ pub struct NamespaceStats {
     pub bytes: u64,
     /// Gets that found their key, since the start.
     pub hits: u64,
+    /// Gets that did not.
+    pub misses: u64,
+    /// Entries that were evicted.
+    pub evicted: u64,
+    /// Entries that expired.
+    pub expired: u64,
+    /// What is set.
+    pub settings: NamespaceSettings,
+    /// Its version; `None` where nothing ever was.
+    pub settings_version: Option<Version>,
 }
 
 impl Engine {
@@ -96,6 +113,8 @@ impl Engine {
             puts_waiting: self.queue.waiting() as u64,
             hits: totals.hits,
             misses: self.misses.0.load(Ordering::Relaxed),
+            namespaces: self.spaces.count(),
+            namespaces_max: self.spaces.max(),
             moved: self.moved.load(Ordering::Relaxed),
             events: self.events.counts(),
         }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::ledger::Ledger;
 use bowstring_cache::{Cache, CacheConfig};
+use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -105,10 +106,17 @@ pub async fn run_with(
         ..CacheConfig::default()
     };
     let cache = Cache::new(cache_config, clock.clone())?;
+    for (namespace, settings) in &config.namespaces {
+        cache.fix_settings(&Tenant::public(), namespace, *settings)?;
+    }
     let metrics = Metrics::new(clock.clone());
     metrics.add_source({
         let cache = cache.clone();
-        move |text| metrics::render_engine(&cache.stats(), text)
+        move |text| {
+            metrics::render_engine(&cache.stats(), text);
+            let namespaces = cache.first_namespaces(metrics::NAMESPACES_SHOWN);
+            metrics::render_namespaces(&namespaces, text);
+        }
     });
 
     let stop_http = CancellationToken::new();

@@ -3,7 +3,8 @@
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
 //! - many: `bulk`, `many`, `exchange`, `mux`
-//! - what is known of them: `info`, `actions`; how long they stay: `keeping`
+//! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
+//!   `spaces`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`
 //!
@@ -36,5 +37,6 @@ mod put_get;
 mod reliability;
 mod settings;
 mod sockets;
+mod spaces;
 mod transport;
 mod watching;

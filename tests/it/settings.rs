@@ -145,8 +145,8 @@ fn what_cannot_be_is_exit_code_2_and_a_sentence() {
         ),
         (file("e.toml", "put_idle = 60"), &["put_idle", "e.toml"]),
         (
-            file("f.toml", "[namespace.\"x\"]\nmode = \"keep\""),
-            &["namespace", "not built"],
+            file("f.toml", "[namespace.\"x\"]\nmemory_max = 5"),
+            &["namespace `x`", "memory_max", "f.toml"],
         ),
         (
             Server::builder()

@@ -125,7 +125,7 @@ ALL = (
     "exists delete expire pin unpin describe stats namespaces namespace_set clear flush evict prewarm load attach "
     "begin_load commit_load abort_load rollback_load"
 ).split()
-BUILT = "exists delete expire pin unpin describe stats namespaces".split()
+BUILT = "exists delete expire pin unpin describe stats namespaces namespace_set clear".split()
 
 
 def test_list_actions_describes_each(client):

@@ -155,6 +155,12 @@ impl Metrics {
         self.0.contains_key(sample)
     }
 
+    /// How many series there are.
+    #[expect(clippy::len_without_is_empty, reason = "a page has always some")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The sum over all labels of a metric.
     pub fn sum(&self, name: &str) -> f64 {
         let of_name = |sample: &str| {

@@ -11,9 +11,11 @@ use crate::version::Version;
 
 pub use entry::{ExpireRequest, PinRequest};
 pub use list::{ACTIONS, ActionInfo, find};
+pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 
 mod entry;
 mod list;
+mod space;
 
 /// `exists`: which keys are there, and how many from the first are all present.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +151,7 @@ impl DeleteRequest {
     }
 }
 
-/// Checks the body of `stats` or `namespaces`, which say nothing: none, or `{}`.
+/// Checks the body of `stats`, which says nothing: none, or `{}`.
 ///
 /// # Errors
 /// `invalid_argument` for anything else.

@@ -43,9 +43,10 @@ pub(crate) trait Object: Default {
 
 /// A struct of optional members and its [`Object`]: the names in JSON are those of the fields.
 macro_rules! object {
-    ($vis:vis struct $name:ident as $what:literal { $($field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident as $what:literal { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
         #[derive(Default)]
-        $vis struct $name { $($vis $field: Option<$type>),* }
+        $vis struct $name { $(pub(crate) $field: Option<$type>),* }
 
         impl $crate::json::Object for $name {
             const WHAT: &'static str = $what;
@@ -70,6 +71,22 @@ macro_rules! object {
     };
 }
 pub(crate) use object;
+
+/// An object as the value of a member.
+#[derive(Debug)]
+pub(crate) struct Nested<T>(pub T);
+
+impl<'de, T: Object> serde::Deserialize<'de> for Nested<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Nested<T>, D::Error> {
+        let at = Cell::new(None);
+        let object = ObjectSeed(&at, PhantomData).deserialize(deserializer);
+        object.map(Nested).map_err(|error| match at.get() {
+            // The reader around names its own member only.
+            Some(member) => de::Error::custom(format_args!("`{member}`: {error}")),
+            None => error,
+        })
+    }
+}
 
 /// An enum that is one of a few words in JSON.
 macro_rules! words {

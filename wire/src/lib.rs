@@ -4,7 +4,7 @@
 //! [`name`] (tenant, namespace, key, `key_hash`), [`version`], [`dtype`], [`shape`].
 //!
 //! JSON: [`json`] (the strict reader under all of these), [`ticket`] (DoGet), [`descriptor`]
-//! (DoPut), [`metadata`] (an entry's own), [`action`] (DoAction, ListFlights) with its [`reply`],
+//! (DoPut), [`metadata`] (an entry's own), [`settings`] (a namespace's), [`action`] (DoAction, ListFlights) with its [`reply`],
 //! [`exchange`] (DoExchange), [`put_result`], [`closing`] (what the last batch of a get says).
 //!
 //! Small requests without Arrow: [`mux`].
@@ -53,6 +53,7 @@ pub mod put_result;
 pub mod put_schema;
 pub mod reply;
 pub mod schema;
+pub mod settings;
 pub mod shape;
 pub mod single;
 #[cfg(test)]

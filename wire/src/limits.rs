@@ -13,6 +13,10 @@ pub const MAX_JSON_BYTES: usize = 16 << 20;
 pub const MAX_TICKET_KEYS: usize = 10_000;
 /// Keys in one action. As many as fit the JSON would make one Result too large to receive.
 pub const MAX_ACTION_KEYS: usize = 100_000;
+/// Namespaces in one answer: the most, and where nobody says.
+pub const MAX_NAMESPACES_LISTED: usize = 10_000;
+/// As many as fit the 4 MiB of stock clients with all that is said of each.
+pub const DEFAULT_NAMESPACES_LISTED: usize = 5_000;
 /// Endpoints of one `partitions` request.
 pub const MAX_PARTITIONS: u32 = 1024;
 /// Errors that one `PutResult` spells out; the rest are counted.

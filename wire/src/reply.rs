@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::json;
 use crate::metadata::Metadata;
 use crate::name::{Key, Namespace};
+use crate::settings::NamespaceSettings;
 use crate::shape::Shape;
 use crate::version::Version;
 
@@ -166,9 +167,23 @@ pub struct FlightMetadata {
 pub struct NamespacesReply {
     /// In the order of their names.
     pub namespaces: Vec<NamespaceDescribed>,
+    /// Whether there are more behind the last one; absent where there are none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
-/// A namespace and what is in it.
+/// The reply to `namespace_set`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceSetReply {
+    /// Its name.
+    pub namespace: Namespace,
+    /// What is set now.
+    pub settings: NamespaceSettings,
+    /// The settings' version; 0 where they were never set.
+    pub version: Version,
+}
+
+/// A namespace and what is in it. Counters count from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceDescribed {
     /// Its name.
@@ -179,6 +194,24 @@ pub struct NamespaceDescribed {
     /// Their tensors' bytes.
     #[serde(with = "json::uint")]
     pub bytes: u64,
+    /// Gets that found their key.
+    #[serde(default, with = "json::uint")]
+    pub hits: u64,
+    /// Gets that did not.
+    #[serde(default, with = "json::uint")]
+    pub misses: u64,
+    /// Entries that were evicted.
+    #[serde(default, with = "json::uint")]
+    pub evicted: u64,
+    /// Entries that expired.
+    #[serde(default, with = "json::uint")]
+    pub expired: u64,
+    /// What is set.
+    #[serde(default)]
+    pub settings: NamespaceSettings,
+    /// The settings' version; absent where they were never set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_version: Option<Version>,
 }
 
 /// The reply to `stats`.
@@ -269,6 +302,7 @@ replies! {
     DescribeReply = "describe reply";
     FlightMetadata = "flight info metadata";
     NamespacesReply = "namespaces reply";
+    NamespaceSetReply = "namespace_set reply";
     StatsReply = "stats reply";
 }
 
@@ -348,7 +382,18 @@ mod tests {
             reply.eviction.policy = "adaptive".to_owned();
             prop_assert_eq!(StatsReply::parse(reply.to_json().as_bytes()), Ok(reply));
             let namespaces = NamespacesReply {
-                namespaces: vec![NamespaceDescribed { namespace: Namespace::default(), entries: value, bytes: value }],
+                namespaces: vec![NamespaceDescribed {
+                    namespace: Namespace::default(),
+                    entries: value,
+                    bytes: value,
+                    hits: value,
+                    misses: value,
+                    evicted: value,
+                    expired: value,
+                    settings: NamespaceSettings { bytes_max: Some(value), ..NamespaceSettings::default() },
+                    settings_version: Some(Version { hlc: value, start: 1 }),
+                }],
+                more: true,
             };
             prop_assert_eq!(NamespacesReply::parse(namespaces.to_json().as_bytes()), Ok(namespaces));
         }

@@ -130,6 +130,14 @@ impl Order {
         self.len == 0
     }
 
+    /// Some entry, by a number drawn at random: each nearly as likely as any other.
+    pub fn draw(&self, drawn: u64) -> Option<Handle> {
+        let below = |bits: u64, len: usize| usize::try_from(bits % len.max(1) as u64).unwrap_or(0);
+        let run = self.runs.get(below(drawn & 0xff_ffff, self.runs.len()))?;
+        let leaf = run.get(below(drawn >> 24 & 0xffff, run.len()))?;
+        leaf.handle(below(drawn >> 40, leaf.len()))
+    }
+
     /// The entry with the smallest key.
     pub fn first(&self) -> Option<Handle> {
         self.runs.first()?.first()?.handle(0)

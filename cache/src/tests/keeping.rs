@@ -112,12 +112,12 @@ async fn the_same_key_of_two_tenants_is_two_entries() {
     second.publish(Shape::new(&[2]).unwrap()).await.unwrap();
     assert_eq!(get(&cache, "k").unwrap(), [1]);
     assert_eq!(cache.get(&other).unwrap().into_vec().unwrap(), [2, 3]);
-    let of_other = cache.namespaces(&other.tenant);
+    let of_other = cache.namespaces(&other.tenant, None, 9);
     assert_eq!(
         (of_other[0].entries, of_other[0].bytes, of_other[0].hits),
         (1, 2, 1)
     );
-    assert_eq!(cache.namespaces(&Tenant::public())[0].bytes, 1);
+    assert_eq!(cache.namespaces(&Tenant::public(), None, 9)[0].bytes, 1);
     assert_eq!(cache.get(&other).unwrap().id().unwrap(), other);
 }
 

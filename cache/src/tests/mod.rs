@@ -1,7 +1,7 @@
 //! The engine as a whole, on a real arena and a clock that stands still.
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
-//! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, the lower tier, events; `expiring`: expiry unasked for; `pinning`: pins;
+//! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, the lower tier, events; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
 //! `model`: any sequence of operations against a simple map; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
@@ -15,6 +15,7 @@ mod pressure;
 mod putting;
 mod racing;
 mod reading;
+mod settling;
 
 use std::sync::Arc;
 

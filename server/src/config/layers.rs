@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use bowstring_wire::name::Namespace;
+use bowstring_wire::settings::SettingsChange;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches as _};
@@ -19,8 +21,8 @@ use super::{Config, ConfigError};
 const VARIABLE_PREFIX: &str = "BOWSTRING_";
 /// A larger settings file is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Tables of the file that the contract names and that are not built.
-const TABLES_LATER: [&str; 1] = ["namespace"];
+/// The table of the file that has a table for each namespace.
+const NAMESPACES: &str = "namespace";
 /// How many of the nearest names an error lists.
 const NEAREST_MAX: usize = 3;
 
@@ -60,9 +62,9 @@ pub fn load(flags: &ArgMatches, environment: &Environment) -> Result<Config, Con
     let from_environment = environment_layer(&command, environment)?;
     let path = flags.get_one::<PathBuf>("config").cloned();
     let path = path.or_else(|| from_environment.get("config")?.first().map(PathBuf::from));
-    let from_file = match &path {
+    let (from_file, namespaces) = match &path {
         Some(path) => file_layer(&command, path)?,
-        None => Layer::new(),
+        None => (Layer::new(), Namespaces::new()),
     };
 
     let mut arguments = Vec::new();
@@ -91,6 +93,10 @@ pub fn load(flags: &ArgMatches, environment: &Environment) -> Result<Config, Con
         .clone()
         .try_get_matches_from(arguments)
         .and_then(|matches| Config::from_arg_matches(&matches))
+        .map(|config| Config {
+            namespaces,
+            ..config
+        })
         .map_err(|error| explain(&error, &sources, path.as_deref()))
 }
 
@@ -105,6 +111,7 @@ pub(super) fn defaults() -> Config {
 }
 
 type Layer = BTreeMap<String, Vec<OsString>>;
+type Namespaces = BTreeMap<Namespace, SettingsChange>;
 
 #[derive(Clone, Copy)]
 enum Source {
@@ -174,7 +181,7 @@ fn is_service_link(name: &str) -> bool {
         .any(|tail| protocol.starts_with(tail))
 }
 
-fn file_layer(command: &Command, path: &Path) -> Result<Layer, ConfigError> {
+fn file_layer(command: &Command, path: &Path) -> Result<(Layer, Namespaces), ConfigError> {
     let at = format!("file=`{}`", path.display());
     let text = read(path).map_err(|source| {
         ConfigError::new(format!("cannot read the settings; {at} source=`{source}`"))
@@ -188,11 +195,11 @@ fn file_layer(command: &Command, path: &Path) -> Result<Layer, ConfigError> {
         .collect();
     let names: BTreeSet<_> = settings.keys().filter(|name| **name != "config").collect();
     let mut layer = Layer::new();
+    let mut spaces = Namespaces::new();
     for (name, value) in table {
-        if TABLES_LATER.contains(&name.as_str()) {
-            return Err(ConfigError::new(format!(
-                "table `{name}` is not built yet; {at}"
-            )));
+        if name == NAMESPACES {
+            spaces = namespaces(value, &at)?;
+            continue;
         }
         if name == "config" {
             return Err(ConfigError::new(format!(
@@ -209,7 +216,28 @@ fn file_layer(command: &Command, path: &Path) -> Result<Layer, ConfigError> {
             .map_err(|why| ConfigError::new(format!("setting `{name}` {why}; {at}")))?;
         layer.insert(name, values);
     }
-    Ok(layer)
+    Ok((layer, spaces))
+}
+
+/// The settings of namespaces: the same words and values as in the action `namespace_set`.
+fn namespaces(value: toml::Value, at: &str) -> Result<Namespaces, ConfigError> {
+    let wrong = |name: &str, why: String| {
+        ConfigError::new(format!(
+            "settings of namespace `{name}` will not do: {why}; {at}"
+        ))
+    };
+    let toml::Value::Table(tables) = value else {
+        return Err(ConfigError::new(format!(
+            "`{NAMESPACES}` must be tables, [{NAMESPACES}.\"NAME\"]; {at}"
+        )));
+    };
+    let one = |(name, settings): (String, toml::Value)| {
+        let namespace = Namespace::parse(&name).map_err(|e| wrong(&name, e.to_string()))?;
+        let json = serde_json::to_string(&settings).map_err(|e| wrong(&name, e.to_string()))?;
+        let change = SettingsChange::parse(&json).map_err(|e| wrong(&name, e.to_string()))?;
+        Ok((namespace, change))
+    };
+    tables.into_iter().map(one).collect()
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

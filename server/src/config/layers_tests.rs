@@ -159,7 +159,16 @@ fn a_file_that_is_no_settings_file() {
     assert!(error_of(&[], Some("memory = ['1GiB']")).contains("takes one value"));
     assert!(error_of(&[], Some("memory = {}")).contains("a string or a number"));
     assert!(error_of(&[], Some("config = 'other.toml'")).contains("`config`"));
-    assert!(error_of(&[], Some("[namespace.x]\nmode = 'keep'")).contains("not built yet"));
+    let wrong = error_of(&[], Some("[namespace.'a b']\nmode = 'keep'"));
+    assert!(wrong.contains("namespace `a b` will not do"), "{wrong}");
+    let wrong = error_of(&[], Some("[namespace.x]\nbytes = 5"));
+    assert!(
+        wrong.contains("member=`bytes`") && wrong.contains("bytes_max"),
+        "{wrong}"
+    );
+    let wrong = error_of(&[], Some("[namespace.x]\ncompression = 'zstd'"));
+    assert!(wrong.contains("unimplemented"), "{wrong}");
+    assert!(error_of(&[], Some("namespace = 'x'")).contains("must be tables"));
     assert!(
         error_of(&[("BOWSTRING_CONFIG", "/nowhere/b.toml")], None)
             .contains("file=`/nowhere/b.toml`")

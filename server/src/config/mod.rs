@@ -10,11 +10,14 @@ pub(crate) mod duration;
 mod layers;
 mod memory;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 pub use bowstring_cache::Eviction;
+use bowstring_wire::name::Namespace;
+use bowstring_wire::settings::SettingsChange;
 
 pub use address::{HostPort, ListenAddress};
 pub use layers::{Environment, load};
@@ -99,6 +102,10 @@ pub struct Config {
     /// How to log: text, or json with an object a line
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+
+    /// Settings of namespaces, the tables `[namespace."NAME"]` of the file
+    #[arg(skip)]
+    pub namespaces: BTreeMap<Namespace, SettingsChange>,
 }
 
 /// The form of log lines.

@@ -28,6 +28,8 @@ pub enum Operation {
     Describe,
     /// See counters of the server and of namespaces.
     Stats,
+    /// Change settings of namespaces.
+    Configure,
 }
 
 /// What it is asked of.

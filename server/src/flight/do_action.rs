@@ -1,9 +1,11 @@
 //! DoAction and ListActions: JSON in, JSON out.
 //!
 //! - `keep`: how long entries stay
+//! - `space`: namespaces
 //! - here: the rest
 
 mod keep;
+mod space;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
 use bowstring_cache::read::Entry;
@@ -16,8 +18,7 @@ use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::Key;
 use bowstring_wire::reply::{
     AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, EvictionStats, ExistsReply,
-    KeyDescribed, KeyExists, KeyFound, MemoryStats, NamespaceDescribed, NamespacesReply, Reply,
-    StatsReply,
+    KeyDescribed, KeyExists, KeyFound, MemoryStats, Reply, StatsReply,
 };
 
 use super::authorize::{Operation, Principal, Resource, authorize};
@@ -28,9 +29,6 @@ use super::select::id;
 use super::service::{Call, Service};
 use super::slow::About;
 use crate::grpc::Responder;
-
-/// Keys deleted by prefix in one step.
-const STEP: usize = 1_000;
 
 /// Answers one DoAction.
 pub async fn run(
@@ -54,7 +52,9 @@ pub async fn run(
         "pin" => keep::pin(service, principal, body).await?,
         "unpin" => keep::unpin(service, principal, body).await?,
         "stats" => stats(service, principal, body)?,
-        "namespaces" => namespaces(service, principal, body)?,
+        "namespaces" => space::list(service, principal, body, room)?,
+        "namespace_set" => space::set(service, principal, body).await?,
+        "clear" => space::clear(service, principal, body).await?,
         other => return Err(Failure::Refused(unknown(other))),
     };
     reply::send(respond, &ActionResult { body: json.into() }).await
@@ -180,24 +180,12 @@ async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result
             Some(replies)
         }
         DeleteSelect::Prefix { prefix } => {
-            let mut after: Option<Key> = None;
-            loop {
-                let after_key = after.as_ref().map(Key::as_str);
-                let tenant = &principal.tenant;
-                let step = service
-                    .cache
-                    .scan(tenant, namespace, &prefix, after_key, STEP);
-                let end = step.len() < STEP;
-                after = step.last().map(|item| item.key.clone());
-                for item in step {
-                    let id = id(principal, namespace, &item.key);
-                    deleted += u64::from(service.cache.delete(&id, None).await?.is_some());
-                }
-                if end {
-                    break None;
-                }
-                tokio::task::yield_now().await;
-            }
+            let tenant = &principal.tenant;
+            deleted = service
+                .cache
+                .delete_prefix(tenant, namespace, &prefix)
+                .await;
+            None
         }
     };
     Ok(DeleteReply { keys, deleted }.to_json())
@@ -245,22 +233,4 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
             .into(),
     };
     Ok(reply.to_json())
-}
-
-fn namespaces(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
-    parse_nothing(body)?;
-    authorize(principal, Operation::Stats, Resource::Server)?;
-    let described = service
-        .cache
-        .namespaces(&principal.tenant)
-        .into_iter()
-        .map(|stats| NamespaceDescribed {
-            namespace: stats.namespace,
-            entries: stats.entries,
-            bytes: stats.bytes,
-        });
-    Ok(NamespacesReply {
-        namespaces: described.collect(),
-    }
-    .to_json())
 }

@@ -92,6 +92,11 @@ pub fn render(stats: &Stats, text: &mut Text) {
     )
     .value(stats.reads_cut);
 
+    text.gauge("bowstring_namespaces", "Namespaces.")
+        .value(stats.namespaces);
+    text.gauge("bowstring_namespaces_limit", "The most that there may be.")
+        .value(stats.namespaces_max);
+
     text.counter("bowstring_hits_total", "Gets that found their key.")
         .value(stats.hits);
     text.counter("bowstring_misses_total", "Gets that did not.")
@@ -149,6 +154,8 @@ pub(super) mod tests {
             pinned_entries: 19,
             pins_refused: 20,
             busy_bytes_max: 21,
+            namespaces: 22,
+            namespaces_max: 23,
             events: EventCounts {
                 evicted: 15,
                 evicted_bytes: 16,
@@ -179,7 +186,7 @@ pub(super) mod tests {
             samples["bowstring_unlinked_total{reason=\"evicted\"}"],
             15.0
         );
-        for value in 3..=21 {
+        for value in 3..=23 {
             assert!(
                 samples.values().any(|sample| *sample == f64::from(value)),
                 "{value}"

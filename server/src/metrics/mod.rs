@@ -4,11 +4,14 @@
 //! - `histogram`: times in fixed buckets
 //! - `process`: memory that the machine charges, descriptors, CPU time
 //! - `engine`: the cache's figures, read when somebody asks
+//! - `namespaces`: those of the first namespaces
 //!
-//! Counting is a few relaxed additions: no lock, no allocation, and no label that a client chose.
+//! Counting is a few relaxed additions: no lock, no allocation, and no label that a client chose but
+//! the names of the first namespaces.
 
 mod engine;
 mod histogram;
+mod namespaces;
 mod process;
 mod text;
 
@@ -21,6 +24,7 @@ use bowstring_wire::error::Code;
 use parking_lot::Mutex;
 
 pub use engine::render as render_engine;
+pub use namespaces::{NAMESPACES_SHOWN, render as render_namespaces};
 pub use process::ProcessMemory;
 pub use text::{Family, SERIES_MAX, Text};
 

@@ -110,6 +110,7 @@ fn the_fullest_page_is_within_the_limit_and_described() {
         }
     }
     engine::tests::add_example(&metrics);
+    namespaces::tests::add_example(&metrics);
     let page = metrics.render();
     let samples = parse(&page);
     assert!(samples.len() < SERIES_MAX, "{}", samples.len());

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-/// Most series a scrape gives, whatever clients do: nothing that a client names is ever a label.
+/// Most series a scrape gives, whatever clients do.
 pub const SERIES_MAX: usize = 1_000;
 
 /// The page under construction.

@@ -50,8 +50,8 @@ pub const ACTIONS: &[ActionInfo] = &[
     built("stats", &[], "says counters and memory of this server"),
     built(
         "namespaces",
-        &[],
-        "lists namespaces with their entries and bytes",
+        &["limit", "after"],
+        "lists namespaces with their entries, bytes, counters and settings",
     ),
     built(
         "expire",
@@ -64,13 +64,13 @@ pub const ACTIONS: &[ActionInfo] = &[
         &["namespace", "keys"],
         "lets keys be evicted again",
     ),
-    later(
+    built(
         "namespace_set",
         &["namespace", "settings", "if_version"],
         "changes settings of a namespace: default_ttl_ms, mode, bytes_max, entries_max, admit, \
-         write_policy, compression",
+         write_policy, compression; null takes one back, {} changes none",
     ),
-    later(
+    built(
         "clear",
         &["namespace", "confirm"],
         "deletes all keys of one namespace; confirm must be true",
@@ -155,8 +155,15 @@ mod tests {
         );
         assert_eq!(members("pin"), super::super::entry::PinMembers::MEMBERS);
         assert_eq!(members("unpin"), members("pin"));
+        use super::super::space;
+        assert_eq!(members("namespaces"), space::NamespacesMembers::MEMBERS);
+        assert_eq!(
+            members("namespace_set"),
+            space::NamespaceSetMembers::MEMBERS
+        );
+        assert_eq!(members("clear"), space::ClearMembers::MEMBERS);
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 8);
+        assert_eq!(built.count(), 10);
     }
 
     #[test]

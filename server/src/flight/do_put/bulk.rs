@@ -41,15 +41,18 @@ pub async fn receive(
     ];
     refuse_given(&single_only, "a put of one column")?;
     let reader = schema.with_command(&command)?;
+    let settings = service
+        .cache
+        .settings(&principal.tenant, &command.namespace);
     let mut receiver = Receiver {
         service,
         principal,
         conn,
         spec: RowsSpec {
-            mode: mode_of(command.mode, Mode::Keep),
+            mode: mode_of(command.mode.or(settings.mode), Mode::Keep),
             load: 0,
             pin: command.pin,
-            admit: command.admit.unwrap_or(Admit::Hot),
+            admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
         },
         metadata: command
             .metadata

@@ -44,7 +44,7 @@ pub async fn receive(
     };
     let put = service.cache.put(
         id(principal, &command.namespace, key),
-        spec(service, &command, schema)?,
+        spec(service, principal, &command, schema)?,
     )?;
     let values = ValuesWriter::new(schema.column().transform, schema.permute()?, &service.cache)?;
     // Then its client may not be silent for long.
@@ -87,7 +87,15 @@ fn check_size(announced: Option<u64>, came: u64) -> Result<()> {
     }
 }
 
-fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Result<PutSpec> {
+fn spec(
+    service: &Service,
+    principal: &Principal,
+    command: &PutCommand,
+    schema: &SingleSchema,
+) -> Result<PutSpec> {
+    let settings = service
+        .cache
+        .settings(&principal.tenant, &command.namespace);
     // What a get returned is put with its own shape, which tells the size as well.
     let declared = schema
         .declared()
@@ -109,14 +117,14 @@ fn spec(service: &Service, command: &PutCommand, schema: &SingleSchema) -> Resul
         .ttl_ms
         .map(|ttl| service.clock.now_ms().saturating_add(ttl));
     Ok(PutSpec {
-        mode: mode_of(command.mode, Mode::Create),
+        mode: mode_of(command.mode.or(settings.mode), Mode::Create),
         if_version: command.if_version,
         metadata,
         expires_at_ms,
         pin: command.pin,
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,
-        admit: command.admit.unwrap_or(Admit::Hot),
+        admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
         ..PutSpec::new(schema.dtype())
     })
 }
