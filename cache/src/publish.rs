@@ -386,10 +386,13 @@ impl Engine {
     /// The second step, without locks: the pin goes to the sink, or at once.
     fn after_unlink(&self, entry: Pinned, why: Why) {
         self.reads.unlinked(entry.handle);
-        self.enforce_held();
         if self.sink.wants(why) {
             self.sink.unlinked(Entry::new(entry), why);
+        } else {
+            drop(entry);
         }
+        // Only without the pin is what its readers have counted as held.
+        self.enforce_held();
     }
 
     /// For a locked shard: whether `handle` is the entry of this name.
