@@ -36,7 +36,7 @@ const ENTRIES_FEW: u64 = 512;
 /// Requests of the sample between two looks at who does best.
 const EPOCH: u32 = 1_024;
 /// Of the hits before an epoch, those that still count after it: all but one part in so many.
-const FORGET: u64 = 8;
+const FORGET: u64 = 64;
 /// How much better another one must be, in parts of the requests that count.
 const MARGIN: u64 = 200;
 /// Entries handed over at a time.

@@ -47,11 +47,11 @@ pub enum Eviction {
     /// S3-FIFO: a small queue for what is new, a main one for what was asked for again.
     S3Fifo,
     /// SIEVE: a queue with a moving hand, which spares what was hit since it last came by.
-    #[default]
     Sieve,
     /// W-TinyLFU: a newcomer stays if it is asked for more often than what would go for it.
     TinyLfu,
     /// Whichever of the four did best lately, by simulations of them all.
+    #[default]
     Adaptive,
 }
 

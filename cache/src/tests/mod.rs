@@ -38,7 +38,8 @@ pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
 }
 
 pub(super) fn cache_with(memory: u64, with: impl FnOnce(&mut Parts)) -> (Cache, Arc<ManualClock>) {
-    cache_by(Eviction::default(), memory, with)
+    // It takes no memory of its own, which these tests count. `model` and `pressure` take them all.
+    cache_by(Eviction::Sieve, memory, with)
 }
 
 pub(super) fn cache_by(
