@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::index::Handle;
+use crate::index::{Handle, low32};
 
 /// Rings; a power of two.
 const RINGS: usize = 8;
@@ -95,14 +95,6 @@ thread_local! {
 
 fn high32(word: u64) -> u32 {
     low32(word >> 32)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is wanted"
-)]
-fn low32(word: u64) -> u32 {
-    word as u32
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub use order::{Keys, Order};
 pub use range::Range;
 pub use record::{Handle, Record};
 pub use slab::Records;
+pub(crate) use state::low32;
 pub use state::{Mark, Pin};
 pub use table::{Probe, Shard, Table};
 

@@ -200,7 +200,7 @@ fn generation(state: u64) -> u32 {
     clippy::cast_possible_truncation,
     reason = "the low half is what is wanted"
 )]
-pub(super) fn low32(word: u64) -> u32 {
+pub(crate) fn low32(word: u64) -> u32 {
     word as u32
 }
 
