@@ -320,10 +320,14 @@ impl Engine {
 
     /// Moves the entry in a slot, if it is one that nobody has pinned.
     fn move_slot(&self, from: Loc, destination: impl FnOnce() -> Option<Slot>) -> bool {
+        // For a moment after it was taken, a slot has where its tag will be what its page held
+        // before: any client's bytes.
         let Some(handle) = Handle::from_raw(self.arena.tag(from)) else {
             return false;
         };
-        let record = self.record(handle);
+        let Some(record) = self.index.records.try_at(handle) else {
+            return false;
+        };
         let number = record.namespace();
         let Some(space) = self.spaces.at(number) else {
             return false;

@@ -210,7 +210,8 @@ impl Arena {
         self.inner.payload(loc)
     }
 
-    /// The slot's tag: what [`Arena::set_tag`] last said, 0 before. May be read
+    /// The slot's tag: what [`Arena::set_tag`] last said, 0 before; anything at
+    /// all in the moment in which another thread allocates the slot. May be read
     /// at any time, also of a slot that another thread is writing to.
     #[must_use]
     pub fn tag(&self, loc: Loc) -> u32 {

@@ -37,6 +37,21 @@ const LARGE: Mix = Mix {
     max: 2 << 20,
 };
 
+/// For a moment a slot is a survivor and its tag is still what its page held before, a former
+/// tensor's bytes.
+#[test]
+fn compaction_believes_no_tag() {
+    let (cache, _) = cache_of(16 * MIB);
+    let arena = &cache.engine().arena;
+    let taken: Vec<_> = (0..2_000).map(|_| arena.alloc_slot(400).unwrap()).collect();
+    let kept: Vec<_> = taken.into_iter().step_by(40).collect();
+    for slot in &kept {
+        arena.set_tag(slot.loc(), 0xa5a5_a5a5);
+    }
+    cache.engine().compact(100);
+    assert_eq!(cache.stats().moved, 0);
+}
+
 #[test]
 fn memory_holds_and_stays_full_while_the_mix_shifts() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
