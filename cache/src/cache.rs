@@ -14,6 +14,7 @@ use crate::id::Id;
 use crate::index::Mark;
 use crate::judge::check_version;
 use crate::ledger::{Account, Charge, Ledger};
+use crate::look::Seen;
 use crate::read::Entry;
 use crate::reads::Reads;
 use crate::stats::{NamespaceStats, Stats};
@@ -66,18 +67,12 @@ impl Cache {
 
     /// Finds and pins an entry in memory, and counts a hit or a miss. Takes no exclusive lock.
     pub fn get(&self, id: &Id) -> Option<Entry> {
-        let mark = Mark::Hit(self.engine.second());
-        let found = self.find(id, mark);
-        match &found {
-            Some(entry) => entry.count_hit(),
-            None => self.engine.count_miss(id),
-        }
-        found
+        self.count(id, self.find(id, self.mark(), Seen::Now))
     }
 
     /// As [`Cache::get`], but leaves no mark: the entry is no younger for it.
     pub fn peek(&self, id: &Id) -> Option<Entry> {
-        self.find(id, Mark::Peek)
+        self.find(id, Mark::Peek, Seen::Now)
     }
 
     /// As [`Cache::get`], and asks the lower tier where memory has it not.
@@ -157,9 +152,22 @@ impl Cache {
         &self.engine
     }
 
-    fn find(&self, id: &Id, mark: Mark) -> Option<Entry> {
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::Hit(self.engine.second())
+    }
+
+    /// Counts a hit or a miss.
+    pub(crate) fn count(&self, id: &Id, found: Option<Entry>) -> Option<Entry> {
+        match &found {
+            Some(entry) => entry.count_hit(),
+            None => self.engine.count_miss(id),
+        }
+        found
+    }
+
+    pub(crate) fn find(&self, id: &Id, mark: Mark, seen: Seen) -> Option<Entry> {
         let name = id.name();
         self.engine
-            .find_current(self.engine.hash_of(name), name, mark)
+            .find_current(self.engine.hash_of(name), name, mark, seen)
     }
 }

@@ -29,6 +29,14 @@ pub struct CacheConfig {
     pub waiters_max: usize,
     /// Namespaces, over all tenants.
     pub namespaces_max: u32,
+    /// Loads that may be open at once.
+    pub loads_max: usize,
+    /// Hundredths of the arena that open loads may hold, with pins and readers.
+    pub loads_percent: u64,
+    /// An open load with which nothing is done for this long is forgotten.
+    pub load_idle: Duration,
+    /// How long what was before a committed load is kept for a rollback.
+    pub rollback_window: Duration,
     /// Hundredths of the arena that readers may hold of entries that have left the index.
     pub held_percent: u64,
     /// Hundredths of the arena that users may pin.
@@ -48,6 +56,10 @@ impl Default for CacheConfig {
             first_wait: Duration::from_secs(10),
             waiters_max: 8_192,
             namespaces_max: 65_536,
+            loads_max: 64,
+            loads_percent: 60,
+            load_idle: Duration::from_secs(600),
+            rollback_window: Duration::from_secs(600),
             held_percent: 25,
             pinned_percent: 50,
             busy_percent: 75,

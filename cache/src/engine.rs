@@ -20,6 +20,8 @@ use crate::hlc::HybridClock;
 use crate::id::{Id, Name};
 use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Record};
 use crate::ledger::{Account, Charge, Ledger};
+use crate::loads::Loads;
+use crate::look::Seen;
 use crate::lower::LowerTier;
 use crate::namespaces::{Alone, Namespaces};
 use crate::pins::Pins;
@@ -45,6 +47,7 @@ pub(crate) struct Engine {
     pub(crate) lower: Arc<dyn LowerTier>,
     pub(crate) reads: Reads,
     pub(crate) pins: Pins,
+    pub(crate) loads: Loads,
     /// Held by whoever evicts: where one large victim is enough, thirty-two puts that need room
     /// must not take one each.
     pub(crate) evicting: Mutex<()>,
@@ -114,6 +117,7 @@ impl Engine {
             lower: parts.lower,
             reads: Reads::new(Arc::clone(&parts.clock)),
             pins: Pins::default(),
+            loads: Loads::new(entropy.start),
             evicting: Mutex::new(()),
             reserved: AtomicU64::new(0),
             misses: Alone::default(),
@@ -134,42 +138,20 @@ impl Engine {
             .hash([tenant.as_bytes(), namespace.as_bytes(), name.key.as_bytes()])
     }
 
-    /// Finds and pins a live entry, expired or not.
-    pub(crate) fn find(self: &Arc<Self>, hash: u64, name: Name<'_>, mark: Mark) -> Option<Pinned> {
-        let is_it = |_: Handle, record: &Record| self.is(record, name);
-        let handle = self
-            .index
-            .get(hash, mark, is_it, |handle| self.free(handle))?;
-        if mark != Mark::Peek {
-            self.policy.hit(handle, policy_hash(hash));
-        }
-        Some(Pinned {
-            engine: Arc::clone(self),
-            handle,
-        })
-    }
-
     /// As [`Engine::find`], but an expired entry is none, and goes.
     pub(crate) fn find_current(
         self: &Arc<Self>,
         hash: u64,
         name: Name<'_>,
         mark: Mark,
+        seen: Seen,
     ) -> Option<Entry> {
-        let pinned = self.find(hash, name, mark)?;
+        let pinned = self.find(hash, name, mark, seen)?;
         if self.is_expired(pinned.record()) {
             self.unlink(pinned, Why::Expired);
             return None;
         }
         Some(Entry::new(pinned))
-    }
-
-    /// Whether a pinned record has this name.
-    fn is(&self, record: &Record, name: Name<'_>) -> bool {
-        self.key(record) == name.key.as_bytes()
-            && self.spaces.at(record.namespace()).is_some_and(|space| {
-                space.namespace == *name.namespace && space.tenant == *name.tenant
-            })
     }
 
     pub(crate) fn record(&self, handle: Handle) -> &Record {

@@ -40,7 +40,7 @@ impl Engine {
         same: impl FnOnce(&Entry) -> bool,
     ) -> Result<Judged> {
         let Candidate { name, coming, .. } = candidate;
-        let found = self.find_current(coming.hash, *name, Mark::Peek);
+        let found = self.find_current(coming.hash, *name, Mark::Peek, coming.seen());
         if let Some(wanted) = candidate.if_version {
             check_version(*name, wanted, found.as_ref())?;
             return Ok(Judged::Comes(found.map(Entry::into_pinned)));
@@ -114,6 +114,7 @@ impl Engine {
                     }
                     self.let_index_grow(full, Line::Holder).await?;
                 }
+                Commit::Closed => return Err(self.closed_load(candidate.coming.load)),
             }
         }
     }

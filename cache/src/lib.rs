@@ -17,6 +17,8 @@
 //!   each has of its own; [`scan`] reads a
 //!   namespace's keys in order; [`event`] tells of everything that comes and goes.
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
+//! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
+//!   finds it, `layers` keeps two of them apart.
 //! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
 //! - [`clock`], [`entropy`] and [`hlc`] are time, randomness and versions.
 //!
@@ -37,12 +39,16 @@ pub mod event;
 pub mod evict;
 mod expiry;
 mod filling;
+pub mod generation;
 mod head;
 pub mod hlc;
 pub mod id;
 pub mod index;
 mod judge;
+mod layers;
 pub mod ledger;
+pub mod loads;
+mod look;
 pub mod lower;
 mod namespaces;
 mod pins;
@@ -59,6 +65,7 @@ pub mod scan;
 mod settings;
 pub mod stats;
 mod sweep;
+mod view;
 
 #[cfg(test)]
 mod tests;

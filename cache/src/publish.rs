@@ -18,17 +18,20 @@ use crate::engine::{Engine, Pinned, policy_hash};
 use crate::event::{Event, What, Why};
 use crate::head::{self, HeadBytes, HeadParts, Rest, split};
 use crate::id::Name;
-use crate::index::{Full, Handle, Mark, Pin, Probe, Record};
-use crate::namespaces::Space;
+use crate::index::{Full, Handle, Record};
+use crate::layers::Standing;
+use crate::look::Seen;
+use crate::namespaces::{Base, Space};
 use crate::read::Entry;
 use crate::reserve::Line;
 use crate::settings::Over;
+use crate::view::{LOADED, View};
 
 /// What is known of an entry that is about to come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coming<'a> {
     pub(crate) hash: u64,
-    /// The number of its namespace.
+    /// The home of its namespace, or its load's own generation.
     pub(crate) space: u32,
     pub(crate) key: &'a str,
     pub(crate) dtype: DType,
@@ -37,9 +40,21 @@ pub(crate) struct Coming<'a> {
     pub(crate) len: u64,
     pub(crate) checksum: u128,
     pub(crate) expires_at_ms: Option<u64>,
+    /// The load that brings it; 0 is none.
     pub(crate) load: u32,
     pub(crate) pin: bool,
     pub(crate) admit: Admit,
+}
+
+impl Coming<'_> {
+    /// By what it is judged: a load by its own keys.
+    pub(crate) fn seen(&self) -> Seen {
+        if self.load == 0 {
+            Seen::Now
+        } else {
+            Seen::In(self.space)
+        }
+    }
 }
 
 /// An entry that nobody can find yet. Dropping it frees all its memory.
@@ -63,6 +78,8 @@ pub(crate) enum Commit {
     Over(Draft, Over),
     /// It may not come: it would be pinned, and too much is.
     Refused(Error),
+    /// Its load is not open any more.
+    Closed,
 }
 
 impl Draft {
@@ -88,7 +105,7 @@ impl Draft {
     /// Swaps the entry into the index, if `expected` is what is there now (`None`: nothing is).
     pub(crate) fn commit(mut self, coming: &Coming<'_>, expected: Option<Pinned>) -> Commit {
         let engine = Arc::clone(&self.engine);
-        let (Some(handle), Some(space)) = (self.handle, engine.spaces.at(coming.space)) else {
+        let (Some(handle), Some(named)) = (self.handle, engine.spaces.at(coming.space)) else {
             debug_assert!(false, "a draft is committed once, in a known namespace");
             return Commit::Raced(self);
         };
@@ -96,24 +113,44 @@ impl Draft {
         record.set_len(coming.len);
         record.set_checksum(coming.checksum);
         record.set_expires_at_ms(coming.expires_at_ms);
-        record.set_namespace(coming.space);
-        record.set_load_generation(coming.load);
+        record.set_load_generation(if coming.load == 0 { 0 } else { LOADED });
         record.set_last_access(engine.second());
 
         let mut shard = engine.index.table.lock(coming.hash);
-        let as_expected = match &expected {
-            Some(old) => shard.contains(old.handle),
-            None => shard
-                .find(|other| engine.probe(other, coming.space, coming.key))
-                .is_none(),
+        // The order is held until the record can be read: a scan that met it before that would pass
+        // over a key that was there all the time.
+        let mut base = if coming.load == 0 {
+            engine.spaces.base(named)
+        } else {
+            let (view, order) = (View::first(coming.space), named.order.write());
+            if named.load.load(Ordering::Relaxed) != coming.load {
+                return Commit::Closed;
+            }
+            let space = named;
+            Base { view, space, order }
         };
-        if !as_expected {
+        let view = base.view;
+        record.set_namespace(view.base());
+        let key = coming.key.as_bytes();
+        let standing = match &expected {
+            Some(old) if view.beside().is_none() && old.record().namespace() == view.base() => {
+                Standing {
+                    base: shard.contains(old.handle).then_some(old.handle),
+                    beside: None,
+                }
+            }
+            _ => engine.standing(&shard, view, key),
+        };
+        let visible = standing.visible(&engine, view);
+        if visible != expected.as_ref().map(|old| old.handle) {
+            drop(base);
             drop(shard);
             return Commit::Raced(self);
         }
-        if expected.is_none()
+        if visible.is_none()
             && let Err(full) = shard.reserve()
         {
+            drop(base);
             drop(shard);
             return Commit::Full(self, full);
         }
@@ -121,37 +158,46 @@ impl Draft {
             Ok(pinned) => pinned,
             Err(refused) => return Commit::Refused(refused),
         };
-        let key = coming.key.as_bytes();
-        // Held until the record can be read: a scan that met it before that would pass over a key
-        // that was there all the time.
-        let mut order = space.order.write();
-        if let Some(over) = space.over_with(coming.len, expected.as_ref().map(Pinned::record)) {
-            drop(order);
+        let shown = engine.spaces.counted(base.space);
+        let old = expected.as_ref().map(Pinned::record);
+        if let Some(over) = base.space.over_with(shown, coming.len, old) {
+            drop(base);
             drop(shard);
             engine.pins.undo(&pinned);
             return Commit::Over(self, over);
         }
-        if let Err(full) = order.insert(key, handle, &*engine) {
-            drop(order);
+        if let Err(full) = base.order.insert(key, handle, &*engine) {
+            drop(base);
             drop(shard);
             engine.pins.undo(&pinned);
             return Commit::Full(self, full);
         }
         let version = engine.hlc.next(engine.clock.now_ms());
         record.set_version(version.hlc, version.start);
+        // What does not show goes first, lest it should show for a moment.
+        let hidden = engine.remove_hidden(&mut shard, &base, standing, visible);
         let publish = || record.publish();
-        let published = match &expected {
-            Some(old) => shard.replace(old.handle, handle, publish),
+        let published = match visible {
+            Some(old) => shard.replace(old, handle, publish),
             None => shard.insert(handle, publish).is_ok(),
         };
-        space.entries.fetch_add(1, Ordering::Relaxed);
-        space.bytes.fetch_add(coming.len, Ordering::Relaxed);
-        drop(order);
+        if visible.is_some()
+            && visible == standing.beside
+            && let (Some(old), Some(beside)) = (visible, engine.spaces.beside(view))
+        {
+            beside.order.write().remove(key, old, &*engine);
+        }
+        let space = base.space;
+        space.add(coming.len, coming.load != 0);
+        drop(base);
         debug_assert!(published, "room was made, and the lock held since");
         self.defuse();
         engine.tell_policy(coming, expected.as_ref(), handle);
-        if let Some(old) = &expected {
-            engine.went(space, old, Why::Replaced);
+        if let Some(old) = &hidden {
+            engine.let_go_of(old, None);
+        }
+        for old in expected.iter().chain(&hidden) {
+            engine.went(old, Why::Replaced);
         }
         engine.events.emit(&Event {
             tenant: &space.tenant,
@@ -164,7 +210,7 @@ impl Draft {
         drop(shard);
         engine.expiry.note(handle, coming.expires_at_ms);
         engine.charge_overhead();
-        if let Some(old) = expected {
+        for old in expected.into_iter().chain(hidden) {
             engine.after_unlink(old, Why::Replaced);
         }
         Commit::Done(version)
@@ -295,21 +341,33 @@ impl Engine {
             Why::Evicted => !record.is_kept(),
             Why::Replaced | Why::Deleted => true,
         };
-        if !may_go || !shard.remove(entry.handle) {
+        if !may_go || !shard.contains(entry.handle) {
             return false;
         }
-        let ordered = space.order.write().remove(key, entry.handle, self);
-        debug_assert!(ordered, "the order names what the table names");
-        if record.is_kept() {
-            self.pins.release(self.footprint(record));
+        let home = self.spaces.home_of(space);
+        let also = if home.view().beside().is_some() {
+            self.unlink_layered(&mut shard, home, &entry, why)
         } else {
-            let evicted = (why == Why::Evicted).then(|| policy_hash(hash));
-            self.policy
-                .remove(&self.index.records, entry.handle, evicted);
+            let removed = shard.remove(entry.handle);
+            debug_assert!(removed, "it was there");
+            // Under the shard's lock nobody merges it into another generation.
+            let ordered = self
+                .spaces
+                .at(record.namespace())
+                .is_some_and(|space| space.order.write().remove(key, entry.handle, self));
+            debug_assert!(ordered, "the order names what the table names");
+            None
+        };
+        let evicted = (why == Why::Evicted).then(|| policy_hash(hash));
+        for gone in [Some(&entry), also.as_ref()].into_iter().flatten() {
+            self.let_go_of(gone, evicted);
+            self.went(gone, why);
         }
-        self.went(space, &entry, why);
         drop(shard);
         self.after_unlink(entry, why);
+        if let Some(also) = also {
+            self.after_unlink(also, why);
+        }
         true
     }
 
@@ -333,7 +391,7 @@ impl Engine {
     }
 
     /// The hash under which the index has a key of this namespace.
-    fn hash_in(&self, space: &Space, key: &[u8]) -> u64 {
+    pub(crate) fn hash_in(&self, space: &Space, key: &[u8]) -> u64 {
         self.hash_of(Name {
             tenant: &space.tenant,
             namespace: &space.namespace,
@@ -363,12 +421,26 @@ impl Engine {
         }
     }
 
+    /// An entry that goes is pinned no more, or the policy has it no more.
+    pub(crate) fn let_go_of(&self, entry: &Pinned, evicted: Option<u32>) {
+        let record = entry.record();
+        if record.is_kept() {
+            self.pins.release(self.footprint(record));
+        } else {
+            self.policy
+                .remove(&self.index.records, entry.handle, evicted);
+        }
+    }
+
     /// The rest of an entry's going, under its shard's lock: table, order and policy have let go of
     /// it.
-    fn went(&self, space: &Space, entry: &Pinned, why: Why) {
+    pub(crate) fn went(&self, entry: &Pinned, why: Why) {
         let record = entry.record();
-        space.entries.fetch_sub(1, Ordering::Relaxed);
-        space.bytes.fetch_sub(record.len(), Ordering::Relaxed);
+        let Some(space) = self.spaces.at(record.namespace()) else {
+            debug_assert!(false, "an entry of no namespace");
+            return;
+        };
+        space.subtract(record.len(), record.load_generation() == LOADED);
         space.count_gone(why);
         let last = record.unlink();
         debug_assert!(!last, "the caller has it pinned");
@@ -384,7 +456,7 @@ impl Engine {
     }
 
     /// The second step, without locks: the pin goes to the sink, or at once.
-    fn after_unlink(&self, entry: Pinned, why: Why) {
+    pub(crate) fn after_unlink(&self, entry: Pinned, why: Why) {
         self.reads.unlinked(entry.handle);
         if self.sink.wants(why) {
             self.sink.unlinked(Entry::new(entry), why);
@@ -393,20 +465,5 @@ impl Engine {
         }
         // Only without the pin is what its readers have counted as held.
         self.enforce_held();
-    }
-
-    /// For a locked shard: whether `handle` is the entry of this name.
-    fn probe(&self, handle: Handle, space: u32, key: &str) -> Probe<()> {
-        let record = self.record(handle);
-        match record.try_pin(Mark::Peek) {
-            Pin::Busy => Probe::Retry,
-            Pin::Gone => Probe::Other,
-            Pin::Pinned => {
-                let is_it = record.namespace() == space && self.key(record) == key.as_bytes();
-                let last = record.unpin();
-                debug_assert!(!last, "what is in a locked shard is not unlinked");
-                if is_it { Probe::Hit(()) } else { Probe::Other }
-            }
-        }
     }
 }

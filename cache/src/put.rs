@@ -19,6 +19,8 @@ use crate::filling::Filling;
 use crate::id::Id;
 use crate::index::Mark;
 use crate::judge::{self, Candidate, Judged, check_checksum};
+use crate::loads::Load;
+use crate::look::Seen;
 use crate::publish::Coming;
 use crate::read::Entry;
 
@@ -37,7 +39,7 @@ pub struct PutSpec {
     /// Unix milliseconds from when on the entry is a miss; `None` is as its namespace has it set,
     /// or never.
     pub expires_at_ms: Option<u64>,
-    /// The load that this put belongs to; 0 is none.
+    /// The load that this put belongs to, as [`Cache::load`] gave it; 0 is none.
     pub load: u32,
     /// Not to be evicted, whether it is stored or was there already.
     pub pin: bool,
@@ -88,6 +90,7 @@ pub struct Put {
     id: Id,
     hash: u64,
     spec: PutSpec,
+    load: Option<Arc<Load>>,
     room: Filling,
     written: u64,
 }
@@ -109,6 +112,13 @@ impl Cache {
                 engine.check_own(space, bytes)?;
             }
         }
+        let load = match spec.load {
+            0 => None,
+            number => Some(engine.open_load(number)?),
+        };
+        if let Some(load) = &load {
+            engine.check_load_room(load, spec.size_bytes.unwrap_or(0))?;
+        }
         let hash = engine.hash_of(id.name());
         let put = Put {
             room: Filling::new(Arc::clone(&engine)),
@@ -116,6 +126,7 @@ impl Cache {
             id,
             hash,
             spec,
+            load,
             written: 0,
         };
         put.judge_early()?;
@@ -134,7 +145,12 @@ impl Put {
         let asked = self.written.saturating_add(bytes);
         self.engine.check_size(asked)?;
         let known = self.spec.size_bytes.unwrap_or(0);
-        self.room.grow(asked.max(known)).await
+        let asked = asked.max(known);
+        if let Some(load) = &self.load {
+            self.engine.open_load(self.spec.load)?;
+            self.engine.check_load_room(load, asked)?;
+        }
+        self.room.grow(asked).await
     }
 
     /// Copies `bytes` behind what is written already.
@@ -175,10 +191,13 @@ impl Put {
         }
         let checksum = self.room.finish();
         check_checksum(self.spec.checksum, checksum)?;
-        let space = self
-            .engine
-            .spaces
-            .intern(&self.id.tenant, &self.id.namespace)?;
+        let space = match &self.load {
+            None => {
+                let spaces = &self.engine.spaces;
+                spaces.intern(&self.id.tenant, &self.id.namespace)?
+            }
+            Some(load) => load.space,
+        };
         let candidate = Candidate {
             name: self.id.name(),
             mode: self.spec.mode,
@@ -221,9 +240,13 @@ impl Put {
 
     /// What the first message alone shows.
     fn judge_early(&self) -> Result<()> {
+        let seen = match &self.load {
+            None => Seen::Now,
+            Some(load) => Seen::In(load.space),
+        };
         let found = self
             .engine
-            .find_current(self.hash, self.id.name(), Mark::Peek);
+            .find_current(self.hash, self.id.name(), Mark::Peek, seen);
         if let Some(wanted) = self.spec.if_version {
             return judge::check_version(self.id.name(), wanted, found.as_ref());
         }

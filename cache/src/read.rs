@@ -36,7 +36,9 @@ impl Entry {
     }
 
     pub(crate) fn count_hit(&self) {
-        if let Some(space) = self.engine().spaces.at(self.record().namespace()) {
+        let spaces = &self.engine().spaces;
+        if let Some(space) = spaces.at(self.record().namespace()) {
+            let space = spaces.home_of(space);
             space.hits.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -121,11 +123,6 @@ impl Entry {
     /// Hits, saturating at 65,535.
     pub fn hits(&self) -> u32 {
         self.record().hits()
-    }
-
-    /// The load that brought it; 0 for none.
-    pub fn load(&self) -> u32 {
-        self.record().load_generation()
     }
 
     /// All bytes, copied out: for small tensors and tests.

@@ -16,7 +16,7 @@ use crate::engine::{Engine, Pinned};
 use crate::event::Why;
 use crate::evict::{Choice, Look};
 use crate::head::split;
-use crate::index::{Full, Handle, Mark, Pin};
+use crate::index::{Full, Handle, Mark, Pin, Record};
 use crate::ledger::{Account, Charge};
 use crate::reads::Read;
 use crate::reserve::{Attempt, Line, NoRoom};
@@ -64,7 +64,8 @@ impl Engine {
     /// What they hold. Whoever wants more of it adds first and looks then, so that two who come
     /// at once do not both get the last of it.
     pub(crate) fn busy_bytes(&self) -> u64 {
-        self.reserved.load(Ordering::SeqCst) + self.pins.bytes() + self.arena.held_bytes()
+        let busy = self.reserved.load(Ordering::SeqCst) + self.pins.bytes();
+        busy + self.arena.held_bytes() + self.loads_bytes()
     }
 
     /// Waits for `pages` pages for a put, which are counted as reserved until
@@ -245,6 +246,12 @@ impl Engine {
             engine: self,
             patience,
         };
+        if let Some(entry) = self.unseen_victim(&mut |handle| look.takes(handle)) {
+            return match self.unlink(entry, Why::Replaced) {
+                true => Evicted::One,
+                false => Evicted::Later,
+            };
+        }
         let handle = match self.policy.victim(&self.index.records, &mut look) {
             Choice::Victim(handle) => handle,
             Choice::Later => return Evicted::Later,
@@ -291,6 +298,15 @@ impl Engine {
             Some((_, stalled)) if stalled < patience => InTheWay::Readers,
             Some((read, _)) => InTheWay::Stalled(read),
         }
+    }
+
+    /// Whether an entry belongs to an open load, which keeps it.
+    fn is_loading(&self, record: &Record) -> bool {
+        self.loads.any_open()
+            && self
+                .spaces
+                .at(record.namespace())
+                .is_some_and(|space| space.load.load(Ordering::Relaxed) != 0)
     }
 
     pub(crate) fn pin(self: &Arc<Self>, handle: Handle) -> Option<Pinned> {
@@ -386,7 +402,9 @@ impl Look for Candidates<'_> {
         let record = self.engine.record(entry);
         let pages = split(record.len()).pages;
         let in_the_way = || self.engine.in_the_way(entry, pages, self.patience);
-        record.pins() == 0 && !matches!(in_the_way(), InTheWay::Readers)
+        record.pins() == 0
+            && !self.engine.is_loading(record)
+            && !matches!(in_the_way(), InTheWay::Readers)
     }
 
     fn hash(&mut self, entry: Handle) -> u32 {

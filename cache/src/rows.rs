@@ -23,6 +23,8 @@ use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest};
 use crate::id::{Id, Name};
 use crate::index::Handle;
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
+use crate::loads::Load;
+use crate::namespaces::ENTRY_BYTES;
 use crate::publish::{Coming, Commit, Draft, fill};
 use crate::put::{Admit, Mode, Published, PutSpec};
 use crate::read::Entry;
@@ -55,7 +57,7 @@ pub struct Row<'a> {
 pub struct RowsSpec {
     /// What to do where a key is there already.
     pub mode: Mode,
-    /// The load that these rows belong to; 0 is none.
+    /// The load that these rows belong to, as [`Cache::load`] gave it; 0 is none.
     pub load: u32,
     /// As [`PutSpec::pin`](crate::put::PutSpec::pin).
     pub pin: bool,
@@ -73,8 +75,8 @@ impl Cache {
         spec: RowsSpec,
         rows: &[Row<'_>],
     ) -> Vec<Result<Published>> {
-        let space = match self.engine().spaces.intern(tenant, namespace) {
-            Ok(space) => space,
+        let (load, space) = match self.place_of(tenant, namespace, spec) {
+            Ok(place) => place,
             Err(refused) => return rows.iter().map(|_| Err(refused.clone())).collect(),
         };
         let batch = Batch {
@@ -83,6 +85,7 @@ impl Cache {
             tenant,
             namespace,
             spec,
+            load,
             space,
         };
         let mut answers = Vec::with_capacity(rows.len());
@@ -97,6 +100,21 @@ impl Cache {
         }
         answers
     }
+
+    /// The load of rows, and where they go: to the load's own generation, or the namespace's home.
+    fn place_of(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        spec: RowsSpec,
+    ) -> Result<(Option<Arc<Load>>, u32)> {
+        if spec.load == 0 {
+            return Ok((None, self.engine().spaces.intern(tenant, namespace)?));
+        }
+        let load = self.engine().open_load(spec.load)?;
+        let space = load.space;
+        Ok((Some(load), space))
+    }
 }
 
 struct Batch<'a> {
@@ -105,6 +123,7 @@ struct Batch<'a> {
     tenant: &'a Tenant,
     namespace: &'a Namespace,
     spec: RowsSpec,
+    load: Option<Arc<Load>>,
     space: u32,
 }
 
@@ -123,6 +142,16 @@ impl Batch<'_> {
         let mut answers: Vec<Option<Result<Published>>> = rows.iter().map(|_| None).collect();
         let mut heads: Vec<u8> = Vec::with_capacity(rows.len() * 32);
         let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
+        // Where all of them together are too much for the load, each is asked for by itself.
+        let all = rows
+            .iter()
+            .map(|row| row.data.iter().map(|piece| piece.len() as u64).sum::<u64>());
+        if self
+            .check_load_room(all.sum::<u64>() + rows.len() as u64 * ENTRY_BYTES)
+            .is_err()
+        {
+            return answers;
+        }
         for (at, row) in rows.iter().enumerate() {
             match self.prepare(at, row, &mut heads) {
                 Ok(Some(prepared)) => ready.push(prepared),
@@ -223,6 +252,7 @@ impl Batch<'_> {
                 Commit::Done(version) => published(version, false),
                 Commit::Refused(refused) => Some(Err(refused)),
                 Commit::Raced(_) | Commit::Full(..) | Commit::Over(..) => None,
+                Commit::Closed => Some(Err(self.engine.closed_load(self.spec.load))),
             },
         }
     }
@@ -233,6 +263,7 @@ impl Batch<'_> {
         if len > INLINE_MAX {
             return self.store_large(row, len).await;
         }
+        self.check_load_room(len + ENTRY_BYTES)?;
         let checksum = checksum_of(&row.data);
         check_checksum(row.checksum, checksum)?;
         let hash = self.engine.hash_of(self.name(row));
@@ -278,6 +309,13 @@ impl Batch<'_> {
             put.write(piece)?;
         }
         put.publish(row.shape.clone()).await
+    }
+
+    fn check_load_room(&self, bytes: u64) -> Result<()> {
+        match &self.load {
+            None => Ok(()),
+            Some(load) => self.engine.check_load_room(load, bytes),
+        }
     }
 
     fn name<'a>(&'a self, row: &'a Row<'_>) -> Name<'a> {

@@ -7,8 +7,9 @@ use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
 use crate::engine::Engine;
+use crate::generation::Generation;
 use crate::index::Handle;
-use crate::namespaces::Space;
+use crate::namespaces::Shown;
 
 /// Entries that one step of a scan looks at under the lock of the order: about 0.2 ms in which
 /// nobody adds a key to this namespace or takes one away. Reads and replaced values go on.
@@ -45,38 +46,66 @@ impl Cache {
     ) -> Vec<ScanItem> {
         let engine = self.engine();
         let number = engine.spaces.find(tenant, namespace);
-        let Some(space) = number.and_then(|number| engine.spaces.at(number)) else {
+        let Some(home) = number.and_then(|number| engine.spaces.at(number)) else {
             return Vec::new();
         };
+        engine.scan(|| engine.spaces.shown(home), prefix, after, limit)
+    }
+
+    /// As [`Cache::scan`], of what a generation shows: a load that is committed meanwhile changes
+    /// nothing.
+    pub fn scan_in(
+        &self,
+        generation: &Generation,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<ScanItem> {
+        let engine = self.engine();
+        let Some(view) = generation.view() else {
+            return Vec::new();
+        };
+        let Some(base) = engine.spaces.at(view.base()) else {
+            return Vec::new();
+        };
+        engine.scan(|| engine.spaces.shown_by(view, base), prefix, after, limit)
+    }
+}
+
+impl Engine {
+    fn scan<'a>(
+        &'a self,
+        shown: impl Fn() -> Shown<'a>,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<ScanItem> {
         let mut items = Vec::new();
         let mut after = after.map(|key| key.as_bytes().to_vec());
         while items.len() < limit {
             let left = limit - items.len();
-            match engine.scan_step(space, prefix, after.as_deref(), left, &mut items) {
+            match self.scan_step(&shown(), prefix, after.as_deref(), left, &mut items) {
                 Some(last) => after = Some(last),
                 None => break,
             }
         }
         items
     }
-}
 
-impl Engine {
     /// One step; gives the last key looked at where there may be more.
     fn scan_step(
         &self,
-        space: &Space,
+        shown: &Shown<'_>,
         prefix: &str,
         after: Option<&[u8]>,
         limit: usize,
         items: &mut Vec<ScanItem>,
     ) -> Option<Vec<u8>> {
         let now_ms = self.clock.now_ms();
-        let order = space.order.read();
         let wanted = limit.min(SCAN_STEP);
         let before = items.len();
         let mut last = None;
-        for handle in order.prefix(prefix.as_bytes(), after, self).take(SCAN_STEP) {
+        for handle in shown.keys(self, prefix.as_bytes(), after).take(SCAN_STEP) {
             last = Some(handle);
             if let Some(item) = self.item(handle, now_ms) {
                 items.push(item);

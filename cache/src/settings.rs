@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::event::Why;
 use crate::index::record::ACCESS_MODULUS;
 use crate::index::{Handle, Record};
-use crate::namespaces::{Alone, Space};
+use crate::namespaces::{Alone, Space, Totals};
 
 /// Entries that are compared for one to go. Redis takes 5 of them by default, 10 to be near to true
 /// LRU.
@@ -151,11 +151,7 @@ impl Cache {
             (settings, version)
         };
         // What cannot go, because it is pinned, stays: the limits are for what comes.
-        while let Some(over) = space.over(0, 0) {
-            if !engine.evict_own(space, over, None).await {
-                break;
-            }
-        }
+        engine.keep_own_limits(space).await;
         Ok(set)
     }
 
@@ -194,21 +190,25 @@ pub(crate) struct Over {
 impl Space {
     /// Which limit a tensor of `bytes` would pass, in the place of `old` or beside all that there
     /// is. The order is locked. What takes the place of something larger always may.
-    pub(crate) fn over_with(&self, bytes: u64, old: Option<&Record>) -> Option<Over> {
+    pub(crate) fn over_with(
+        &self,
+        shown: Totals,
+        bytes: u64,
+        old: Option<&Record>,
+    ) -> Option<Over> {
         match old {
-            None => self.over(1, bytes),
+            None => self.over(shown, 1, bytes),
             Some(old) if bytes <= old.len() => None,
-            Some(old) => self.over(0, bytes - old.len()),
+            Some(old) => self.over(shown, 0, bytes - old.len()),
         }
     }
 
-    fn over(&self, entries: u64, bytes: u64) -> Option<Over> {
+    fn over(&self, shown: Totals, entries: u64, bytes: u64) -> Option<Over> {
         let bytes_max = self.own.bytes_max.load(Ordering::Relaxed);
         let entries_max = self.own.entries_max.load(Ordering::Relaxed);
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (limit, value) = if read(&self.bytes).saturating_add(bytes) > bytes_max {
+        let (limit, value) = if shown.bytes.saturating_add(bytes) > bytes_max {
             ("bytes_max", bytes_max)
-        } else if read(&self.entries).saturating_add(entries) > entries_max {
+        } else if shown.entries.saturating_add(entries) > entries_max {
             ("entries_max", entries_max)
         } else {
             return None;
@@ -262,25 +262,40 @@ impl Engine {
         spare: Option<Handle>,
     ) -> Result<()> {
         self.check_own(space, bytes)?;
-        if self.evict_own(space, over, spare).await {
+        // What an open load has does not go.
+        let is_load = space.load.load(Ordering::Relaxed) != 0;
+        if !is_load && self.evict_own(space, over, spare).await {
             return Ok(());
         }
+        let shown = self.spaces.counted(space);
         Err(Error::exhausted(format!(
             "the namespace may hold no more, and nothing in it can go; namespace=`{}` limit=`{}` \
              value=`{}` wanted_bytes=`{bytes}` bytes=`{}` entries=`{}`",
             space.namespace.as_str(),
             over.limit,
             over.value,
-            space.bytes.load(Ordering::Relaxed),
-            space.entries.load(Ordering::Relaxed),
+            shown.bytes,
+            shown.entries,
         )))
+    }
+
+    /// Lets go what is above a namespace's limits, as far as it can go.
+    pub(crate) async fn keep_own_limits(self: &Arc<Self>, home: &Space) {
+        while let Some(over) = home.over(self.spaces.counted(home), 0, 0) {
+            if !self.evict_own(home, over, None).await {
+                break;
+            }
+        }
     }
 
     /// Lets some of a namespace's entries go; false where none can.
     async fn evict_own(self: &Arc<Self>, space: &Space, over: Over, spare: Option<Handle>) -> bool {
         let mut any = false;
         for _ in 0..VICTIMS_A_TURN {
-            let victim = self.own_victim(space, spare);
+            let view = space.view();
+            let generations = [self.spaces.at(view.base()), self.spaces.beside(view)];
+            let mut generations = generations.into_iter().flatten();
+            let victim = generations.find_map(|space| self.own_victim(space, spare));
             let Some(entry) = victim.and_then(|victim| self.pin(victim)) else {
                 break;
             };
@@ -290,7 +305,8 @@ impl Engine {
                 Why::Evicted
             };
             any |= self.unlink(entry, why);
-            if space.over(over.entries, over.bytes).is_none() {
+            let shown = self.spaces.counted(space);
+            if space.over(shown, over.entries, over.bytes).is_none() {
                 return any;
             }
         }

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::event::EventCounts;
 use crate::evict::Eviction;
 use crate::ledger::AccountUse;
+use crate::loads::LoadStats;
 
 /// Counters and gauges of the whole cache, in bytes and since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Stats {
     pub reads_cut: u64,
     /// Puts that wait for room.
     pub puts_waiting: u64,
+    /// Loads, and what the open ones hold.
+    pub loads: LoadStats,
     /// Gets that found their key.
     pub hits: u64,
     /// Gets that did not.
@@ -111,6 +114,7 @@ impl Engine {
             reads_open: self.reads.count(),
             reads_cut: self.reads.cut_count(),
             puts_waiting: self.queue.waiting() as u64,
+            loads: self.load_stats(),
             hits: totals.hits,
             misses: self.misses.0.load(Ordering::Relaxed),
             namespaces: self.spaces.count(),

@@ -103,6 +103,8 @@ pub async fn run_with(
     let cache_config = CacheConfig {
         memory: limits.memory_bytes,
         eviction: config.eviction,
+        load_idle: config.load_idle,
+        rollback_window: config.load_rollback,
         ..CacheConfig::default()
     };
     let cache = Cache::new(cache_config, clock.clone())?;
@@ -243,6 +245,7 @@ fn start_flight(
     Ok(async move {
         let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));
         let _expiring = spawn(expire(service.cache.clone(), service.clock.clone()));
+        let _loads = spawn(tidy_loads(service.cache.clone(), service.clock.clone()));
         let _supervisor = spawn(flight::supervise(service.clone()));
         accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
     })
@@ -268,6 +271,17 @@ async fn expire(cache: Cache, clock: Arc<dyn Clock>) {
     loop {
         clock.sleep(TICK).await;
         while cache.expire_due() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Does what loads leave to be done, in steps of a millisecond. Runs until it is dropped.
+async fn tidy_loads(cache: Cache, clock: Arc<dyn Clock>) {
+    const TICK: Duration = Duration::from_millis(100);
+    loop {
+        clock.sleep(TICK).await;
+        while cache.tidy_loads() {
             tokio::task::yield_now().await;
         }
     }

@@ -144,7 +144,6 @@ async fn put_commands() {
         );
     }
     for member in [
-        json!({"load_id": "x"}),
         json!({"wait": "cold"}),
         json!({"progress": true}),
         json!({"dtype": "float16"}),

@@ -2,7 +2,7 @@
 //! once. The harness is the library of this crate.
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
-//! - many: `bulk`, `many`, `exchange`, `mux`
+//! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
@@ -28,6 +28,7 @@ mod info;
 mod keeping;
 mod layouts;
 mod limits;
+mod loads;
 mod many;
 mod modes;
 mod mux;

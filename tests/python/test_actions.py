@@ -125,7 +125,10 @@ ALL = (
     "exists delete expire pin unpin describe stats namespaces namespace_set clear flush evict prewarm load attach "
     "begin_load commit_load abort_load rollback_load"
 ).split()
-BUILT = "exists delete expire pin unpin describe stats namespaces namespace_set clear".split()
+BUILT = (
+    "exists delete expire pin unpin describe stats namespaces namespace_set clear "
+    "begin_load commit_load abort_load rollback_load"
+).split()
 
 
 def test_list_actions_describes_each(client):

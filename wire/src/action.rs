@@ -11,10 +11,12 @@ use crate::version::Version;
 
 pub use entry::{ExpireRequest, PinRequest};
 pub use list::{ACTIONS, ActionInfo, find};
+pub use load::{BeginLoadRequest, LoadRequest};
 pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 
 mod entry;
 mod list;
+mod load;
 mod space;
 
 /// `exists`: which keys are there, and how many from the first are all present.

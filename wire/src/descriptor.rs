@@ -5,7 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::json::{self, Hex128, Uint, object, words};
-use crate::limits::{MAX_LOAD_ID_BYTES, MAX_TTL_MS};
+use crate::limits::{MAX_TTL_MS, check_load_id};
 use crate::metadata::Metadata;
 use crate::name::{Key, Namespace};
 use crate::version::Version;
@@ -214,14 +214,8 @@ impl Members {
         if let Some(metadata) = &self.metadata {
             metadata.check_size()?;
         }
-        if let Some(id) = &self.load_id
-            && (id.is_empty() || id.len() > MAX_LOAD_ID_BYTES)
-        {
-            return Err(Error::invalid(format!(
-                "put command has an impossible load_id; bytes=`{}` expected what begin_load \
-                 answered",
-                id.len()
-            )));
+        if let Some(id) = &self.load_id {
+            check_load_id("put command", id)?;
         }
         Ok(PutCommand {
             namespace: self.namespace.unwrap_or_default(),

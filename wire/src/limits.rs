@@ -1,5 +1,7 @@
 //! Every limit of the wire, in one place. Sizes are bytes.
 
+use crate::error::{Error, Result};
+
 /// Axes of a tensor.
 pub const MAX_RANK: usize = 32;
 /// UTF-8 bytes of a key.
@@ -66,3 +68,17 @@ pub const MUX_LARGE_MAX: usize = 32;
 
 /// The largest integer that every JSON reader keeps exact; larger ones travel as strings.
 pub const MAX_JSON_INTEGER: u64 = 1 << 53;
+
+/// Refuses what cannot be a `load_id`.
+///
+/// # Errors
+/// `invalid_argument`.
+pub(crate) fn check_load_id(what: &str, id: &str) -> Result<()> {
+    if (1..=MAX_LOAD_ID_BYTES).contains(&id.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{what} has an impossible load_id; bytes=`{}` expected what begin_load answered",
+        id.len()
+    )))
+}

@@ -80,6 +80,26 @@ pub struct DeleteReply {
     pub deleted: u64,
 }
 
+/// The reply to `begin_load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginLoadReply {
+    /// Names the load, for puts and for the other actions.
+    pub load_id: String,
+}
+
+/// The reply to `commit_load`, `abort_load` and `rollback_load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReply {
+    /// The load.
+    pub load_id: String,
+    /// Entries that it had.
+    #[serde(with = "json::uint")]
+    pub entries: u64,
+    /// Their tensors' bytes.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+}
+
 /// A key, and whether it was there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFound {
@@ -298,6 +318,8 @@ macro_rules! replies {
 replies! {
     ExistsReply = "exists reply";
     KeysReply = "keys reply";
+    BeginLoadReply = "begin_load reply";
+    LoadReply = "load reply";
     DeleteReply = "delete reply";
     DescribeReply = "describe reply";
     FlightMetadata = "flight info metadata";

@@ -229,7 +229,7 @@ impl Record {
         replace_bits(&self.owner, u64::from(ID_MAX), u64::from(id & ID_MAX));
     }
 
-    /// The load that brought it; 0 for none.
+    /// What is known of the load that brought it; 0 for none.
     pub fn load_generation(&self) -> u32 {
         low32(self.owner.load(Ordering::Relaxed) >> OWNER_LOAD_SHIFT & u64::from(ID_MAX))
     }
@@ -243,6 +243,15 @@ impl Record {
             mask,
             u64::from(load & ID_MAX) << OWNER_LOAD_SHIFT,
         );
+    }
+
+    /// Sets [`Record::namespace`] and [`Record::load_generation`] at once, at any time while its
+    /// shard is locked.
+    pub fn set_owner(&self, namespace: u32, load: u32) {
+        debug_assert!(namespace <= ID_MAX && load <= ID_MAX);
+        let mask = u64::from(ID_MAX) << OWNER_LOAD_SHIFT | u64::from(ID_MAX);
+        let bits = u64::from(load & ID_MAX) << OWNER_LOAD_SHIFT | u64::from(namespace & ID_MAX);
+        replace_bits(&self.owner, mask, bits);
     }
 
     /// The second of the last hit, as [`Mark::Hit`] gave it, modulo [`ACCESS_MODULUS`].

@@ -9,6 +9,8 @@ mod bulk;
 mod expiring;
 mod keeping;
 mod leaving;
+mod loading;
+mod loads_model;
 mod model;
 mod pinning;
 mod pressure;

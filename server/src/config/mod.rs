@@ -80,6 +80,14 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_non_zero)]
     pub put_idle: Duration,
 
+    /// How long an open load is kept with which nothing is done
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_non_zero)]
+    pub load_idle: Duration,
+
+    /// How long what was before a committed load is kept for a rollback, if memory allows
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
+    pub load_rollback: Duration,
+
     /// How long to wait for running requests after SIGTERM or SIGINT. The default leaves five of
     /// the thirty seconds that Kubernetes gives
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration::parse)]

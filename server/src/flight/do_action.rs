@@ -5,6 +5,7 @@
 //! - here: the rest
 
 mod keep;
+mod load;
 mod space;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
@@ -20,6 +21,8 @@ use bowstring_wire::reply::{
     AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, EvictionStats, ExistsReply,
     KeyDescribed, KeyExists, KeyFound, MemoryStats, Reply, StatsReply,
 };
+
+use load::End;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
 use super::out::Failure;
@@ -51,6 +54,10 @@ pub async fn run(
         "expire" => keep::expire(service, principal, body).await?,
         "pin" => keep::pin(service, principal, body).await?,
         "unpin" => keep::unpin(service, principal, body).await?,
+        "begin_load" => load::begin(service, principal, body)?,
+        "commit_load" => load::end(service, principal, body, End::Commit).await?,
+        "abort_load" => load::end(service, principal, body, End::Abort).await?,
+        "rollback_load" => load::end(service, principal, body, End::Rollback).await?,
         "stats" => stats(service, principal, body)?,
         "namespaces" => space::list(service, principal, body, room)?,
         "namespace_set" => space::set(service, principal, body).await?,
@@ -212,6 +219,10 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
         ("evicted", stats.events.evicted),
         ("evicted_bytes", stats.events.evicted_bytes),
         ("pins_refused", stats.pins_refused),
+        ("loads_committed", stats.loads.committed),
+        ("loads_rolled_back", stats.loads.rolled_back),
+        ("loads_aborted", stats.loads.aborted),
+        ("loads_expired", stats.loads.expired),
     ];
     let reply = StatsReply {
         server: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,6 +4,7 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket,
 };
+use bowstring_cache::generation::Generation;
 use bowstring_cache::read::Entry;
 use bowstring_wire::descriptor::parse_path;
 use bowstring_wire::error::{Error, Result};
@@ -104,8 +105,10 @@ async fn info(
             return of_entry(&entry, ticket, descriptor);
         }
         Select::Keys { keys } => {
-            let together = do_get::together(service, &call.principal, ticket, keys)?;
-            let (found, bytes) = count(service, call, ticket, keys);
+            let tenant = &call.principal.tenant;
+            let generation = service.cache.generation(tenant, &ticket.namespace);
+            let together = do_get::together(service, &call.principal, ticket, keys, &generation)?;
+            let (found, bytes) = count(service, call, ticket, keys, &generation);
             let null = ticket.missing == Missing::Null;
             (
                 together,
@@ -139,11 +142,16 @@ async fn info(
     ))
 }
 
-fn count(service: &Service, call: &Call<'_>, ticket: &Ticket, keys: &[Key]) -> (u64, u64) {
+fn count(
+    service: &Service,
+    call: &Call<'_>,
+    ticket: &Ticket,
+    keys: &[Key],
+    generation: &Generation,
+) -> (u64, u64) {
     let entries = keys.iter().filter_map(|key| {
-        service
-            .cache
-            .peek(&id(&call.principal, &ticket.namespace, key))
+        let id = id(&call.principal, &ticket.namespace, key);
+        service.cache.peek_in(generation, &id)
     });
     entries.fold((0, 0), |(found, bytes), entry| {
         (found + 1, bytes + entry.len())

@@ -96,6 +96,18 @@ pub fn render(stats: &Stats, text: &mut Text) {
         .value(stats.namespaces);
     text.gauge("bowstring_namespaces_limit", "The most that there may be.")
         .value(stats.namespaces_max);
+    text.gauge("bowstring_loads_open", "Loads that are open.")
+        .value(stats.loads.open);
+    text.gauge(
+        "bowstring_loads_open_bytes",
+        "What open loads hold: nobody sees it, and it is not evicted.",
+    )
+    .value(stats.loads.open_bytes);
+    text.counter("bowstring_loads_total", "Loads that ended, by how.")
+        .labelled(&[("end", "committed")], stats.loads.committed)
+        .labelled(&[("end", "rolled_back")], stats.loads.rolled_back)
+        .labelled(&[("end", "aborted")], stats.loads.aborted)
+        .labelled(&[("end", "expired")], stats.loads.expired);
 
     text.counter("bowstring_hits_total", "Gets that found their key.")
         .value(stats.hits);
@@ -128,6 +140,7 @@ pub(super) mod tests {
     use bowstring_cache::Eviction;
     use bowstring_cache::event::EventCounts;
     use bowstring_cache::ledger::{Account, Ledger};
+    use bowstring_cache::loads::LoadStats;
 
     fn example() -> Stats {
         let ledger = Ledger::new(1 << 20);
@@ -146,6 +159,7 @@ pub(super) mod tests {
             reads_open: 9,
             reads_cut: 10,
             puts_waiting: 11,
+            loads: LoadStats::default(),
             hits: 12,
             misses: 13,
             moved: 14,

@@ -242,6 +242,7 @@ fn requests() -> Vec<Request> {
         ("expire", r#"{"keys":["a"],"ttl_ms":1000}"#),
         ("clear", r#"{"namespace":"n","confirm":true}"#),
         ("begin_load", r#"{"namespace":"n"}"#),
+        ("commit_load", r#"{"load_id":"1-00000000"}"#),
     ];
     for (name, body) in bodies {
         let json = format!("{name}\n{body}");

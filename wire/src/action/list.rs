@@ -96,20 +96,20 @@ pub const ACTIONS: &[ActionInfo] = &[
         &["namespace"],
         "serves files that the server reads",
     ),
-    later(
+    built(
         "begin_load",
-        &["namespace", "replace_all"],
+        &["namespace", "replace_all", "size_bytes"],
         "opens a load: puts that carry its load_id are invisible until it is committed",
     ),
-    later(
+    built(
         "commit_load",
-        &["load_id"],
+        &["load_id", "namespace"],
         "publishes all of a load at once",
     ),
-    later("abort_load", &["load_id"], "forgets a load"),
-    later(
+    built("abort_load", &["load_id", "namespace"], "forgets a load"),
+    built(
         "rollback_load",
-        &["load_id"],
+        &["load_id", "namespace"],
         "restores what was before a load, while that is still held",
     ),
 ];
@@ -162,8 +162,15 @@ mod tests {
             space::NamespaceSetMembers::MEMBERS
         );
         assert_eq!(members("clear"), space::ClearMembers::MEMBERS);
+        assert_eq!(
+            members("begin_load"),
+            super::super::load::BeginLoadMembers::MEMBERS
+        );
+        for name in ["commit_load", "abort_load", "rollback_load"] {
+            assert_eq!(members(name), super::super::load::LoadMembers::MEMBERS);
+        }
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 10);
+        assert_eq!(built.count(), 14);
     }
 
     #[test]

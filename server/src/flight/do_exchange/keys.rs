@@ -50,9 +50,13 @@ pub async fn run(
         let began = Began::now(service);
         let asked = keys.len();
         let mut missing = Vec::new();
+        // One generation for a batch, whatever is committed meanwhile.
+        let generation = service
+            .cache
+            .generation(&principal.tenant, &ticket.namespace);
         for key in keys {
             let id = id(principal, &ticket.namespace, &key);
-            match service.cache.get_or_load(&id).await? {
+            match service.cache.get_or_load_in(&generation, &id).await? {
                 Some(entry) => rows.push_whole(&key, entry)?,
                 None => missing.push(key),
             }

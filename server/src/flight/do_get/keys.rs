@@ -1,5 +1,6 @@
 //! Tensors by their keys, in the order asked.
 
+use bowstring_cache::generation::Generation;
 use bowstring_wire::closing::Closing;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::Key;
@@ -21,14 +22,17 @@ pub async fn send(
     keys: &[Key],
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    let together = together(service, &call.principal, ticket, keys)?;
+    // One generation for all of them, whatever is committed meanwhile.
+    let tenant = &call.principal.tenant;
+    let generation = service.cache.generation(tenant, &ticket.namespace);
+    let together = together(service, &call.principal, ticket, keys, &generation)?;
     let max = message_bytes_max(ticket, call.client);
     let out = Out::new(service, respond, call.client, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     let mut missing = Vec::new();
     for key in keys {
         let id = id(&call.principal, &ticket.namespace, key);
-        match service.cache.get_or_load(&id).await? {
+        match service.cache.get_or_load_in(&generation, &id).await? {
             Some(entry) => rows.push(key, Some(entry)).await?,
             None if ticket.missing == Missing::Null => rows.push(key, None).await?,
             None => missing.push(key.clone()),
@@ -45,6 +49,7 @@ pub fn together(
     principal: &Principal,
     ticket: &Ticket,
     keys: &[Key],
+    generation: &Generation,
 ) -> Result<Together> {
     if let Some(together) = Together::of(ticket, Layout::Rows)? {
         return Ok(together);
@@ -52,7 +57,8 @@ pub fn together(
     // Looked at, not pinned: thousands of large tensors would be more than a reader may hold. An
     // entry that is replaced by another shape after this ends the stream with what differs.
     Together::agreed(keys.iter().filter_map(|key| {
-        let entry = service.cache.peek(&id(principal, &ticket.namespace, key))?;
+        let id = id(principal, &ticket.namespace, key);
+        let entry = service.cache.peek_in(generation, &id)?;
         Some((key.as_str(), entry.dtype(), entry.shape()))
     }))
 }

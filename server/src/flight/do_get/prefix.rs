@@ -3,6 +3,7 @@
 //! The snapshot is of names and versions, taken in steps that block no writer; it holds no tensor.
 //! What was replaced, evicted or deleted before its turn is named at the end.
 
+use bowstring_cache::generation::Generation;
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Code, Error, Result};
@@ -37,7 +38,7 @@ pub async fn send(
     for (key, version) in &snapshot.entries {
         let id = id(&call.principal, &ticket.namespace, key);
         // An export leaves no mark: it must not make everything look young.
-        match service.cache.peek(&id) {
+        match service.cache.peek_in(&snapshot.generation, &id) {
             Some(entry) if entry.version() == *version => rows.push(key, Some(entry)).await?,
             _ => gone.push(key.clone()),
         }
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub entries: Vec<(Key, Version)>,
     /// Bytes of their tensors together.
     pub bytes: u64,
+    /// What showed when it was begun, whatever is committed meanwhile.
+    generation: Generation,
     agreed: Result<Together>,
     _room: Vec<WireBytes>,
 }
@@ -71,6 +74,9 @@ impl Snapshot {
         let mut snapshot = Self {
             entries: Vec::new(),
             bytes: 0,
+            generation: service
+                .cache
+                .generation(&principal.tenant, &ticket.namespace),
             agreed: Ok(Together::Unknown),
             _room: Vec::new(),
         };
@@ -78,10 +84,8 @@ impl Snapshot {
         let mut after: Option<Key> = None;
         loop {
             let after_key = after.as_ref().map(Key::as_str);
-            let (tenant, namespace) = (&principal.tenant, &ticket.namespace);
-            let step = service
-                .cache
-                .scan(tenant, namespace, prefix, after_key, STEP);
+            let generation = &snapshot.generation;
+            let step = service.cache.scan_in(generation, prefix, after_key, STEP);
             let last = step.len() < STEP;
             let Some(end) = step.last() else {
                 return Ok(snapshot);

@@ -15,7 +15,7 @@ use bowstring_wire::put_result::PutReply;
 use bytes::Bytes;
 
 use super::messages::Messages;
-use super::{mode_of, refuse_given};
+use super::{load_of, mode_of, refuse_given};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES, Upload};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
@@ -50,7 +50,7 @@ pub async fn receive(
         conn,
         spec: RowsSpec {
             mode: mode_of(command.mode.or(settings.mode), Mode::Keep),
-            load: 0,
+            load: load_of(service, principal, &command)?,
             pin: command.pin,
             admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
         },

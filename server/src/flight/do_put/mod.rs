@@ -23,7 +23,7 @@ use bowstring_wire::put_schema::PutSchema;
 use bytes::Bytes;
 use prost::Message;
 
-use super::authorize::{Operation, Resource, authorize};
+use super::authorize::{Operation, Principal, Resource, authorize};
 use super::out::Failure;
 use super::reply;
 use super::service::{Call, Service};
@@ -128,7 +128,6 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
 fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
     let unbuilt = [
         ("wait", command.wait == Some(Wait::Cold)),
-        ("load_id", command.load_id.is_some()),
         ("progress", command.progress),
         ("dtype", command.dtype.is_some()),
         ("ragged", command.ragged),
@@ -148,6 +147,16 @@ fn refuse_given(given: &[(&str, bool)], with: &str) -> Result<()> {
         Some((member, _)) => Err(Error::invalid(format!(
             "a member of the put command goes with {with} only; member=`{member}`"
         ))),
+    }
+}
+
+/// The number of the load that a put belongs to; 0 where it belongs to none.
+fn load_of(service: &Service, principal: &Principal, command: &PutCommand) -> Result<u32> {
+    match &command.load_id {
+        None => Ok(0),
+        Some(id) => service
+            .cache
+            .load(&principal.tenant, &command.namespace, id),
     }
 }
 

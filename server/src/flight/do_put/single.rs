@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::messages::Messages;
 use super::values::ValuesWriter;
-use super::{mode_of, refuse_given};
+use super::{load_of, mode_of, refuse_given};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES, Upload};
 use crate::flight::authorize::Principal;
 use crate::flight::select::id;
@@ -121,6 +121,7 @@ fn spec(
         if_version: command.if_version,
         metadata,
         expires_at_ms,
+        load: load_of(service, principal, command)?,
         pin: command.pin,
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,

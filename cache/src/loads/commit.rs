@@ -1,0 +1,161 @@
+//! Commit and rollback: one store each, then what follows from it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::Tenant;
+
+use super::{Load, LoadOutcome, State};
+use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::namespaces::Space;
+use crate::reserve::Line;
+use crate::room::GROW_TRIES;
+use crate::view::Role;
+
+impl Cache {
+    /// Publishes all of a load at once. A second time it gives the same answer.
+    ///
+    /// What the load before it left to be rolled back is given up first, which takes time where
+    /// that load was merged: a few microseconds a key.
+    ///
+    /// # Errors
+    /// `not_found` for a load that there is not; `failed_precondition` for one that was aborted or
+    /// rolled back; `resource_exhausted` where the index has no room: then it is still open.
+    pub async fn commit_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
+        let engine = self.engine();
+        let load = engine.loads.named(tenant, id)?;
+        let home = engine.home(&load)?;
+        let _turn = home.turn.lock().await;
+        let state = *load.state.lock();
+        match state {
+            State::Open => engine.touch(&load),
+            State::Committed(outcome) => return Ok(outcome),
+            State::RolledBack(_) | State::Aborted(_) => return Err(engine.not_open(&load, state)),
+        }
+        engine.settle_load(home).await?;
+        let outcome = engine.publish_load(&load, home)?;
+        while !engine.count_step(home) {
+            tokio::task::yield_now().await;
+        }
+        engine.keep_own_limits(home).await;
+        Ok(outcome)
+    }
+
+    /// Restores what was before a load. What was put or deleted since stays so. A second time it
+    /// gives the same answer.
+    ///
+    /// # Errors
+    /// `not_found` for a load that there is not; `failed_precondition` for one that was not
+    /// committed, and where what was before is not held any more.
+    pub async fn rollback_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
+        let engine = self.engine();
+        let load = engine.loads.named(tenant, id)?;
+        let home = engine.home(&load)?;
+        let _turn = home.turn.lock().await;
+        // Not held over what follows: whoever holds an order may wait for the list of loads, and
+        // whoever has that for a load's state. The turn keeps others away.
+        let state = *load.state.lock();
+        let outcome = match state {
+            State::Committed(outcome) => outcome,
+            State::RolledBack(outcome) => return Ok(outcome),
+            State::Open | State::Aborted(_) => {
+                return Err(Error::precondition(format!(
+                    "the load was not committed, so there is nothing to restore; load_id=`{id}`"
+                )));
+            }
+        };
+        if !engine.take_back(&load, home) {
+            return Err(Error::precondition(format!(
+                "what was before the load is not held any more: its time was over, another load \
+                 was committed, or memory was wanted; load_id=`{id}`"
+            )));
+        }
+        *load.state.lock() = State::RolledBack(outcome);
+        engine.loads.rolled_back.fetch_add(1, Ordering::Relaxed);
+        Ok(outcome)
+    }
+}
+
+impl Engine {
+    fn home(&self, load: &Load) -> Result<&Space> {
+        let home = self.spaces.at(load.home);
+        home.ok_or_else(|| Error::internal("a load's namespace is not known"))
+    }
+
+    /// Ends what the last commit left open: one generation is left.
+    async fn settle_load(self: &Arc<Self>, home: &Space) -> Result<()> {
+        let mut grown = 0;
+        loop {
+            match self.settle_step(home) {
+                Ok(true) => return Ok(()),
+                Ok(false) => tokio::task::yield_now().await,
+                Err(full) if grown < GROW_TRIES => {
+                    grown += 1;
+                    self.let_index_grow(full, Line::Holder).await?;
+                }
+                Err(full) => {
+                    return Err(Error::exhausted(format!(
+                        "no room for the index to merge the load before; limit=`memory` {full}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Makes a load visible.
+    fn publish_load(&self, load: &Arc<Load>, home: &Space) -> Result<LoadOutcome> {
+        let space = self.spaces.at(load.space);
+        let space = space.ok_or_else(|| Error::internal("a load's generation is not known"))?;
+        let base = self.spaces.base(home);
+        // Puts of the load that are under way come before this, or find it closed.
+        let own = space.order.write();
+        let mut state = load.state.lock();
+        if *state != State::Open {
+            return Err(self.not_open(load, *state));
+        }
+        space.load.store(0, Ordering::Relaxed);
+        *home.shadow.lock() = crate::layers::Shadow::default();
+        let view = if load.replace_all || base.order.is_empty() {
+            let before = (base.view.base(), Role::Kept);
+            base.view.next(load.space, Some(before))
+        } else {
+            base.view
+                .next(base.view.base(), Some((load.space, Role::Over)))
+        };
+        home.set_view(view);
+        let outcome = self.outcome(load);
+        *state = State::Committed(outcome);
+        drop(state);
+        drop((own, base));
+        self.loads.closed(load);
+        self.loads.committed.fetch_add(1, Ordering::Relaxed);
+        self.touch(load);
+        let mut registry = self.loads.registry.lock();
+        registry.unsettled.insert(load.home, Arc::clone(load));
+        Ok(outcome)
+    }
+
+    /// Makes a load invisible again; false where what was before is not held.
+    fn take_back(&self, load: &Load, home: &Space) -> bool {
+        let base = self.spaces.base(home);
+        let view = base.view;
+        match view.role() {
+            Role::Over if view.beside() == Some(load.space) => {
+                home.set_view(view.next(view.base(), None));
+                drop(base);
+                self.doom(load.space);
+                true
+            }
+            Role::Kept if view.base() == load.space => {
+                let Some(before) = view.beside() else {
+                    return false;
+                };
+                home.set_view(view.next(before, Some((load.space, Role::Back))));
+                true
+            }
+            _ => false,
+        }
+    }
+}
