@@ -3,18 +3,22 @@
 //! Buckets of eight slots of 32 bits: 16 of the key's hash, and when it went, in steps of bytes
 //! gone by. A slot is taken from the one that went longest ago. So a key is remembered for as many
 //! bytes as are asked for, nearly; one in 8,000 strangers is taken for one.
+//!
+//! A queue of those who went would be as long as the window, and shorter by each who comes back. So
+//! time stands still for the bytes of who comes back, for the part of the window that it still had:
+//! as many are behind it in the queue as that.
 
 use std::sync::Arc;
 
 use crate::index::Budget;
 
 const BUCKET: usize = 8;
-/// Slots of the smallest table.
+/// Slots of the smallest table; a power of two, as all.
 const SLOTS_MIN: usize = 64;
 /// Steps that the time remembered is divided into, at least, when the table is made: the time is
 /// kept modulo 65,536 of them.
 const STEPS: u64 = 4_096;
-/// A table is made anew when it is more.
+/// A table begins anew when it is more.
 const STEPS_MAX: u64 = 32_768;
 
 /// A table of those who went. Its memory is charged to a budget; where that refuses, it stays as
@@ -22,8 +26,10 @@ const STEPS_MAX: u64 = 32_768;
 pub(super) struct Ghosts {
     /// Hash 16 | time 16; 0 is empty.
     slots: Vec<u32>,
-    /// Bytes that have gone so far.
+    /// Bytes that have gone so far, but for those for which time stood still.
     gone: u64,
+    /// Bytes for which time will stand still.
+    spare: u64,
     /// A step is two to this power bytes.
     shift: u32,
     budget: Arc<dyn Budget>,
@@ -34,6 +40,7 @@ impl Ghosts {
         Self {
             slots: Vec::new(),
             gone: 0,
+            spare: 0,
             shift: 0,
             budget,
         }
@@ -42,7 +49,9 @@ impl Ghosts {
     /// Remembers a key whose entry had so many bytes, until `window` more have gone. `residents`
     /// is how many entries there are: about as many are remembered.
     pub(super) fn remember(&mut self, hash: u32, bytes: u64, window: u64, residents: u64) {
-        self.gone += bytes;
+        let still = bytes.min(self.spare);
+        self.spare -= still;
+        self.gone += bytes - still;
         self.fit(window, residents);
         let now = self.now();
         let Some(bucket) = self.bucket(hash) else {
@@ -58,8 +67,9 @@ impl Ghosts {
         }
     }
 
-    /// Whether a key went while at most `window` bytes have gone since; it is forgotten with this.
-    pub(super) fn recall(&mut self, hash: u32, window: u64) -> bool {
+    /// Whether a key went while at most `window` bytes have gone since, its own among them; it is
+    /// forgotten with this.
+    pub(super) fn recall(&mut self, hash: u32, bytes: u64, window: u64) -> bool {
         let (now, shift) = (self.now(), self.shift);
         let Some(bucket) = self.bucket(hash) else {
             return false;
@@ -68,9 +78,15 @@ impl Ghosts {
         let Some(slot) = bucket.iter_mut().find(|slot| high16(**slot) == print) else {
             return false;
         };
-        let age = u64::from(now.wrapping_sub(low16(*slot))) << shift;
+        let age = u64::from(now.wrapping_sub(low16(*slot)));
         *slot = 0;
-        age <= window
+        // At most 32,768, so that a product with the bytes of a tensor fits.
+        let steps = window >> shift;
+        let Some(left) = steps.checked_sub(age) else {
+            return false;
+        };
+        self.spare += bytes * left / steps.max(1);
+        true
     }
 
     fn now(&self) -> u16 {
@@ -83,28 +99,29 @@ impl Ghosts {
         self.slots.get_mut(at..at + BUCKET)
     }
 
-    /// Makes the table anew, and forgets, where it is too small or its steps too short.
+    /// Makes the table larger where there are more entries, and begins anew where its steps are too
+    /// short for the window.
     fn fit(&mut self, window: u64, residents: u64) {
-        let wanted = usize::try_from(residents).unwrap_or(usize::MAX / 8);
-        let too_small = wanted > self.slots.len();
-        if !too_small && window >> self.shift <= STEPS_MAX {
-            return;
-        }
-        let shift = (window / STEPS).checked_ilog2().unwrap_or(0);
-        if !too_small {
+        if self.slots.is_empty() || window >> self.shift > STEPS_MAX {
             self.slots.fill(0);
-            self.shift = shift;
+            self.shift = (window / STEPS).checked_ilog2().unwrap_or(0);
+        }
+        // Half as many again: keys do not fall into the buckets evenly.
+        let wanted = residents.min(u32::MAX.into());
+        let wanted = usize::try_from(wanted + wanted / 2).unwrap_or(SLOTS_MIN);
+        let wanted = wanted.next_power_of_two().max(SLOTS_MIN);
+        let known = self.slots.len();
+        if wanted <= known || !self.budget.charge(bytes_of(wanted - known)) {
             return;
         }
-        // A quarter more, so that a cache whose entries become a little smaller need not forget.
-        let slots = (wanted + wanted / 4)
-            .max(SLOTS_MIN)
-            .next_multiple_of(BUCKET);
-        let more = bytes_of(slots - self.slots.len());
-        if self.budget.charge(more) {
-            self.slots = vec![0; slots];
-            self.shift = shift;
-        }
+        self.slots = if known == 0 {
+            vec![0; wanted]
+        } else {
+            // A bucket's heirs are neighbours, and each has all: whose a key is is not known.
+            let buckets = self.slots.chunks(BUCKET);
+            let heirs = buckets.flat_map(|slots| std::iter::repeat_n(slots, wanted / known));
+            heirs.flatten().copied().collect()
+        };
     }
 }
 
@@ -147,18 +164,46 @@ mod tests {
     #[test]
     fn who_went_lately_is_known_once_and_others_are_not() {
         let mut ghosts = Ghosts::new(Arc::new(Unlimited));
-        assert!(!ghosts.recall(hash(1), 1 << 30));
+        assert!(!ghosts.recall(hash(1), 1, 1 << 30));
         let (bytes, window) = (1_000, 900 * 1_000);
         for n in 0..10_000 {
             ghosts.remember(hash(n), bytes, window, 1_000);
         }
         let known = |ghosts: &mut Ghosts, range: std::ops::Range<u32>| {
-            range.filter(|n| ghosts.recall(hash(*n), window)).count()
+            let known = |n: &u32| ghosts.recall(hash(*n), 0, window);
+            range.filter(known).count()
         };
         assert!(known(&mut ghosts, 9_200..10_000) > 750);
         assert_eq!(known(&mut ghosts, 9_200..10_000), 0);
         assert!(known(&mut ghosts, 0..9_000) < 10);
         assert!(known(&mut ghosts, 20_000..30_000) < 10);
+    }
+
+    #[test]
+    fn those_who_come_back_make_room_for_others() {
+        let mut ghosts = Ghosts::new(Arc::new(Unlimited));
+        let (bytes, window) = (1_000, 1_000 * 1_000);
+        let remember = |ghosts: &mut Ghosts, range: std::ops::Range<u32>| {
+            range.for_each(|n| ghosts.remember(hash(n), bytes, window, 1_000));
+        };
+        remember(&mut ghosts, 0..1_000);
+        // The newest half: nearly all of its bytes are behind what went first.
+        let back = (500..1_000).rev();
+        let back = back.filter(|n| ghosts.recall(hash(*n), bytes, window));
+        assert!(back.count() > 480);
+        remember(&mut ghosts, 1_000..1_300);
+        let known = (0..500).filter(|n| ghosts.recall(hash(*n), 0, window));
+        assert!(known.count() > 450);
+    }
+
+    #[test]
+    fn it_grows_without_forgetting() {
+        let mut ghosts = Ghosts::new(Arc::new(Unlimited));
+        (0..40).for_each(|n| ghosts.remember(hash(n), 10, 1_000, 40));
+        (40..60).for_each(|n| ghosts.remember(hash(n), 10, 1_000, 4_000));
+        assert_eq!(ghosts.slots.len(), 8_192);
+        let known = (0..60).filter(|n| ghosts.recall(hash(*n), 10, 1_000));
+        assert_eq!(known.count(), 60);
     }
 
     #[test]
@@ -174,6 +219,6 @@ mod tests {
         }
         let mut ghosts = Ghosts::new(Arc::new(None));
         ghosts.remember(7, 100, 1_000, 10);
-        assert!(!ghosts.recall(7, 1_000));
+        assert!(!ghosts.recall(7, 100, 1_000));
     }
 }

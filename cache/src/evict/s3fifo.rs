@@ -69,9 +69,9 @@ impl State {
 impl Policy for S3Fifo {
     fn insert(&self, records: &Records, entry: Handle, hash: u32, enter: Enter) {
         let state = &mut *self.state.lock();
-        let window = state.window();
+        let (bytes, window) = (bytes_of(records, entry), state.window());
         match enter {
-            Enter::Hot if state.ghosts.recall(hash, window) => {
+            Enter::Hot if state.ghosts.recall(hash, bytes, window) => {
                 state.main.push_newest(records, entry);
             }
             Enter::Known => state.main.push_newest(records, entry),

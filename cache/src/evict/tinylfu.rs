@@ -1,6 +1,6 @@
 //! W-TinyLFU (Einziger et al., ACM ToS 2017): newcomers wait in a window, a hundredth of the bytes.
 //! Who falls out of it meets the one that would go next, and stays if it was asked for more often
-//! lately. Those who stay are on probation, hit again they are protected, up to four fifths of
+//! lately; each such contest counts as having been asked for. Those who stay are on probation, hit again they are protected, up to four fifths of
 //! the bytes. All three are LRU queues; how often a key was asked for, `sketch` knows.
 
 use std::sync::Arc;
@@ -130,8 +130,16 @@ impl State {
         let (Some(newcomer), Some(oldest)) = (newcomer, oldest) else {
             return newcomer.or(oldest);
         };
-        let wanted = |sketch: &Sketch, hash| sketch.estimate(hash);
-        if wanted(&self.sketch, look.hash(newcomer)) <= wanted(&self.sketch, look.hash(oldest)) {
+        let hash = look.hash(newcomer);
+        let wanted = self.sketch.estimate(hash);
+        let is_wanted_less = wanted <= self.sketch.estimate(look.hash(oldest));
+        // What had to be put again counts once more than what was hit, so that those who were hit
+        // often before do not keep out for long what is wanted now. What nobody asked for does not.
+        if wanted > 0 {
+            let len = self.len();
+            self.sketch.add(hash, len);
+        }
+        if is_wanted_less {
             return Some(newcomer);
         }
         self.window.remove(records, newcomer);
@@ -214,5 +222,29 @@ impl Policy for TinyLfu {
 
     fn follows(&self) -> Eviction {
         Eviction::TinyLfu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::{Asked, Simulation};
+    use super::*;
+
+    #[test]
+    fn what_keeps_coming_back_soon_replaces_what_was_wanted_before() {
+        let mut cache = Simulation::new(Eviction::TinyLfu, 307_000, 400);
+        let mut hits = |range: std::ops::Range<u32>| {
+            let hit = |n: &u32| cache.ask(n.wrapping_mul(0x9e37_79b9), 1_000) == Asked::Hit;
+            range.filter(hit).count()
+        };
+        hits(0..300);
+        for round in 0..7 {
+            assert_eq!(hits(0..300), 300);
+            // Whoever is put takes the notes of hits out.
+            hits(1_000 + round..1_001 + round);
+        }
+        // Those before were asked for eight times, each of these once a round.
+        let rounds: Vec<usize> = (0..6).map(|_| hits(2_000..2_100)).collect();
+        assert!(rounds[0] == 0 && rounds[5] > 50, "{rounds:?}");
     }
 }
