@@ -20,6 +20,9 @@ const EQUALS_MAX: usize = 16;
 /// Bytes of a key, behind the common prefix, that make its place; fewer where the number
 /// would not fit 64 bits.
 const DIGITS_MAX: usize = 12;
+/// Where keys come in order, so many bytes of the common prefix are taken for digits that will
+/// change: those of two leaves' numbers.
+const ORDER_DIGITS: usize = 3;
 
 /// A sorted block of entries.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ struct Item {
 impl Leaf {
     /// A leaf of one entry.
     pub(super) fn new(low: Box<[u8]>, key: &[u8], handle: Handle) -> Leaf {
-        let scale = Scale::new(key, key, 0..=u8::MAX);
+        let scale = Scale::new(key, key, key.len(), 0..=u8::MAX, 0);
         let mut items = Vec::new();
         items.reserve_exact(room_for(1));
         items.push(Item {
@@ -52,9 +55,13 @@ impl Leaf {
         Leaf { low, scale, items }
     }
 
-    /// Where a key is, or where it belongs.
-    pub(super) fn search(&self, key: &[u8], keys: &impl Keys) -> Result<usize, usize> {
-        let place = self.scale.place(key);
+    /// A key's place within the leaf.
+    pub(super) fn place(&self, key: &[u8]) -> u16 {
+        self.scale.place(key)
+    }
+
+    /// Where a key is, or where it belongs; `place` is its place.
+    pub(super) fn search(&self, key: &[u8], place: u16, keys: &impl Keys) -> Result<usize, usize> {
         // Keys that come in order go behind the last one, without a search.
         if let Some(last) = self.items.last().filter(|last| last.place <= place)
             && keys.with_key(last.handle, |there| there < key)
@@ -69,20 +76,40 @@ impl Leaf {
             .map_err(|at| from + at)
     }
 
+    /// As [`Leaf::search`], for a key greater than the one before `at`, probably there or next.
+    pub(super) fn search_from(
+        &self,
+        at: usize,
+        key: &[u8],
+        place: u16,
+        keys: &impl Keys,
+    ) -> Result<usize, usize> {
+        let Some(next) = self.items.get(at).filter(|next| next.place <= place) else {
+            return Err(at.min(self.items.len()));
+        };
+        if next.place == place {
+            match keys.with_key(next.handle, |next| next.cmp(key)) {
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => return Err(at),
+                Ordering::Less => {}
+            }
+        }
+        self.search(key, place, keys)
+    }
+
     /// Adds an entry where [`Leaf::search`] said it belongs.
-    pub(super) fn insert(&mut self, at: usize, key: &[u8], handle: Handle, keys: &impl Keys) {
+    pub(super) fn insert(&mut self, at: usize, place: u16, handle: Handle, keys: &impl Keys) {
         let len = self.items.len();
         if len == self.items.capacity() {
             self.items.reserve_exact(room_for(len) - len);
         }
-        let place = self.scale.place(key);
         self.items.insert(at, Item { handle, place });
         self.scale.added = self.scale.added.saturating_add(1);
         // To measure reads every key. So it is done where many are equal, and then not
         // before a quarter more has come, should that be how the keys are.
         let ripe = usize::from(self.scale.added) >= EQUALS_MAX.max(len / 4);
-        if ripe && self.equals(place) > EQUALS_MAX {
-            self.measure(keys);
+        if ripe && self.is_crowded(at, place) {
+            self.measure(at == len, keys);
         }
     }
 
@@ -126,7 +153,7 @@ impl Leaf {
         let room = room_for(self.items.len() + next.items.len());
         self.items.reserve_exact(room - self.items.len());
         self.items.extend_from_slice(&next.items);
-        self.measure(keys);
+        self.measure(false, keys);
     }
 
     pub(super) fn handle(&self, at: usize) -> Option<Handle> {
@@ -154,24 +181,35 @@ impl Leaf {
 
     /// Bytes held outside the struct itself.
     pub(super) fn bytes(&self) -> u64 {
-        let boxes = self.low.len() + self.scale.origin.len();
+        let boxes = self.low.len() + self.scale.prefix.len();
         (self.items.capacity() * size_of::<Item>() + boxes) as u64
     }
 
-    /// Entries that share a place.
-    fn equals(&self, place: u16) -> usize {
-        let from = self.items.partition_point(|item| item.place < place);
-        self.items[from..].partition_point(|item| item.place == place)
+    /// Whether too many entries share the place of the one at `at`.
+    fn is_crowded(&self, at: usize, place: u16) -> bool {
+        let equal = |item: &&Item| item.place == place;
+        let (before, from) = self.items.split_at(at);
+        let before = before.iter().rev().take(EQUALS_MAX).take_while(equal);
+        let from = from.iter().take(EQUALS_MAX + 1).take_while(equal);
+        before.count() + from.count() > EQUALS_MAX
     }
 
-    /// Fits the scale to the keys that are there.
-    fn measure(&mut self, keys: &impl Keys) {
+    /// Fits the scale to the keys that are there, and where they come `in_order`, to as many more
+    /// as a leaf holds.
+    fn measure(&mut self, in_order: bool, keys: &impl Keys) {
         let (Some(first), Some(last)) = (self.handle(0), self.last()) else {
             return;
         };
-        let prefix = keys.with_key(first, |first| {
+        let mut prefix = keys.with_key(first, |first| {
             keys.with_key(last, |last| common(first, last))
         });
+        let mut room = 0;
+        if in_order {
+            // Of numbers, the digits that are next to change. Twice the room, because no number
+            // ends in the radix's last digits.
+            prefix = prefix.saturating_sub(ORDER_DIGITS);
+            room = (2 * LEAF_MAX / self.items.len().max(1)).ilog2() + 1;
+        }
         let (mut least, mut greatest) = (u8::MAX, 0);
         for item in &self.items {
             keys.with_key(item.handle, |key| {
@@ -182,7 +220,7 @@ impl Leaf {
         }
         let bytes = least.min(greatest)..=greatest;
         self.scale = keys.with_key(first, |first| {
-            keys.with_key(last, |last| Scale::new(first, last, bytes))
+            keys.with_key(last, |last| Scale::new(first, last, prefix, bytes, room))
         });
         for item in &mut self.items {
             item.place = keys.with_key(item.handle, |key| self.scale.place(key));
@@ -192,7 +230,7 @@ impl Leaf {
 
 /// Bytes that a scale and a separator hold at most for keys of at most `key` bytes.
 pub(super) fn boxes_max(key: usize) -> u64 {
-    (2 * key + DIGITS_MAX) as u64
+    2 * key as u64
 }
 
 /// The shortest key that is greater than `before` and not greater than `after`.
@@ -205,45 +243,54 @@ pub(super) fn separator(before: &[u8], after: &[u8]) -> Box<[u8]> {
 /// else spend 16 bits on two of them.
 #[derive(Debug, Clone)]
 struct Scale {
-    /// The common prefix, and the bytes of the first key behind it: the scale's zero.
-    origin: Box<[u8]>,
-    prefix: u16,
+    /// What all keys had in common.
+    prefix: Box<[u8]>,
+    /// The number of the first key behind it.
+    zero: u64,
     least: u8,
     greatest: u8,
+    /// Digits that fit a number.
+    digits: u8,
     shift: u8,
     /// Entries added since.
     added: u16,
 }
 
 impl Scale {
-    /// A scale for keys from `first` to `last`, made of bytes in a range.
-    fn new(first: &[u8], last: &[u8], bytes: RangeInclusive<u8>) -> Scale {
-        let prefix = u16::try_from(common(first, last)).unwrap_or(u16::MAX);
+    /// A scale for keys from `first` to `last`, which begin with `prefix` bytes in common and then
+    /// are made of bytes in a range; with `room` for 2 to that power as many, in order.
+    fn new(
+        first: &[u8],
+        last: &[u8],
+        prefix: usize,
+        bytes: RangeInclusive<u8>,
+        room: u32,
+    ) -> Scale {
+        let (least, greatest) = bytes.into_inner();
         let mut scale = Scale {
-            origin: first[..first.len().min(usize::from(prefix) + DIGITS_MAX)].into(),
-            prefix,
-            least: *bytes.start(),
-            greatest: *bytes.end(),
+            prefix: first[..prefix].into(),
+            zero: 0,
+            least,
+            greatest,
+            digits: digits(radix(least, greatest)),
             shift: 0,
             added: 0,
         };
-        let at = usize::from(prefix);
-        let span = scale
-            .number(&last[at..])
-            .saturating_sub(scale.number(&first[at..]));
+        scale.zero = scale.number(&first[prefix..]);
+        let span = scale.number(&last[prefix..]).saturating_sub(scale.zero);
         // Down to 16 bits.
-        scale.shift = u8::try_from(48u32.saturating_sub(span.leading_zeros())).unwrap_or(0);
+        let shift = (48 + room).saturating_sub(span.leading_zeros()).min(63);
+        scale.shift = u8::try_from(shift).unwrap_or(0);
         scale
     }
 
     fn place(&self, key: &[u8]) -> u16 {
-        let (prefix, zero) = self.origin.split_at(usize::from(self.prefix));
-        let (head, tail) = key.split_at(prefix.len().min(key.len()));
-        match head.cmp(prefix) {
+        let (head, tail) = key.split_at(self.prefix.len().min(key.len()));
+        match head.cmp(&self.prefix) {
             Ordering::Less => 0,
             Ordering::Greater => u16::MAX,
             Ordering::Equal => {
-                let above = self.number(tail).saturating_sub(self.number(zero)) >> self.shift;
+                let above = self.number(tail).saturating_sub(self.zero) >> self.shift;
                 u16::try_from(above).unwrap_or(u16::MAX)
             }
         }
@@ -253,23 +300,40 @@ impl Scale {
     /// least or the greatest: so it sorts as the bytes do, or calls them equal.
     fn number(&self, bytes: &[u8]) -> u64 {
         // The end and smaller bytes are 0, greater ones the last digit.
-        let last = u64::from(self.greatest - self.least) + 2;
-        let radix = last + 1;
-        let (mut number, mut unit, mut outside) = (0, u64::MAX, None);
-        for at in 0..DIGITS_MAX {
-            unit /= radix;
-            if unit == 0 {
+        let radix = radix(self.least, self.greatest);
+        let (mut number, mut outside) = (0, 0);
+        let mut left = self.digits;
+        for &byte in &bytes[..bytes.len().min(usize::from(left))] {
+            if byte > self.greatest {
+                outside = radix - 1;
+            }
+            if byte < self.least || byte > self.greatest {
                 break;
             }
-            let digit = outside.unwrap_or_else(|| match bytes.get(at) {
-                Some(&byte) if byte > self.greatest => *outside.insert(last),
-                Some(&byte) if byte >= self.least => u64::from(byte - self.least) + 1,
-                _ => *outside.insert(0),
-            });
-            number = number * radix + digit;
+            number = number * radix + u64::from(byte - self.least) + 1;
+            left -= 1;
+        }
+        for _ in 0..left {
+            number = number * radix + outside;
         }
         number
     }
+}
+
+/// One more than the greatest digit.
+fn radix(least: u8, greatest: u8) -> u64 {
+    u64::from(greatest - least) + 3
+}
+
+/// Digits of which every number fits 64 bits, up to as many as are of use.
+fn digits(radix: u64) -> u8 {
+    let (mut digits, mut most) = (0, 1_u64);
+    while usize::from(digits) < DIGITS_MAX
+        && let Some(next) = most.checked_mul(radix)
+    {
+        (digits, most) = (digits + 1, next);
+    }
+    digits
 }
 
 /// Length of the common prefix.
@@ -294,13 +358,14 @@ mod tests {
 
     #[test]
     fn sizes_are_what_the_memory_budget_counts_on() {
-        assert_eq!((size_of::<Item>(), size_of::<Leaf>()), (6, 64));
+        assert_eq!((size_of::<Item>(), size_of::<Leaf>()), (6, 72));
     }
 
     #[test]
     fn the_places_of_numbered_keys_differ() {
         let keys: Vec<_> = (9_800..10_200).map(|i| format!("row/{i:08}")).collect();
-        let scale = Scale::new(keys[0].as_bytes(), keys[399].as_bytes(), b'0'..=b'9');
+        let (first, last) = (keys[0].as_bytes(), keys[399].as_bytes());
+        let scale = Scale::new(first, last, common(first, last), b'0'..=b'9', 0);
         let mut places: Vec<_> = keys.iter().map(|key| scale.place(key.as_bytes())).collect();
         places.dedup();
         assert!(places.len() > 300, "places={}", places.len());
@@ -319,11 +384,14 @@ mod tests {
             mut measured in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
             mut keys in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
             mut bytes in any::<[u8; 2]>(),
+            (less, room) in (0..3_usize, 0..9_u32),
         ) {
             measured.sort();
             keys.sort();
             bytes.sort();
-            let scale = Scale::new(measured[0].as_bytes(), measured[1].as_bytes(), bytes[0]..=bytes[1]);
+            let (first, last) = (measured[0].as_bytes(), measured[1].as_bytes());
+            let prefix = common(first, last).saturating_sub(less);
+            let scale = Scale::new(first, last, prefix, bytes[0]..=bytes[1], room);
             let [one, other] = keys.map(|key| scale.place(key.as_bytes()));
             prop_assert!(one <= other);
         }

@@ -112,6 +112,14 @@ impl Lines {
         result
     }
 
+    /// The last handle under a hash in the first of the lines where it would be.
+    pub(super) fn touch(&self, hash: u32) -> Option<Handle> {
+        let line = self.line(home_line(hash, self.lines()))?;
+        let mut words = line.0.iter().map(|word| word.load(Ordering::Acquire));
+        let there = words.rfind(|word| high32(*word) == hash)?;
+        Handle::from_raw(low32(there))
+    }
+
     /// Where a handle lies.
     pub(super) fn position(&self, hash: u32, handle: Handle) -> Option<usize> {
         let wanted = bucket(hash, handle);
@@ -146,15 +154,18 @@ impl Lines {
     /// Puts an entry where its hash belongs, shifting what is behind; room was made.
     pub(super) fn place(&self, hash: u32, handle: Handle) {
         let (mut word, mut displaced) = (bucket(hash, handle), false);
-        for bucket in self.buckets(hash) {
-            let there = bucket.load(Ordering::Relaxed);
-            // Behind those with an equal hash; then each takes the next one's place.
-            if there == 0 || displaced || high32(there) > hash {
-                bucket.store(word, Ordering::Release);
-                if there == 0 {
-                    return;
+        let lines = self.lines();
+        for line in (home_line(hash, lines)..lines).filter_map(|line| self.line(line)) {
+            for bucket in &line.0 {
+                let there = bucket.load(Ordering::Relaxed);
+                // Behind those with an equal hash; then each takes the next one's place.
+                if there == 0 || displaced || high32(there) > hash {
+                    bucket.store(word, Ordering::Release);
+                    if there == 0 {
+                        return;
+                    }
+                    (word, displaced) = (there, true);
                 }
-                (word, displaced) = (there, true);
             }
         }
         debug_assert!(false, "room was made");
@@ -180,8 +191,10 @@ impl Lines {
 
     /// Whether there is an empty bucket behind the home of a hash.
     fn has_gap(&self, hash: u32) -> bool {
-        self.buckets(hash)
-            .any(|bucket| bucket.load(Ordering::Relaxed) == 0)
+        let lines = self.lines();
+        (home_line(hash, lines)..lines)
+            .filter_map(|line| self.line(line))
+            .any(|line| line.0.iter().any(|word| word.load(Ordering::Relaxed) == 0))
     }
 
     /// Adds as many segments as it takes, and spreads the entries over all.
@@ -209,25 +222,45 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether all entries and one more under `hash` find places among `lines` lines.
+    /// Whether all entries and one more under `hash` find places among `lines` lines, which are more
+    /// than there are.
+    ///
+    /// They do where no entry's home lies closer to the end than it and those behind it take. As they
+    /// all fit now, that can only be wrong at the end: the home of a hash that is a part `h` of the
+    /// greatest moves away by `h` of the lines that are added, and the end by all of them; so of those
+    /// with `h` below 1 - 3 / added no one needs to be looked at.
     fn would_fit(&self, lines: usize, hash: u32) -> bool {
-        let mut next = 0;
-        let mut step = |hash| next = next.max(home_line(hash, lines) * WIDTH) + 1;
-        let mut more = Some(hash);
-        for line in (0..self.lines()).filter_map(|line| self.line(line)) {
-            for word in line.0.iter().map(|word| word.load(Ordering::Relaxed)) {
-                if word != 0 {
-                    if let Some(more) = more.take_if(|more| *more < high32(word)) {
-                        step(more);
-                    }
-                    step(high32(word));
+        let now = self.lines();
+        let (homes, capacity) = (homes_of(lines), lines * WIDTH);
+        let added = u32::try_from(lines - now).unwrap_or(1);
+        let closest = (u32::MAX / added)
+            .checked_mul(3)
+            .map_or(0, |end| u32::MAX - end);
+        let (mut behind, mut more) = (0, Some(hash));
+        let mut step = |hash| {
+            behind += 1;
+            scaled(hash, homes) * WIDTH + behind <= capacity
+        };
+        for line in (0..now).rev().filter_map(|line| self.line(line)) {
+            for bucket in line.0.iter().rev() {
+                let word = bucket.load(Ordering::Relaxed);
+                if word == 0 {
+                    continue;
+                }
+                if let Some(more) = more.take_if(|more| *more >= high32(word))
+                    && !step(more)
+                {
+                    return false;
+                }
+                if high32(word) < closest {
+                    return true;
+                }
+                if !step(high32(word)) {
+                    return false;
                 }
             }
         }
-        if let Some(more) = more {
-            step(more);
-        }
-        next <= lines * WIDTH
+        more.is_none_or(step)
     }
 
     /// Re-places all entries, which lie in the first `from` lines and were placed for so
@@ -236,14 +269,16 @@ impl Lines {
     /// sorted, needs no memory.
     fn spread(&self, from: usize) {
         let lines = self.lines();
+        let homes = homes_of(lines);
         let mut packed = lines * WIDTH;
+        let mut to = Cursor::new(self);
         for line in (0..from).rev().filter_map(|line| self.line(line)) {
             for bucket in line.0.iter().rev() {
                 let word = bucket.load(Ordering::Relaxed);
                 if word != 0 {
                     bucket.store(0, Ordering::Release);
                     packed -= 1;
-                    self.set(packed, word);
+                    to.set(packed, word);
                 }
             }
         }
@@ -253,21 +288,13 @@ impl Lines {
                 let word = bucket.load(Ordering::Relaxed);
                 if word != 0 {
                     bucket.store(0, Ordering::Release);
-                    let to = next.max(home_line(high32(word), lines) * WIDTH);
-                    debug_assert!(to <= packed, "they fit");
-                    self.set(to, word);
-                    (next, packed) = (to + 1, packed + 1);
+                    let place = next.max(scaled(high32(word), homes) * WIDTH);
+                    debug_assert!(place <= packed, "they fit");
+                    to.set(place, word);
+                    (next, packed) = (place + 1, packed + 1);
                 }
             }
         }
-    }
-
-    /// The buckets from a hash's home to the end.
-    fn buckets(&self, hash: u32) -> impl Iterator<Item = &AtomicU64> {
-        let lines = self.lines();
-        (home_line(hash, lines)..lines)
-            .filter_map(|line| self.line(line))
-            .flat_map(|line| &line.0)
     }
 
     /// Position of the first bucket of a hash's home.
@@ -300,6 +327,34 @@ impl Lines {
     }
 }
 
+/// Sets buckets that lie close together one after the other, without looking for each one's line.
+struct Cursor<'a> {
+    lines: &'a Lines,
+    number: usize,
+    line: Option<&'a Line>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(lines: &'a Lines) -> Cursor<'a> {
+        let line = lines.line(0);
+        Cursor {
+            lines,
+            number: 0,
+            line,
+        }
+    }
+
+    fn set(&mut self, at: usize, word: u64) {
+        if at / WIDTH != self.number {
+            self.number = at / WIDTH;
+            self.line = self.lines.line(self.number);
+        }
+        if let Some(line) = self.line {
+            line.0[at % WIDTH].store(word, Ordering::Release);
+        }
+    }
+}
+
 impl Line {
     fn empty() -> Line {
         Line(std::array::from_fn(|_| AtomicU64::new(0)))
@@ -311,10 +366,18 @@ fn loaded(count: usize, lines: usize) -> bool {
     (count + 1) * LOAD_DENOMINATOR > lines * WIDTH * LOAD_NUMERATOR
 }
 
-/// The home of a hash among `lines` lines. The last lines are nobody's home, so that the
-/// array need not wrap around: what comes last in order overflows into them.
+/// The home of a hash among `lines` lines.
 fn home_line(hash: u32, lines: usize) -> usize {
-    let homes = lines - (lines / 32).clamp(1, 8).min(lines);
+    scaled(hash, homes_of(lines))
+}
+
+/// Lines that are homes. The last ones are nobody's, so that the array need not wrap around: what
+/// comes last in order overflows into them.
+fn homes_of(lines: usize) -> usize {
+    lines - (lines / 32).clamp(1, 8).min(lines)
+}
+
+fn scaled(hash: u32, homes: usize) -> usize {
     usize::try_from((u64::from(hash) * homes as u64) >> 32).unwrap_or(0)
 }
 

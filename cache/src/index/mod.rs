@@ -25,8 +25,9 @@
 //!    and looks again: a replaced key is never missed.
 //! 2. [`Record::publish`] runs inside [`Shard::insert`] and [`Shard::replace`], between the
 //!    bucket's change and the end of the write section.
-//! 3. Lock order: shard, then a namespace's order, then the policy. Nothing is locked while
-//!    a move lock is held: who meets a moving record spins.
+//! 3. Lock order: shard, then a namespace's order, then the policy. Several shards are locked
+//!    only together ([`Table::lock_all`]). Nothing is locked while a move lock is held: who
+//!    meets a moving record spins.
 //! 4. Whoever gets `true` from [`Record::unlink`], [`Record::unpin`] or
 //!    [`Record::unlock_move`] owns the dead record alone, and calls [`Records::free`].
 
@@ -44,13 +45,13 @@ mod sync;
 pub mod table;
 
 pub use hash::KeyHash;
-pub use order::{Keys, Order};
+pub use order::{Finger, Keys, Order};
 pub use range::Range;
-pub use record::{Handle, Record};
+pub use record::{Fields, Handle, Record};
 pub use slab::Records;
 pub(crate) use state::low32;
 pub use state::{Mark, Pin};
-pub use table::{Probe, Shard, Table};
+pub use table::{Probe, Shard, Shards, Table};
 
 /// What the index asks before it allocates, and tells when it has freed.
 pub trait Budget: Send + Sync {

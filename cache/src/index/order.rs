@@ -45,6 +45,10 @@ pub struct Order {
     budget: Arc<dyn Budget>,
 }
 
+/// Where the last of several keys went: see [`Order::insert_behind`].
+#[derive(Debug, Default)]
+pub struct Finger(Option<Place>);
+
 /// Consecutive leaves; never none.
 pub(super) type Run = Vec<Leaf>;
 
@@ -72,6 +76,21 @@ impl Order {
         handle: Handle,
         keys: &impl Keys,
     ) -> Result<Option<Handle>, Full> {
+        self.insert_behind(&mut Finger::default(), key, handle, keys)
+    }
+
+    /// As [`Order::insert`], for one of several keys in ascending order. `finger` says where the
+    /// one before went; the order has not changed otherwise.
+    ///
+    /// # Errors
+    /// As [`Order::insert`].
+    pub fn insert_behind(
+        &mut self,
+        finger: &mut Finger,
+        key: &[u8],
+        handle: Handle,
+        keys: &impl Keys,
+    ) -> Result<Option<Handle>, Full> {
         if self.runs.is_empty() {
             self.ensure(192 + boxes_max(key.len()))?;
             let leaf = Leaf::new(Box::default(), key, handle);
@@ -80,18 +99,29 @@ impl Order {
             self.len = 1;
             return Ok(None);
         }
-        let (run, leaf) = self.locate(key);
+        let behind = finger.0.take();
+        let behind = behind.filter(|&(run, leaf, _)| self.ends_behind(run, leaf, key));
+        let (run, leaf) = behind.map_or_else(|| self.locate(key), |(run, leaf, _)| (run, leaf));
         let there = &mut self.runs[run][leaf];
-        let at = match there.search(key, keys) {
-            Ok(at) => return Ok(Some(there.replace(at, handle))),
+        let place = there.place(key);
+        let found = match behind {
+            Some((_, _, at)) => there.search_from(at, key, place, keys),
+            None => there.search(key, place, keys),
+        };
+        let at = match found {
+            Ok(at) => {
+                finger.0 = Some((run, leaf, at + 1));
+                return Ok(Some(there.replace(at, handle)));
+            }
             Err(at) => at,
         };
         if there.len() < LEAF_MAX {
             let bytes = there.growth(1) + boxes_max(key.len());
             self.ensure(bytes)?;
-            self.insert_at(run, leaf, at, key, handle, keys);
+            self.insert_at((run, leaf, at), place, handle, keys);
+            finger.0 = Some((run, leaf, at + 1));
         } else {
-            self.insert_full(run, leaf, at, key, handle, keys)?;
+            finger.0 = self.insert_full((run, leaf, at), key, handle, keys)?;
         }
         self.len += 1;
         Ok(None)
@@ -105,7 +135,7 @@ impl Order {
         let (run, leaf) = self.locate(key);
         let there = &mut self.runs[run][leaf];
         let before = there.bytes();
-        match there.search(key, keys) {
+        match there.search(key, there.place(key), keys) {
             Ok(at) if there.handle(at) == Some(handle) => there.remove(at),
             _ => return false,
         }
@@ -195,62 +225,60 @@ impl Order {
             return (0, 0, 0);
         }
         let (run, leaf) = self.locate(key);
-        match self.runs[run][leaf].search(key, keys) {
+        let there = &self.runs[run][leaf];
+        match there.search(key, there.place(key), keys) {
             Ok(at) => (run, leaf, at + usize::from(behind)),
             Err(at) => (run, leaf, at),
         }
     }
 
-    fn insert_at(
-        &mut self,
-        run: usize,
-        leaf: usize,
-        at: usize,
-        key: &[u8],
-        handle: Handle,
-        keys: &impl Keys,
-    ) {
+    /// Whether a key that does not come before a leaf comes before the next one.
+    fn ends_behind(&self, run: usize, leaf: usize, key: &[u8]) -> bool {
+        let in_run = self.runs.get(run).and_then(|run| run.get(leaf + 1));
+        let next = in_run.or_else(|| self.runs.get(run + 1)?.first());
+        next.is_none_or(|next| *key < *next.low)
+    }
+
+    fn insert_at(&mut self, (run, leaf, at): Place, place: u16, handle: Handle, keys: &impl Keys) {
         let there = &mut self.runs[run][leaf];
         let before = there.bytes();
-        there.insert(at, key, handle, keys);
+        there.insert(at, place, handle, keys);
         self.leaves = self.leaves + there.bytes() - before;
     }
 
-    /// Inserts into a full leaf: behind the last one of all, where keys come in order,
-    /// begins a new leaf; any other is split.
+    /// Inserts into a full leaf: behind its last, as where keys come in order, begins a new leaf;
+    /// any other is split. Gives the place behind, where that is known.
     fn insert_full(
         &mut self,
-        run: usize,
-        leaf: usize,
-        at: usize,
+        (run, leaf, at): Place,
         key: &[u8],
         handle: Handle,
         keys: &impl Keys,
-    ) -> Result<(), Full> {
+    ) -> Result<Option<Place>, Full> {
         self.ensure(self.split_bytes(run, key.len()))?;
-        let is_last = run + 1 == self.runs.len() && leaf + 1 == self.runs[run].len();
         let there = &mut self.runs[run][leaf];
-        if let Some(last) = there.last().filter(|_| is_last && at == LEAF_MAX) {
+        if let Some(last) = there.last().filter(|_| at == LEAF_MAX) {
             let low = keys.with_key(last, |last| separator(last, key));
             let next = Leaf::new(low, key, handle);
             self.leaves += next.bytes();
-            self.add_leaf(run, leaf + 1, next);
-            return Ok(());
+            let (run, leaf) = self.add_leaf(run, leaf + 1, next);
+            return Ok(Some((run, leaf, 1)));
         }
         let before = there.bytes();
         let next = there.split(keys);
         let left = there.len();
         let goes_right = *next.low <= *key;
+        let place = there.place(key);
         self.leaves = self.leaves + there.bytes() + next.bytes() - before;
         // Before the new leaf may split the run, so that the place is still the place.
         if !goes_right {
-            self.insert_at(run, leaf, at, key, handle, keys);
+            self.insert_at((run, leaf, at), place, handle, keys);
         }
         let (run, leaf) = self.add_leaf(run, leaf + 1, next);
         if goes_right {
-            self.insert_at(run, leaf, at - left, key, handle, keys);
+            self.insert_at((run, leaf, at - left), place, handle, keys);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Adds a leaf to a run, which is split when it is too long; tells where the leaf is.

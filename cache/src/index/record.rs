@@ -64,7 +64,47 @@ pub struct Record {
     owner: AtomicU64,
 }
 
+/// What is known of an entry that is about to be published, but for its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fields {
+    /// As [`Record::len`].
+    pub len: u64,
+    /// As [`Record::checksum`].
+    pub checksum: u128,
+    /// As [`Record::version`].
+    pub version: (u64, u32),
+    /// As [`Record::expires_at_ms`].
+    pub expires_at_ms: Option<u64>,
+    /// As [`Record::namespace`].
+    pub namespace: u32,
+    /// As [`Record::load_generation`].
+    pub load_generation: u32,
+    /// As [`Record::last_access`].
+    pub last_access: u32,
+}
+
 impl Record {
+    /// Sets all of a private record but its place, at once: each field by itself is an exchange,
+    /// and eight of them take longer than a small tensor's copy. It is not kept then.
+    pub fn set(&self, fields: &Fields) {
+        let (hlc, start) = fields.version;
+        let start = u64::from(start);
+        let expiry = fields.expires_at_ms;
+        let expiry = expiry.map_or(0, |at| at.clamp(1, EXPIRY_MAX));
+        let namespace = u64::from(fields.namespace & ID_MAX);
+        let load = u64::from(fields.load_generation & ID_MAX) << OWNER_LOAD_SHIFT;
+        let access = u64::from(fields.last_access % ACCESS_MODULUS) << OWNER_ACCESS_SHIFT;
+        self.set_checksum(fields.checksum);
+        for (word, bits) in [
+            (&self.hlc, hlc),
+            (&self.len_start, fields.len & LOW48 | start << 48),
+            (&self.expiry_start, expiry | start >> 16 << 48),
+            (&self.owner, namespace | load | access),
+        ] {
+            word.store(bits, Ordering::Relaxed);
+        }
+    }
+
     /// Pins a live record.
     pub fn try_pin(&self, mark: Mark) -> Pin {
         self.pin(None, mark)
@@ -407,6 +447,20 @@ mod tests {
                     }
                 }
             }
+            let at_once = Record::free();
+            at_once.make_private();
+            at_once.set_loc(loc);
+            at_once.set(&Fields {
+                len,
+                checksum,
+                version: (hlc, start),
+                expires_at_ms: expiry,
+                namespace,
+                load_generation: load,
+                last_access: second,
+            });
+            at_once.set_kept(kept);
+            prop_assert_eq!(format!("{record:?}"), format!("{at_once:?}"));
             prop_assert_eq!(record.version(), (hlc, start));
             prop_assert_eq!(record.checksum(), checksum);
             prop_assert_eq!(record.loc(), loc);

@@ -68,10 +68,16 @@ impl Records {
     /// Ends a record that is the caller's alone: private, or dead without pins.
     pub fn free(&self, handle: Handle) {
         self.at(handle).make_free();
+        self.push(&mut self.free.lock(), handle);
+    }
+
+    /// As [`Records::free`], for several under one lock.
+    pub fn free_many(&self, handles: impl Iterator<Item = Handle>) {
         let mut free = self.free.lock();
-        self.set_next(handle, free.head);
-        free.head = Some(handle);
-        free.len += 1;
+        for handle in handles {
+            self.at(handle).make_free();
+            self.push(&mut free, handle);
+        }
     }
 
     /// The record of a handle that this slab gave out.
@@ -157,6 +163,12 @@ impl Records {
         self.set_prev(handle, None);
         self.at(handle).make_private();
         Some(handle)
+    }
+
+    fn push(&self, free: &mut FreeList, handle: Handle) {
+        self.set_next(handle, free.head);
+        free.head = Some(handle);
+        free.len += 1;
     }
 
     fn grow(&self, free: &mut FreeList) -> Option<()> {

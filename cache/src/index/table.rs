@@ -58,6 +58,13 @@ pub struct Shard<'t> {
     hash: u32,
 }
 
+/// Several shards, locked for writing; look-ups go on.
+pub struct Shards<'t> {
+    table: &'t Table,
+    /// By their numbers.
+    locked: Vec<(usize, Shard<'t>)>,
+}
+
 impl Table {
     /// A table for about `entries_max` entries, empty but for its directory.
     ///
@@ -119,7 +126,7 @@ impl Table {
         self.lock(hash).find(probe)
     }
 
-    /// Locks the shard of a hash for writing.
+    /// Locks the shard of a hash for writing. Whoever has one locked locks no other.
     pub fn lock(&self, hash: u64) -> Shard<'_> {
         let shard = self.shard(hash);
         Shard {
@@ -128,6 +135,24 @@ impl Table {
             budget: &*self.budget,
             hash: low32(hash),
         }
+    }
+
+    /// Locks the shards of all these hashes for writing, in the order in which everybody does.
+    pub fn lock_all(&self, hashes: impl Iterator<Item = u64>) -> Shards<'_> {
+        let mut numbers: Vec<(usize, u64)> = hashes.map(|hash| (self.number(hash), hash)).collect();
+        numbers.sort_unstable();
+        numbers.dedup_by_key(|(number, _)| *number);
+        let lock = |(number, hash)| (number, self.lock(hash));
+        Shards {
+            table: self,
+            locked: numbers.into_iter().map(lock).collect(),
+        }
+    }
+
+    /// Brings what a look-up of this hash reads first into the cache, where many are made in turn:
+    /// their misses overlap then. Gives the handle there, if there is one; it may be anybody's.
+    pub fn touch(&self, hash: u64) -> Option<Handle> {
+        self.shard(hash).lines.touch(low32(hash))
     }
 
     /// Entries in the table.
@@ -153,15 +178,30 @@ impl Table {
     }
 
     fn shard(&self, hash: u64) -> &ShardState {
+        &self.shards[self.number(hash)]
+    }
+
+    fn number(&self, hash: u64) -> usize {
         // One shard alone shifts by 64, which `>>` does not do.
         let index = hash.checked_shr(self.shift).unwrap_or(0);
-        &self.shards[usize::try_from(index).unwrap_or(0)]
+        usize::try_from(index).unwrap_or(0)
     }
 }
 
 impl Drop for Table {
     fn drop(&mut self) {
         self.budget.release(self.bytes());
+    }
+}
+
+impl<'t> Shards<'t> {
+    /// The shard of one of the hashes that were locked.
+    pub fn of(&mut self, hash: u64) -> Option<&mut Shard<'t>> {
+        let number = self.table.number(hash);
+        let at = self.locked.binary_search_by_key(&number, |(n, _)| *n);
+        let (_, shard) = self.locked.get_mut(at.ok()?)?;
+        shard.hash = low32(hash);
+        Some(shard)
     }
 }
 
@@ -200,12 +240,17 @@ impl Shard<'_> {
     /// and `publish` was not called.
     pub fn insert(&mut self, handle: Handle, publish: impl FnOnce()) -> Result<(), Full> {
         self.reserve()?;
+        self.insert_reserved(handle, publish);
+        Ok(())
+    }
+
+    /// As [`Shard::insert`], after [`Shard::reserve`] has made room.
+    pub fn insert_reserved(&mut self, handle: Handle, publish: impl FnOnce()) {
         self.lines.write(|| {
             self.lines.place(self.hash, handle);
             publish();
         });
         *self.count += 1;
-        Ok(())
     }
 
     /// Puts `new` in the place of `old`, at once: a reader finds the one or the other.
@@ -344,6 +389,28 @@ mod tests {
             drop(table);
             prop_assert_eq!(budget.used.load(Ordering::Relaxed), 0);
         }
+    }
+
+    #[test]
+    fn shards_are_locked_together_and_each_by_its_hashes() {
+        let table = Table::with_shards(100_000, 64, Arc::new(Unlimited)).unwrap();
+        let hashes = [u64::MAX, 5, 1 << 60 | 9, 6, u64::MAX - 1];
+        let mut shards = table.lock_all(hashes.into_iter());
+        for (hash, raw) in hashes.into_iter().zip(1..) {
+            let shard = shards.of(hash).unwrap();
+            shard.insert(handle(raw), || {}).unwrap();
+            assert!(shard.contains(handle(raw)));
+        }
+        assert!(
+            shards.of(1 << 50 | 1 << 61).is_none(),
+            "a shard that was not locked"
+        );
+        drop(shards);
+        for (hash, raw) in hashes.into_iter().zip(1..) {
+            assert!(found(&table, hash, handle(raw)));
+            assert_eq!(table.touch(hash), Some(handle(raw)));
+        }
+        assert_eq!((table.len(), table.touch(7)), (5, None));
     }
 
     #[test]
