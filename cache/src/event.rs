@@ -103,6 +103,23 @@ impl Events {
         }
     }
 
+    /// So many entries came.
+    pub(crate) fn emit_published<'a, E: Iterator<Item = Event<'a>>>(
+        &self,
+        count: u64,
+        events: impl FnOnce() -> E,
+    ) {
+        self.published.fetch_add(count, Ordering::Relaxed);
+        if self.listeners.is_empty() {
+            return;
+        }
+        for event in events() {
+            for listener in &self.listeners {
+                listener.on_event(&event);
+            }
+        }
+    }
+
     pub(crate) fn counts(&self) -> EventCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         EventCounts {

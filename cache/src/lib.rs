@@ -5,7 +5,8 @@
 //! # The way of a tensor
 //! - **In**: [`Cache::put`] gives a [`put::Put`]; `reserve` waits for room, `write` copies into
 //!   pages that nobody else knows of (`filling`), `publish` asks what is there already (`judge`)
-//!   and swaps the entry into the index (`publish`). Many small ones go through [`rows`].
+//!   and swaps the entry into the index (`publish`). Many small ones go through [`rows`], and
+//!   together into the index (`publish_all`).
 //! - **Out**: [`Cache::get`] finds and pins an [`read::Entry`]; its [`read::Reader`] holds what it
 //!   has not sent yet, page by page ([`reads`]). A miss goes through [`lower`].
 //! - **Away**: replaced, deleted, expired or evicted (`evict`), an entry is unlinked first
@@ -53,6 +54,7 @@ pub mod lower;
 mod namespaces;
 mod pins;
 mod publish;
+mod publish_all;
 pub mod put;
 pub mod read;
 mod reader;

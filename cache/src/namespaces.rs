@@ -416,10 +416,15 @@ impl Space {
 
     /// An entry has come; `loaded`: its load brought it.
     pub(crate) fn add(&self, bytes: u64, loaded: bool) {
-        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.add_all(1, bytes, loaded);
+    }
+
+    /// So many entries have come, of so many bytes together.
+    pub(crate) fn add_all(&self, entries: u64, bytes: u64, loaded: bool) {
+        self.entries.fetch_add(entries, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if loaded {
-            self.loaded_entries.fetch_add(1, Ordering::Relaxed);
+            self.loaded_entries.fetch_add(entries, Ordering::Relaxed);
             self.loaded_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }

@@ -105,8 +105,8 @@ impl Draft {
     /// Swaps the entry into the index, if `expected` is what is there now (`None`: nothing is).
     pub(crate) fn commit(mut self, coming: &Coming<'_>, expected: Option<Pinned>) -> Commit {
         let engine = Arc::clone(&self.engine);
-        let (Some(handle), Some(named)) = (self.handle, engine.spaces.at(coming.space)) else {
-            debug_assert!(false, "a draft is committed once, in a known namespace");
+        let Some(handle) = self.handle else {
+            debug_assert!(false, "a draft is committed once");
             return Commit::Raced(self);
         };
         let record = engine.record(handle);
@@ -119,15 +119,8 @@ impl Draft {
         let mut shard = engine.index.table.lock(coming.hash);
         // The order is held until the record can be read: a scan that met it before that would pass
         // over a key that was there all the time.
-        let mut base = if coming.load == 0 {
-            engine.spaces.base(named)
-        } else {
-            let (view, order) = (View::first(coming.space), named.order.write());
-            if named.load.load(Ordering::Relaxed) != coming.load {
-                return Commit::Closed;
-            }
-            let space = named;
-            Base { view, space, order }
+        let Some(mut base) = engine.base_for(coming.space, coming.load) else {
+            return Commit::Closed;
         };
         let view = base.view;
         record.set_namespace(view.base());
@@ -238,6 +231,18 @@ impl Draft {
 }
 
 impl Engine {
+    /// Locks the order that an entry goes into: the base of the namespace whose home `number` is, or
+    /// the load's own generation. `None` where the load is not open any more.
+    pub(crate) fn base_for(&self, number: u32, load: u32) -> Option<Base<'_>> {
+        let space = self.spaces.at(number)?;
+        if load == 0 {
+            return Some(self.spaces.base(space));
+        }
+        let (view, order) = (View::first(number), space.order.write());
+        let is_open = space.load.load(Ordering::Relaxed) == load;
+        is_open.then_some(Base { view, space, order })
+    }
+
     /// Makes a draft: takes a slot and a record, and fills the slot with `inline` (its pieces one
     /// after the other) and the head.
     pub(crate) async fn draft(
@@ -406,18 +411,21 @@ impl Engine {
         let is_kept = self.record(new).is_kept();
         match old.filter(|old| !old.record().is_kept()) {
             Some(old) if is_kept => self.policy.remove(records, old.handle, None),
-            Some(old) => {
-                // To write a key is to want it, unless it is said that nobody does.
-                let wanted = coming.admit == Admit::Hot;
-                let marks = old.record().marks() + u32::from(wanted);
-                self.record(new).set_marks(marks);
-                self.policy.replace(records, old.handle, new);
-                if wanted {
-                    self.policy.hit(new, hash);
-                }
-            }
+            Some(old) => self.replace_in_policy(old, new, coming.hash, coming.admit),
             None if is_kept => {}
             None => self.policy.insert(records, new, hash, coming.admit.into()),
+        }
+    }
+
+    /// `new` is where `old` was.
+    pub(crate) fn replace_in_policy(&self, old: &Pinned, new: Handle, hash: u64, admit: Admit) {
+        // To write a key is to want it, unless it is said that nobody does.
+        let wanted = admit == Admit::Hot;
+        let marks = old.record().marks() + u32::from(wanted);
+        self.record(new).set_marks(marks);
+        self.policy.replace(&self.index.records, old.handle, new);
+        if wanted {
+            self.policy.hit(new, policy_hash(hash));
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A batch goes in runs of at most [`RUN`] rows. For a run, all heads are made first, slots taken
 //! a size at a time, records all at once; then each row is copied from the frames that it came in
-//! into its slot, hashed there while it is in the cache, and published. Nothing waits in between. A
-//! row that the run has no room for, or that somebody else changed meanwhile, goes alone after it,
-//! and may wait; so room is held only for the row that is being stored.
+//! into its slot and hashed there while it is in the cache; then all are published
+//! ([`crate::publish_all`]). Nothing waits in between. A row that the run has no room for, or that
+//! somebody else changed meanwhile, goes alone after it, and may wait; so room is held only for the
+//! row that is being stored.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ use crate::index::Handle;
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
 use crate::loads::Load;
 use crate::namespaces::ENTRY_BYTES;
-use crate::publish::{Coming, Commit, Draft, fill};
+use crate::publish::{Coming, fill};
+use crate::publish_all::{Arrival, Together};
 use crate::put::{Admit, Mode, Published, PutSpec};
 use crate::read::Entry;
 use crate::reserve::Line;
@@ -140,18 +142,13 @@ impl Batch<'_> {
     /// Stores what can be stored without waiting; `None` for the others.
     fn store_run(&self, rows: &[Row<'_>]) -> Vec<Option<Result<Published>>> {
         let mut answers: Vec<Option<Result<Published>>> = rows.iter().map(|_| None).collect();
-        let mut heads: Vec<u8> = Vec::with_capacity(rows.len() * 32);
-        let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
-        // Where all of them together are too much for the load, each is asked for by itself.
-        let all = rows
-            .iter()
-            .map(|row| row.data.iter().map(|piece| piece.len() as u64).sum::<u64>());
-        if self
-            .check_load_room(all.sum::<u64>() + rows.len() as u64 * ENTRY_BYTES)
-            .is_err()
-        {
+        // What users pin is counted one by one.
+        let bytes = rows.iter().map(bytes_of).sum::<u64>() + rows.len() as u64 * ENTRY_BYTES;
+        if self.spec.pin || self.check_load_room(bytes).is_err() {
             return answers;
         }
+        let mut heads: Vec<u8> = Vec::with_capacity(rows.len() * 32);
+        let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
         for (at, row) in rows.iter().enumerate() {
             match self.prepare(at, row, &mut heads) {
                 Ok(Some(prepared)) => ready.push(prepared),
@@ -159,23 +156,85 @@ impl Batch<'_> {
                 Err(refused) => answers[at] = Some(Err(refused)),
             }
         }
+        self.touch(&ready);
         let mut slots = self.engine.arena.slot_batch();
         let with_slots = alloc_slots(&mut slots, &ready);
         let mut records = Vec::with_capacity(with_slots.len());
-        self.engine
-            .index
-            .records
-            .alloc_many(with_slots.len(), &mut records);
-        let mut records = records.into_iter();
-        for (number, at) in with_slots.into_iter().enumerate() {
-            let Some(record) = records.next() else {
-                break;
-            };
+        let all = &self.engine.index.records;
+        all.alloc_many(with_slots.len(), &mut records);
+        let expires_at_ms = self.engine.expiry_in(self.space, None);
+        let mut arrivals = Vec::with_capacity(records.len());
+        // Records that are not needed after all.
+        let mut spare = Vec::new();
+        for (number, (at, handle)) in with_slots.into_iter().zip(records.iter()).enumerate() {
             let ready = &ready[at];
             let row = &rows[ready.row];
-            answers[ready.row] = self.store(row, ready, &heads, &mut slots, number, record);
+            let slot = slots.bytes_mut(number);
+            fill(slot, &row.data, &heads[ready.head.clone()]);
+            let tensor = &slot[..ready.len];
+            let checksum = XxHash3_128::oneshot(tensor);
+            let expires_at_ms = row.expires_at_ms.or(expires_at_ms);
+            let (hash, len) = (ready.hash, ready.len as u64);
+            let candidate = self.candidate(row, hash, len, checksum, expires_at_ms);
+            let judged = check_checksum(row.checksum, checksum).and_then(|()| {
+                self.engine
+                    .judge(&candidate, |there| there.equals(&[tensor]))
+            });
+            let answer = match judged {
+                Err(refused) => Err(refused),
+                Ok(Judged::Stays(there)) => published(there.version(), true, len),
+                Ok(Judged::Comes(expected)) => {
+                    arrivals.push(Arrival {
+                        row: ready.row,
+                        hash,
+                        key: row.key,
+                        len,
+                        checksum,
+                        expires_at_ms,
+                        slot: slots.take(number),
+                        handle: *handle,
+                        expected,
+                        version: None,
+                    });
+                    continue;
+                }
+            };
+            answers[ready.row] = Some(answer);
+            spare.push(*handle);
+        }
+        self.engine.publish_all(
+            Together {
+                space: self.space,
+                load: self.spec.load,
+                admit: self.spec.admit,
+            },
+            &mut arrivals,
+        );
+        let mut unused = Vec::new();
+        for one in &arrivals {
+            if let Some(version) = one.version {
+                answers[one.row] = Some(published(version, false, one.len));
+            } else {
+                unused.push(one.slot);
+                spare.push(one.handle);
+            }
+        }
+        self.engine.arena.free_slots(&unused);
+        if !spare.is_empty() {
+            all.free_many(spare.into_iter());
         }
         answers
+    }
+
+    /// Has the misses of the look-ups that follow overlap.
+    fn touch(&self, ready: &[Ready]) {
+        let index = &self.engine.index;
+        let there: Vec<Handle> = ready
+            .iter()
+            .filter_map(|ready| index.table.touch(ready.hash))
+            .collect();
+        let records = there.iter().map(|handle| index.records.at(*handle).loc());
+        std::hint::black_box(records.fold(0, |all, loc| all ^ loc));
     }
 
     /// Checks a row and makes its head. `None` for a row that is stored alone.
@@ -209,54 +268,6 @@ impl Batch<'_> {
         }))
     }
 
-    /// Fills a slot and publishes it; `None` where that takes waiting.
-    fn store(
-        &self,
-        row: &Row<'_>,
-        ready: &Ready,
-        heads: &[u8],
-        slots: &mut SlotBatch,
-        number: usize,
-        record: Handle,
-    ) -> Option<Result<Published>> {
-        let slot = slots.bytes_mut(number);
-        fill(slot, &row.data, &heads[ready.head.clone()]);
-        let checksum = XxHash3_128::oneshot(&slot[..ready.len]);
-        let checked = check_checksum(row.checksum, checksum);
-        let draft = Draft::new(
-            Arc::clone(self.engine),
-            record,
-            slots.take(number),
-            ExtentList::new(),
-            ExtentList::new(),
-        );
-        // After the draft has the slot, which then frees it.
-        if let Err(refused) = checked {
-            return Some(Err(refused));
-        }
-        let candidate = self.candidate(row, ready.hash, ready.len as u64, checksum);
-        let published = |version, existed| {
-            Some(Ok(Published {
-                version,
-                existed,
-                bytes: ready.len as u64,
-            }))
-        };
-        match self.engine.judge(&candidate, |there| draft.holds(there)) {
-            Err(refused) => Some(Err(refused)),
-            Ok(Judged::Stays(there)) => match self.engine.stays(there, &candidate) {
-                Ok((version, existed)) => published(version, existed),
-                Err(refused) => Some(Err(refused)),
-            },
-            Ok(Judged::Comes(expected)) => match draft.commit(&candidate.coming, expected) {
-                Commit::Done(version) => published(version, false),
-                Commit::Refused(refused) => Some(Err(refused)),
-                Commit::Raced(_) | Commit::Full(..) | Commit::Over(..) => None,
-                Commit::Closed => Some(Err(self.engine.closed_load(self.spec.load))),
-            },
-        }
-    }
-
     /// Stores one row, and waits for room where it must.
     async fn store_alone(&self, row: &Row<'_>) -> Result<Published> {
         let len = check(row)? as u64;
@@ -267,23 +278,19 @@ impl Batch<'_> {
         let checksum = checksum_of(&row.data);
         check_checksum(row.checksum, checksum)?;
         let hash = self.engine.hash_of(self.name(row));
-        let candidate = self.candidate(row, hash, len, checksum);
-        let published = |version: Version, existed| Published {
-            version,
-            existed,
-            bytes: len,
-        };
+        let expires_at_ms = self.engine.expiry_in(self.space, row.expires_at_ms);
+        let candidate = self.candidate(row, hash, len, checksum, expires_at_ms);
         let same = |there: &Entry| there.equals(&row.data);
         if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
             let (version, existed) = self.engine.stays(there, &candidate)?;
-            return Ok(published(version, existed));
+            return published(version, existed, len);
         }
         let draft = self
             .engine
             .draft(&candidate.coming, None, &row.data, Line::Newcomer)
             .await?;
         let (version, existed) = self.engine.settle(&candidate, draft).await?;
-        Ok(published(version, existed))
+        published(version, existed, len)
     }
 
     async fn store_large(&self, row: &Row<'_>, len: u64) -> Result<Published> {
@@ -332,6 +339,7 @@ impl Batch<'_> {
         hash: u64,
         len: u64,
         checksum: u128,
+        expires_at_ms: Option<u64>,
     ) -> Candidate<'a> {
         Candidate {
             name: self.name(row),
@@ -346,13 +354,25 @@ impl Batch<'_> {
                 metadata: row.metadata,
                 len,
                 checksum,
-                expires_at_ms: self.engine.expiry_in(self.space, row.expires_at_ms),
+                expires_at_ms,
                 load: self.spec.load,
                 pin: self.spec.pin,
                 admit: self.spec.admit,
             },
         }
     }
+}
+
+fn published(version: Version, existed: bool, bytes: u64) -> Result<Published> {
+    Ok(Published {
+        version,
+        existed,
+        bytes,
+    })
+}
+
+fn bytes_of(row: &Row<'_>) -> u64 {
+    row.data.iter().map(|piece| piece.len() as u64).sum()
 }
 
 /// What can be wrong with a row by itself; gives its bytes.

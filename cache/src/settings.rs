@@ -203,7 +203,8 @@ impl Space {
         }
     }
 
-    fn over(&self, shown: Totals, entries: u64, bytes: u64) -> Option<Over> {
+    /// As [`Space::over_with`], for so many entries more of so many bytes together.
+    pub(crate) fn over(&self, shown: Totals, entries: u64, bytes: u64) -> Option<Over> {
         let bytes_max = self.own.bytes_max.load(Ordering::Relaxed);
         let entries_max = self.own.entries_max.load(Ordering::Relaxed);
         let (limit, value) = if shown.bytes.saturating_add(bytes) > bytes_max {

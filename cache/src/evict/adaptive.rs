@@ -40,7 +40,7 @@ const FORGET: u64 = 64;
 /// How much better another one must be, in parts of the requests that count.
 const MARGIN: u64 = 200;
 /// Entries handed over at a time.
-const HANDED: u32 = 16;
+const HANDED: usize = 16;
 
 pub(crate) struct Adaptive {
     policies: [Box<dyn Policy>; 4],
@@ -190,11 +190,11 @@ impl Adaptive {
         }
     }
 
-    /// Gives the current policy some of what others still have.
-    fn hand_over(&self, records: &Records) {
+    /// Gives the current policy some of what others still have, for each of `count` that come or go.
+    fn hand_over(&self, records: &Records, count: usize) {
         let current = self.current();
         for from in (0..FOUR.len()).filter(|at| *at != current) {
-            for _ in 0..HANDED {
+            for _ in 0..HANDED * count {
                 let Some(entry) = self.policies[from].coldest() else {
                     break;
                 };
@@ -207,16 +207,22 @@ impl Adaptive {
 
 impl Policy for Adaptive {
     fn insert(&self, records: &Records, entry: Handle, hash: u32, enter: Enter) {
+        self.insert_all(records, &[(entry, hash)], enter);
+    }
+
+    fn insert_all(&self, records: &Records, entries: &[(Handle, u32)], enter: Enter) {
         let state = &mut *self.state.lock();
         self.drain(records, state);
-        let bytes = bytes_of(records, entry);
-        if enter == Enter::Hot {
-            self.ask(state, hash, bytes);
+        for (entry, hash) in entries {
+            let bytes = bytes_of(records, *entry);
+            if enter == Enter::Hot {
+                self.ask(state, *hash, bytes);
+            }
+            state.bytes += bytes;
         }
-        state.bytes += bytes;
-        state.len += 1;
-        self.hand_over(records);
-        self.policies[self.current()].insert(records, entry, hash, enter);
+        state.len += entries.len() as u64;
+        self.hand_over(records, entries.len());
+        self.policies[self.current()].insert_all(records, entries, enter);
     }
 
     fn replace(&self, records: &Records, old: Handle, new: Handle) {
@@ -244,7 +250,7 @@ impl Policy for Adaptive {
         let state = &mut *self.state.lock();
         self.drain(records, state);
         self.is_full(state);
-        self.hand_over(records);
+        self.hand_over(records, 1);
         let current = self.current();
         let others = (0..FOUR.len()).filter(|at| *at != current);
         for at in std::iter::once(current).chain(others) {

@@ -115,6 +115,13 @@ pub(crate) trait Policy: Send + Sync {
     /// `entry` has just been published under a key that was not there.
     fn insert(&self, records: &Records, entry: Handle, hash: u32, enter: Enter);
 
+    /// As [`Policy::insert`], of several.
+    fn insert_all(&self, records: &Records, entries: &[(Handle, u32)], enter: Enter) {
+        for (entry, hash) in entries {
+            self.insert(records, *entry, *hash, enter);
+        }
+    }
+
     /// `new` has just been published in the place of `old`, which is removed with this.
     fn replace(&self, records: &Records, old: Handle, new: Handle);
 

@@ -57,6 +57,25 @@ impl State {
         self.bytes() / 10 * 9
     }
 
+    fn insert(&mut self, records: &Records, entry: Handle, hash: u32, enter: Enter) {
+        let (bytes, window) = (bytes_of(records, entry), self.window());
+        match enter {
+            Enter::Hot if self.ghosts.recall(hash, bytes, window) => {
+                self.main.push_newest(records, entry);
+            }
+            Enter::Known => self.main.push_newest(records, entry),
+            Enter::Hot if self.small.bytes() >= self.small_bytes_at_first => {
+                self.main.push_newest(records, entry);
+            }
+            Enter::Hot => self.small.push_newest(records, entry),
+            Enter::Probation => {
+                self.small.push_newest(records, entry);
+                // A load that comes every night would otherwise be known from the second on.
+                records.set_place(entry, place::S3_UNASKED);
+            }
+        }
+    }
+
     fn queue(&mut self, records: &Records, entry: Handle) -> &mut Queue {
         if records.place(entry) == place::S3_MAIN {
             &mut self.main
@@ -68,22 +87,13 @@ impl State {
 
 impl Policy for S3Fifo {
     fn insert(&self, records: &Records, entry: Handle, hash: u32, enter: Enter) {
+        self.insert_all(records, &[(entry, hash)], enter);
+    }
+
+    fn insert_all(&self, records: &Records, entries: &[(Handle, u32)], enter: Enter) {
         let state = &mut *self.state.lock();
-        let (bytes, window) = (bytes_of(records, entry), state.window());
-        match enter {
-            Enter::Hot if state.ghosts.recall(hash, bytes, window) => {
-                state.main.push_newest(records, entry);
-            }
-            Enter::Known => state.main.push_newest(records, entry),
-            Enter::Hot if state.small.bytes() >= state.small_bytes_at_first => {
-                state.main.push_newest(records, entry);
-            }
-            Enter::Hot => state.small.push_newest(records, entry),
-            Enter::Probation => {
-                state.small.push_newest(records, entry);
-                // A load that comes every night would otherwise be known from the second on.
-                records.set_place(entry, place::S3_UNASKED);
-            }
+        for (entry, hash) in entries {
+            state.insert(records, *entry, *hash, enter);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bowstring_wire::error::Code;
 use bowstring_wire::name::Tenant;
+use bowstring_wire::settings::SettingsChange;
 use smallvec::smallvec;
 
 use super::*;
@@ -80,6 +81,67 @@ async fn every_row_has_its_own_answer() {
     let answers = put_rows(&cache, replace, &rows[1..]).await;
     assert!(!answers[0].as_ref().unwrap().existed);
     assert_eq!(get(&cache, "d").unwrap(), large);
+}
+
+#[tokio::test]
+async fn of_a_key_that_comes_twice_the_mode_says_which_stays() {
+    let shape = Shape::new(&[9]).unwrap();
+    let data: Vec<Vec<u8>> = (0..5).map(|n| bytes(n, 9)).collect();
+    // Neither in key order nor one beside the other.
+    let keys = ["b", "a", "c", "a", "b"];
+    for (mode, a, b) in [(Mode::Keep, 1, 0), (Mode::Replace, 3, 4)] {
+        let (cache, _) = cache_of(64 * MIB);
+        let rows: Vec<Row<'_>> = keys
+            .iter()
+            .zip(&data)
+            .map(|(key, data)| row(key, &shape, data))
+            .collect();
+        let spec = RowsSpec { mode, ..KEEP };
+        for round in 0..2 {
+            let answers = put_rows(&cache, spec, &rows).await;
+            let existed: Vec<bool> = answers
+                .iter()
+                .map(|a| a.as_ref().unwrap().existed)
+                .collect();
+            let stayed = mode == Mode::Keep;
+            let first = stayed && round > 0;
+            assert_eq!(existed, [first, first, first, stayed, stayed]);
+            assert_eq!(get(&cache, "a").as_ref(), Some(&data[a]));
+            assert_eq!(get(&cache, "b").as_ref(), Some(&data[b]));
+            assert_eq!(cache.stats().entries, 3);
+        }
+        for key in keys {
+            cache.delete(&id(key), None).await.unwrap();
+        }
+        assert_eq!(
+            cache.stats().arena_used_bytes,
+            0,
+            "nothing is left of those replaced"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rows_beyond_a_limit_of_their_namespace_push_out_its_own() {
+    let (cache, _) = cache_of(64 * MIB);
+    let change = SettingsChange::parse(r#"{"entries_max":100}"#).unwrap();
+    let (tenant, namespace) = (Tenant::public(), Namespace::default());
+    let set = cache.set_settings(&tenant, &namespace, &change, None).await;
+    set.unwrap();
+    let shape = Shape::new(&[50]).unwrap();
+    let data = bytes(3, 50);
+    let keys: Vec<String> = (0..1_000).map(|n| format!("{n:04}")).collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
+    for rows in rows.chunks(90) {
+        let answers = put_rows(&cache, KEEP, rows).await;
+        assert!(
+            answers
+                .iter()
+                .all(|answer| !answer.as_ref().unwrap().existed)
+        );
+        assert!(cache.stats().entries <= 100);
+    }
+    assert_eq!(cache.stats().entries, 100);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use bowstring_wire::name::Tenant;
 use twox_hash::XxHash3_128;
 
 use super::*;
+use crate::rows::{Row, RowsSpec};
 
 const ROUNDS: u64 = if cfg!(miri) { 12 } else { 3_000 };
 const KEYS: u64 = if cfg!(miri) { 8 } else { 300 };
@@ -135,4 +136,86 @@ fn a_scan_never_misses_a_key_that_is_being_replaced() {
             });
         });
     });
+}
+
+/// Rows go many shards at a time; who wants the same ones from the other end must not wait for ever.
+#[test]
+fn rows_of_many_writers_are_whole() {
+    let (cache, _) = cache_of(16 * MIB);
+    let rounds = ROUNDS / 50 + 1;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers = [1_u64, 2, 3].map(|seed| {
+            let cache = &cache;
+            scope.spawn(move || {
+                for round in 0..rounds {
+                    write_rows(cache, seed, round);
+                }
+            })
+        });
+        scope.spawn(|| {
+            until(&done, || {
+                cache.engine().compact(100);
+                let (tenant, namespace) = (Tenant::public(), Namespace::default());
+                let items = cache.scan(&tenant, &namespace, "", None, usize::MAX);
+                assert!(items.is_sorted_by(|a, b| a.key < b.key));
+            });
+        });
+        scope.spawn(|| {
+            let mut random = 7;
+            until(&done, || {
+                let key = format!("{}", pick(&mut random) % KEYS);
+                if let Some(entry) = cache.get(&id(&key)) {
+                    let checksum = entry.checksum();
+                    let data = entry.into_vec().unwrap();
+                    assert_eq!(XxHash3_128::oneshot(&data), checksum);
+                }
+                block_on(cache.delete(&id(&key), None)).unwrap();
+            });
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    for n in 0..KEYS {
+        block_on(cache.delete(&id(&format!("{n}")), None)).unwrap();
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.arena_used_bytes), (0, 0));
+}
+
+/// Keys forwards or backwards, in any of the modes that store.
+fn write_rows(cache: &Cache, seed: u64, round: u64) {
+    let data = bytes(seed * ROUNDS + round, 40);
+    let shape = Shape::new(&[40]).unwrap();
+    let mut keys: Vec<String> = (0..KEYS).map(|n| n.to_string()).collect();
+    if (seed + round).is_multiple_of(2) {
+        keys.reverse();
+    }
+    let rows: Vec<Row<'_>> = keys
+        .iter()
+        .map(|key| Row {
+            key,
+            dtype: DType::UInt8,
+            shape: &shape,
+            data: smallvec::smallvec![&data[..]],
+            metadata: &[],
+            expires_at_ms: None,
+            checksum: None,
+        })
+        .collect();
+    let spec = RowsSpec {
+        mode: if round.is_multiple_of(3) {
+            Mode::Keep
+        } else {
+            Mode::Replace
+        },
+        load: 0,
+        pin: false,
+        admit: Admit::Hot,
+    };
+    let (tenant, namespace) = (Tenant::public(), Namespace::default());
+    let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &rows));
+    assert!(answers.iter().all(Result::is_ok));
 }
