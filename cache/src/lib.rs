@@ -7,7 +7,7 @@
 //!   pages that nobody else knows of (`filling`), `publish` asks what is there already (`judge`)
 //!   and swaps the entry into the index (`publish`). Many small ones go through [`rows`], and
 //!   together into the index (`publish_all`).
-//! - **Out**: [`Cache::get`] finds and pins an [`read::Entry`]; its [`read::Reader`] holds what it
+//! - **Out**: [`Cache::get`] finds and pins an [`read::Entry`] ([`ahead`] where many are looked up); its [`read::Reader`] holds what it
 //!   has not sent yet, page by page ([`reads`]). A miss goes through [`lower`].
 //! - **Away**: replaced, deleted, expired or evicted (`evict`), an entry is unlinked first
 //!   (`publish`), then goes to the [`release`] sink, and its memory is free with its last pin.
@@ -30,6 +30,7 @@
 //!   shard, then the order's, then the policy's. No lock is held over an await.
 //! - A slot is read under a pin or under its namespace's order lock, and moved under both.
 
+pub mod ahead;
 pub mod arena;
 pub mod cache;
 pub mod clock;

@@ -65,6 +65,25 @@ impl Entry {
         head.map(|head| head.shape).unwrap_or_default()
     }
 
+    /// Element type and shape, at one reading.
+    pub fn description(&self) -> (DType, Shape) {
+        let head = self.engine().head(self.record());
+        head.map_or_else(
+            |_| (DType::UInt8, Shape::default()),
+            |head| (head.dtype, head.shape),
+        )
+    }
+
+    /// A range of a small tensor's bytes, where they lie; `None` where that is not all in one piece: then there is
+    /// [`Entry::reader`].
+    pub fn in_slot(&self, range: &Range<u64>) -> Option<&[u8]> {
+        if split(self.len()).pages > 0 {
+            return None;
+        }
+        let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+        self.inline().get(at(range.start)..at(range.end))
+    }
+
     /// Bytes of the tensor.
     #[expect(
         clippy::len_without_is_empty,

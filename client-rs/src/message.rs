@@ -46,6 +46,17 @@ impl Message {
         Ok(true)
     }
 
+    /// As [`Message::next`], for a message of which everything before its body was read, and nothing follows that.
+    pub(crate) fn begin_body(&mut self, bytes: usize) {
+        self.left = bytes;
+        self.body_left = bytes;
+    }
+
+    /// The whole of the body, where it is here in one piece and nothing of it was read: to be looked at before it is skipped.
+    pub(crate) fn body_here<'a>(&self, from: &'a Transport) -> Option<&'a [u8]> {
+        from.here().get(..self.body_left)
+    }
+
     /// Bytes of the body that are still to be read.
     pub(crate) fn body_left(&self) -> usize {
         self.body_left
@@ -146,12 +157,14 @@ impl Message {
             .left
             .checked_sub(bytes)
             .ok_or_else(|| malformed("a field is longer than its message"))?;
-        let mut scrap = [0; 4096];
         let mut left = bytes;
         while left > 0 {
-            let piece = left.min(scrap.len());
-            read_exact(from, &mut scrap[..piece])?;
-            left -= piece;
+            let here = from.peek()?.len().min(left);
+            if here == 0 {
+                return Err(cut_short());
+            }
+            from.consume(here);
+            left -= here;
         }
         Ok(())
     }

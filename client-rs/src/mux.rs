@@ -96,6 +96,7 @@ impl Mux {
         buffer: &mut Vec<u8>,
     ) -> Result<MuxTensor> {
         let mut stream = self.lock();
+        stream.check_idle()?;
         let id = stream.ask(key, get_op(options), &[])?;
         let tensor = match stream.reply(id)? {
             (MuxReply::Tensor { tensor, more }, _) => {
@@ -114,6 +115,7 @@ impl Mux {
     /// As [`Mux::get`].
     pub fn exists(&self, key: &str) -> Result<Option<MuxTensor>> {
         let mut stream = self.lock();
+        stream.check_idle()?;
         let id = stream.ask(key, MuxOp::Exists, &[])?;
         match stream.reply(id) {
             Ok((MuxReply::Tensor { tensor, .. }, 0)) => Ok(Some(tensor)),
@@ -152,6 +154,7 @@ impl Mux {
             ttl_ms: options.ttl_ms,
         });
         let mut stream = self.lock();
+        stream.check_idle()?;
         let id = stream.ask(key, op, bytes)?;
         match stream.reply(id)? {
             (MuxReply::Stored { version, existed }, 0) => Ok((version, existed)),
@@ -170,6 +173,15 @@ impl Mux {
         each: impl FnMut(usize, Result<(&MuxTensor, &[u8])>),
     ) -> Result<()> {
         many::get(&mut self.lock(), keys, each)
+    }
+
+    /// Sends the requests of a [`Mux::get_many`] that is called with the same keys next, as far as they may be under way before a
+    /// reply is read. So one thread can have several exchanges at work, each with a begin of its own before the first get.
+    ///
+    /// # Errors
+    /// Where the stream failed; `invalid_argument`, here and from every other request, while what was begun has not been got.
+    pub fn begin_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<()> {
+        many::begin(&mut self.lock(), keys)
     }
 
     /// Ends the exchange in good order. Dropping it closes the connection, which the server counts as cancelled.

@@ -24,7 +24,7 @@ fn complaint(output: &Output) -> (i32, String) {
 #[tokio::test]
 async fn every_operation_is_counted_once() {
     let server = Server::start();
-    for (via, pipeline) in [("mux", "8"), ("flight", "1")] {
+    for (via, pipeline, threads) in [("mux", "8", "2"), ("flight", "1", "1"), ("mux", "1", "3")] {
         let flags = [
             "--json",
             "--namespace",
@@ -35,6 +35,8 @@ async fn every_operation_is_counted_once() {
             pipeline,
             "--concurrency",
             "3",
+            "--threads",
+            threads,
             "--size",
             "64:3,70KiB:1",
             "--keys",

@@ -13,7 +13,7 @@ mod messages;
 mod reply;
 mod request;
 
-pub use messages::{MuxEvent, MuxMessages, MuxPrefix};
+pub use messages::{MuxEvent, MuxHead, MuxMessages, MuxPrefix};
 pub use reply::{MuxReply, MuxTensor};
 pub use request::{MuxOp, MuxPut, MuxRequest, id_of};
 

@@ -31,7 +31,7 @@
 //! `extent` and `loc` are the plain numbers; `region` maps page numbers to
 //! memory and counts references, over a `backing` (`memfd` or heap); `space`
 //! allocates pages through a `page_alloc` and grows against the ledger; `pages`
-//! and `hold` are a writer's (`stream_copy`) and a reader's view of them; `class`, `slab`,
+//! and `hold` are a writer's (`stream_copy`) and a reader's view of them, and `prefetch` is what a reader will want; `class`, `slab`,
 //! `class_slabs`, `slots` and `slot` are the same for small things, and
 //! `compaction` empties sparse slabs.
 //!
@@ -48,6 +48,7 @@ mod hold;
 mod loc;
 pub mod page_alloc;
 mod pages;
+mod prefetch;
 mod region;
 mod slab;
 mod slot;
@@ -76,6 +77,7 @@ pub use self::extent::{Extent, ExtentList, PAGE_BYTES, PAGE_BYTES_U64, pages_for
 pub use self::hold::PageHold;
 pub use self::loc::Loc;
 pub use self::pages::Pages;
+pub(crate) use self::prefetch::prefetch;
 use self::region::Regions;
 pub use self::slot::{SLOT_PAYLOAD_MAX, SLOT_TAIL_MAX, Slot, SlotBatch, slot_bytes_for};
 use self::slot::{TAG_BYTES, payload_bytes, payload_class};
@@ -208,6 +210,12 @@ impl Arena {
     #[must_use]
     pub fn slot(&self, loc: Loc) -> &[u8] {
         self.inner.payload(loc)
+    }
+
+    /// Has the processor fetch the first bytes of a slot, and the line at its byte `also`. A hint, for any place that once was
+    /// a slot's.
+    pub fn prefetch(&self, loc: Loc, also: usize) {
+        prefetch::slot(&self.inner.space.regions, loc, also);
     }
 
     /// The slot's tag: what [`Arena::set_tag`] last said, 0 before; anything at

@@ -19,6 +19,7 @@ use super::state::low32;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use super::table::Probe;
 use super::{Budget, Full};
+use crate::arena::prefetch;
 
 /// Buckets a line; one under loom, so that four entries make an array grow.
 #[cfg(not(feature = "loom"))]
@@ -118,6 +119,13 @@ impl Lines {
         let mut words = line.0.iter().map(|word| word.load(Ordering::Acquire));
         let there = words.rfind(|word| high32(*word) == hash)?;
         Handle::from_raw(low32(there))
+    }
+
+    /// Has the processor fetch the home of a hash.
+    pub(super) fn prefetch(&self, hash: u32) {
+        if let Some(line) = self.line(home_line(hash, self.lines())) {
+            prefetch(line);
+        }
     }
 
     /// Where a handle lies.

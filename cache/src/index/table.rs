@@ -126,6 +126,11 @@ impl Table {
         self.lock(hash).find(probe)
     }
 
+    /// Has the processor fetch the line where a look-up of this hash begins.
+    pub fn prefetch(&self, hash: u64) {
+        self.shard(hash).lines.prefetch(low32(hash));
+    }
+
     /// Locks the shard of a hash for writing. Whoever has one locked locks no other.
     pub fn lock(&self, hash: u64) -> Shard<'_> {
         let shard = self.shard(hash);

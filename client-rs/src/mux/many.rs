@@ -25,76 +25,144 @@ struct Asked {
     begun: Option<(MuxTensor, Vec<u8>)>,
 }
 
-/// Requests under way, by their numbers: each has the place that its number gives, and waits for it.
-struct UnderWay {
+/// Requests under way, by their numbers: each has the place that its number gives, and waits for it. Kept from call to call,
+/// with its memory.
+pub(super) struct Many {
     places: Vec<Option<Asked>>,
     count: usize,
     bytes: usize,
+    /// Keys that [`begin`] has asked for.
+    begun: usize,
+    /// A tensor that did not come in one piece.
+    buffer: Vec<u8>,
 }
 
+/// Asks for the first of these keys, as many as may be under way.
+pub(super) fn begin<K: AsRef<str>>(stream: &mut Stream, keys: &[K]) -> Result<()> {
+    let mut many = stream.take_many()?;
+    many.ask(stream, &mut keys.iter().enumerate())?;
+    many.begun = many.count;
+    stream.many = Some(many);
+    stream.flush()
+}
+
+/// Asks for the rest of the keys, and reads the replies.
 pub(super) fn get<K: AsRef<str>>(
     stream: &mut Stream,
     keys: &[K],
-    mut each: impl FnMut(usize, Result<(&MuxTensor, &[u8])>),
+    each: impl FnMut(usize, Result<(&MuxTensor, &[u8])>),
 ) -> Result<()> {
-    let mut keys = keys.iter().enumerate();
-    let mut under_way = UnderWay {
-        places: (0..REQUESTS_MAX).map(|_| None).collect(),
-        count: 0,
-        bytes: 0,
+    let mut many = match stream.many.take() {
+        Some(many) if many.begun <= keys.len() => many,
+        Some(many) => {
+            stream.many = Some(many);
+            return Err(begun());
+        }
+        None => Box::default(),
     };
-    let mut buffer = Vec::new();
-    loop {
-        if under_way.count <= REQUESTS_MAX / 2 {
-            while under_way.has_room(stream.next_id())
-                && let Some((at, key)) = keys.next()
-            {
-                let key = key.as_ref();
-                let id = stream.ask(key, get_op(GetOptions::default()), &[])?;
-                under_way.insert(id, at, key.len() + REQUEST_BYTES);
+    many.finish(stream, keys, each)?;
+    many.begun = 0;
+    // After an error it is gone: replies that still come are to no request, which closes the stream.
+    stream.many = Some(many);
+    Ok(())
+}
+
+/// What a caller is told whose request would be mistaken for one of those that were begun.
+pub(super) fn begun() -> Error {
+    Error::invalid(
+        "gets were begun on this exchange and not read; expected get_many with the same keys",
+    )
+}
+
+impl Many {
+    /// Whether nothing was begun that is still to be read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.begun == 0
+    }
+
+    fn ask<'k, K: AsRef<str> + 'k>(
+        &mut self,
+        stream: &mut Stream,
+        keys: &mut impl Iterator<Item = (usize, &'k K)>,
+    ) -> Result<()> {
+        while self.has_room(stream.next_id())
+            && let Some((at, key)) = keys.next()
+        {
+            let key = key.as_ref();
+            let id = stream.ask(key, get_op(GetOptions::default()), &[])?;
+            self.insert(id, at, key.len() + REQUEST_BYTES);
+        }
+        Ok(())
+    }
+
+    fn finish<K: AsRef<str>>(
+        &mut self,
+        stream: &mut Stream,
+        keys: &[K],
+        mut each: impl FnMut(usize, Result<(&MuxTensor, &[u8])>),
+    ) -> Result<()> {
+        let mut keys = keys.iter().enumerate().skip(self.begun);
+        loop {
+            if self.count <= REQUESTS_MAX / 2 {
+                self.ask(stream, &mut keys)?;
+            }
+            if self.count == 0 {
+                return Ok(());
+            }
+            let (id, reply) = stream.next_reply()?;
+            if !self.reply(stream, id, reply, &mut each)? {
+                self.remove(id);
             }
         }
-        if under_way.count == 0 {
-            return Ok(());
-        }
-        let (id, reply) = stream.next_reply()?;
-        let Some(asked) = under_way.at(id) else {
+    }
+
+    /// Reads one message of a reply; whether another follows.
+    fn reply(
+        &mut self,
+        stream: &mut Stream,
+        id: u32,
+        reply: MuxReply,
+        each: &mut impl FnMut(usize, Result<(&MuxTensor, &[u8])>),
+    ) -> Result<bool> {
+        let Some(asked) = self.places[place(id)].as_mut().filter(|a| a.id == id) else {
             return Err(stream.close(malformed("a reply to no request")));
         };
-        let more = match reply {
+        match reply {
             MuxReply::Tensor { tensor, more } if asked.begun.is_none() => {
                 if more {
                     asked.begun = Some((tensor, Vec::new()));
                     asked.take(stream)?;
+                } else if let Some(bytes) = stream.body_here() {
+                    match whole(bytes.len(), &tensor) {
+                        Ok(()) => each(asked.at, Ok((&tensor, bytes))),
+                        Err(error) => return Err(stream.close(error)),
+                    }
+                    stream.end_message()?;
                 } else {
-                    buffer.resize(length(&tensor)?, 0);
-                    whole(stream.read_body(&mut buffer)?, &tensor).map_err(|e| stream.close(e))?;
-                    each(asked.at, Ok((&tensor, &buffer)));
+                    self.buffer.resize(length(&tensor)?, 0);
+                    let read = stream.read_body(&mut self.buffer)?;
+                    whole(read, &tensor).map_err(|error| stream.close(error))?;
+                    each(asked.at, Ok((&tensor, &self.buffer)));
                 }
-                more
+                Ok(more)
             }
             MuxReply::More { more } => {
                 asked.take(stream)?;
                 if !more && let Some((tensor, bytes)) = &asked.begun {
-                    whole(bytes.len(), tensor).map_err(|e| stream.close(e))?;
+                    whole(bytes.len(), tensor).map_err(|error| stream.close(error))?;
                     each(asked.at, Ok((tensor, bytes)));
                 }
-                more
+                Ok(more)
             }
             MuxReply::Failed(error) => {
                 stream.end_message()?;
                 each(asked.at, Err(error));
-                false
+                Ok(false)
             }
-            other => return Err(stream.unexpected(&other)),
-        };
-        if !more {
-            under_way.remove(id);
+            other => Err(stream.unexpected(&other)),
         }
     }
-}
 
-impl UnderWay {
     fn has_room(&self, id: u32) -> bool {
         self.bytes <= BYTES_MAX && self.places[place(id)].is_none()
     }
@@ -111,16 +179,22 @@ impl UnderWay {
         });
     }
 
-    fn at(&mut self, id: u32) -> Option<&mut Asked> {
-        self.places[place(id)]
-            .as_mut()
-            .filter(|asked| asked.id == id)
-    }
-
     fn remove(&mut self, id: u32) {
         if let Some(asked) = self.places[place(id)].take() {
             self.count -= 1;
             self.bytes -= asked.cost;
+        }
+    }
+}
+
+impl Default for Many {
+    fn default() -> Self {
+        Self {
+            places: (0..REQUESTS_MAX).map(|_| None).collect(),
+            count: 0,
+            bytes: 0,
+            begun: 0,
+            buffer: Vec::new(),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::flight_data::encode_head_into;
-use bowstring_wire::mux::{MuxOp, MuxPrefix, MuxReply, MuxTensor};
+use bowstring_wire::mux::{MuxHead, MuxOp, MuxPrefix, MuxReply, MuxTensor};
 use bowstring_wire::name::Namespace;
 use bytes::BytesMut;
 
+use super::many::{self, Many};
 use super::request;
 use crate::address::Address;
 use crate::connection::Options;
@@ -22,6 +23,8 @@ pub(super) struct Stream {
     header: Vec<u8>,
     /// Requests that are not sent yet: one frame for all of them.
     batch: Vec<u8>,
+    /// What `get_many` works with; `None` while it does, and before the first.
+    pub(super) many: Option<Box<Many>>,
     /// Why no more requests are possible.
     closed: Option<Error>,
 }
@@ -53,6 +56,7 @@ impl Stream {
             next: 1,
             header: Vec::new(),
             batch: Vec::new(),
+            many: None,
             closed: None,
         })
     }
@@ -64,6 +68,26 @@ impl Stream {
     /// The number that the next request will have.
     pub(super) fn next_id(&self) -> u32 {
         self.next
+    }
+
+    /// What `get_many` works with, to be put back.
+    pub(super) fn take_many(&mut self) -> Result<Box<Many>> {
+        match self.many.take() {
+            Some(many) if many.is_idle() => Ok(many),
+            None => Ok(Box::default()),
+            begun => {
+                self.many = begun;
+                Err(many::begun())
+            }
+        }
+    }
+
+    /// Refuses what would read the replies of others.
+    pub(super) fn check_idle(&self) -> Result<()> {
+        match &self.many {
+            Some(many) if !many.is_idle() => Err(many::begun()),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a request, or leaves it to the next wait; its number.
@@ -122,13 +146,40 @@ impl Stream {
         if !self.batch.is_empty() {
             self.send(&[])?;
         }
-        let read = match self.message.next(&mut self.transport) {
-            Ok(true) => MuxReply::decode(&self.message.app_metadata),
-            Ok(false) => Err(self.ended()),
+        let read = match self.read_reply() {
             Err(error) if self.transport.has_ended() => self.transport.finish().and(Err(error)),
-            Err(error) => Err(error),
+            read => read,
         };
         read.map_err(|error| self.close(error))
+    }
+
+    fn read_reply(&mut self) -> Result<(u32, MuxReply)> {
+        let here = self.transport.peek()?;
+        // Most often all of it is here, in the order in which our server writes it: then no byte is copied, nor read on
+        // its own. What else it may be is for who reads field by field.
+        if let Ok(Some(head)) = MuxHead::parse(here) {
+            let reply = MuxReply::decode(&here[head.header])?;
+            self.transport.consume(head.len);
+            let body = usize::try_from(head.body).unwrap_or(usize::MAX);
+            self.message.begin_body(body);
+            return Ok(reply);
+        }
+        match self.message.next(&mut self.transport)? {
+            true => MuxReply::decode(&self.message.app_metadata),
+            false => Err(self.ended()),
+        }
+    }
+
+    /// The current message's body where it is here in one piece; [`Stream::end_message`] passes over it.
+    pub(super) fn body_here(&self) -> Option<&[u8]> {
+        self.message.body_here(&self.transport)
+    }
+
+    /// Sends what was asked, without waiting for anything.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.send(&[])?;
+        let sent = self.transport.flush();
+        sent.map_err(|error| self.close(error))
     }
 
     /// Bytes of the current message's body.

@@ -256,6 +256,40 @@ impl Transport {
         Ok(filled)
     }
 
+    /// Response bytes that are here in one piece, at least one, waiting for it; none at the end of the response.
+    pub(crate) fn peek(&mut self) -> Result<&[u8]> {
+        if self.call.early_read == self.call.early.len() {
+            while self.call.left == 0 && !self.call.ended {
+                self.take_frame()?;
+            }
+            if self.call.left > 0 {
+                self.need(1)?;
+            }
+        }
+        Ok(self.here())
+    }
+
+    /// What [`Transport::peek`] would give without waiting.
+    pub(crate) fn here(&self) -> &[u8] {
+        let early = &self.call.early[self.call.early_read..];
+        if !early.is_empty() {
+            return early;
+        }
+        let here = self.call.left.min(self.end - self.start);
+        &self.inbox[self.start..self.start + here]
+    }
+
+    /// Passes over `bytes` of what is [here](Transport::here).
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.here().len());
+        if self.call.early_read < self.call.early.len() {
+            self.call.early_read += bytes;
+        } else {
+            self.start += bytes;
+            self.call.left -= bytes;
+        }
+    }
+
     /// Reads to the end of the response and tells how the call ended. A call whose request was not ended is cut off.
     pub(crate) fn finish(&mut self) -> Result<()> {
         loop {
@@ -395,7 +429,8 @@ impl Transport {
         }
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Writes what was waiting for company.
+    pub(crate) fn flush(&mut self) -> Result<()> {
         if self.outbox.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,8 @@
 //! - `schedule`: when an operation is to start. `worker`: one connection's work
 //! - `tally`: what came of it. `report`: for people, and as JSON
 //!
-//! A thread and a connection each for as many as `--concurrency` says; nothing is shared while they work.
+//! A connection for as many as `--concurrency` says, and a thread for each or, with `--threads`, for several; nothing is shared
+//! while they work.
 
 mod chooser;
 mod report;
@@ -82,10 +83,15 @@ pub fn run(settings: &Settings, out: &mut impl std::io::Write) -> Result<(), Ben
         .collect::<Result<Vec<_>, _>>()?;
     let loading = clock.monotonic();
     if !settings.no_load {
-        in_threads(&mut workers, Worker::load)?;
+        in_threads(&mut workers, 1, |workers| {
+            workers.iter_mut().try_for_each(Worker::load)
+        })?;
     }
     let started = clock.monotonic();
-    let tallies = in_threads(&mut workers, move |worker| worker.work(started))?;
+    let each = settings.connections_a_thread();
+    let tallies = in_threads(&mut workers, each, move |workers| {
+        Worker::work(workers, started)
+    })?;
     let mut tally = Tally::default();
     for one in tallies {
         tally.add(&one);
@@ -106,16 +112,17 @@ pub fn run(settings: &Settings, out: &mut impl std::io::Write) -> Result<(), Ben
     }
 }
 
-/// Has every worker do it at the same time.
+/// Has all workers do it at the same time, so many of them on each thread.
 fn in_threads<'a, T: Send>(
     workers: &mut [Worker<'a>],
-    work: impl Fn(&mut Worker<'a>) -> Result<T, BenchError> + Sync,
+    each: usize,
+    work: impl Fn(&mut [Worker<'a>]) -> Result<T, BenchError> + Sync,
 ) -> Result<Vec<T>, BenchError> {
     let work = &work;
     thread::scope(|scope| {
         let threads = workers
-            .iter_mut()
-            .map(|worker| thread::Builder::new().spawn_scoped(scope, move || work(worker)))
+            .chunks_mut(each)
+            .map(|workers| thread::Builder::new().spawn_scoped(scope, move || work(workers)))
             .collect::<Result<Vec<_>, _>>()?;
         threads
             .into_iter()

@@ -44,9 +44,13 @@ pub struct Settings {
     /// The share of gets; all else are puts, which replace a key
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub read_share: f64,
-    /// Connections, a thread each
+    /// Connections, a thread each unless `--threads` says otherwise
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONCURRENCY_MAX)))]
     pub concurrency: u32,
+    /// Threads that drive the connections: one reads a connection's replies while the others' requests are under way. A thread
+    /// that is woken for every reply costs more than the reply
+    #[arg(long, value_name = "COUNT", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
     /// Operations that a connection starts at once; the gets among them are under way together. With mux and Redis only
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(PIPELINE_MAX)))]
     pub pipeline: u32,
@@ -134,6 +138,12 @@ impl Settings {
         }
     }
 
+    /// Of one thread, at most.
+    pub fn connections_a_thread(&self) -> usize {
+        let threads = self.threads.unwrap_or(self.concurrency);
+        usize::try_from(self.concurrency.div_ceil(threads)).unwrap_or(usize::MAX)
+    }
+
     /// How a Bowstring is spoken to.
     pub fn via(&self) -> Via {
         let small = self.size.largest() <= 64 << 10;
@@ -215,6 +225,16 @@ pub(super) mod tests {
         ] {
             settings(flags).check().unwrap();
         }
+    }
+
+    #[test]
+    fn threads_share_the_connections() {
+        let each = |flags: &[&str]| settings(flags).connections_a_thread();
+        assert_eq!(each(&["--concurrency", "16"]), 1);
+        assert_eq!(each(&["--concurrency", "16", "--threads", "3"]), 6);
+        assert_eq!(each(&["--concurrency", "2", "--threads", "3"]), 1);
+        // Whoever waits for an operation's time would not read what has come meanwhile.
+        assert!(Line::try_parse_from(["bench", "--threads", "1", "--rate", "1"]).is_err());
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub struct Worker<'a> {
     chooser: Chooser,
     /// What a tensor is made of, behind its first bytes.
     content: Vec<u8>,
+    gets: Gets,
+    /// When the round began whose gets are still to be read.
+    begun: Option<Duration>,
+    tally: Tally,
 }
 
 /// The gets of a round.
@@ -55,6 +59,9 @@ impl<'a> Worker<'a> {
             random: Random::new(settings.seed.wrapping_add(u64::from(number) << 32)),
             chooser: Chooser::new(settings.keys, settings.zipf),
             content: (0..=255).cycle().take(length).collect(),
+            gets: Gets::default(),
+            begun: None,
+            tally: Tally::default(),
         })
     }
 
@@ -69,8 +76,32 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Works from `start` on until all is done, or the time is over.
-    pub fn work(&mut self, start: Duration) -> std::result::Result<Tally, BenchError> {
+    /// Has the workers of one thread work from `start` on until all is done, or the time is over. While the replies of one are
+    /// read, the requests of the others are under way.
+    pub fn work(workers: &mut [Self], start: Duration) -> std::result::Result<Tally, BenchError> {
+        let alone = workers.len() == 1;
+        let mut working: Vec<_> = workers
+            .iter_mut()
+            .map(|worker| (worker.schedule(start), worker))
+            .collect();
+        let mut all = Tally::default();
+        while !working.is_empty() {
+            let mut at = 0;
+            while let Some((schedule, worker)) = working.get_mut(at) {
+                if worker.turn(schedule, alone)? {
+                    at += 1;
+                    continue;
+                }
+                worker.tally.took = worker.clock.monotonic().saturating_sub(start);
+                worker.tally.missed = schedule.missed();
+                all.add(&worker.tally);
+                working.remove(at);
+            }
+        }
+        Ok(all)
+    }
+
+    fn schedule(&self, start: Duration) -> Schedule {
         let settings = self.settings;
         let share = Share {
             number: self.number,
@@ -78,54 +109,68 @@ impl<'a> Worker<'a> {
             round: settings.pipeline,
         };
         let (rate, duration) = (settings.rate, settings.duration);
-        let mut schedule = Schedule::new(share, start, rate, duration, settings.operations);
-        let mut tally = Tally::default();
-        let mut gets = Gets::default();
-        while let Some(round) = schedule.next(self.clock.monotonic()) {
-            let wait = round.start.saturating_sub(self.clock.monotonic());
-            if wait > Duration::ZERO {
-                thread::sleep(wait);
-            }
-            self.round(round.start, round.operations, &mut gets, &mut tally)
-                .map_err(|source| gone("the connection broke", settings, source))?;
-        }
-        tally.took = self.clock.monotonic().saturating_sub(start);
-        tally.missed = schedule.missed();
-        Ok(tally)
+        Schedule::new(share, start, rate, duration, settings.operations)
     }
 
-    fn round(
+    /// Reads what was begun and begins the next round; whoever is `alone` reads it at once. False at the end.
+    fn turn(
         &mut self,
-        start: Duration,
-        operations: u64,
-        gets: &mut Gets,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        gets.clear();
+        schedule: &mut Schedule,
+        alone: bool,
+    ) -> std::result::Result<bool, BenchError> {
+        let broke = |source| gone("the connection broke", self.settings, source);
+        self.finish().map_err(broke)?;
+        let Some(round) = schedule.next(self.clock.monotonic()) else {
+            return Ok(false);
+        };
+        let wait = round.start.saturating_sub(self.clock.monotonic());
+        if wait > Duration::ZERO {
+            thread::sleep(wait);
+        }
+        self.begin(round.start, round.operations).map_err(broke)?;
+        if alone {
+            self.finish().map_err(broke)?;
+        } else if self.begun.is_some() {
+            let keys = &self.gets.keys[..self.gets.count];
+            self.target.begin(keys).map_err(broke)?;
+        }
+        Ok(true)
+    }
+
+    /// Draws the keys of a round, and puts those that are to be put.
+    fn begin(&mut self, start: Duration, operations: u64) -> Result<()> {
+        self.gets.clear();
         for _ in 0..operations {
             let number = self.chooser.next(&mut self.random);
             if self.settings.read_share >= 1.0 || self.random.unit() < self.settings.read_share {
-                gets.push(number);
+                self.gets.push(number);
                 continue;
             }
             match self.put(number) {
                 Ok(()) => {
                     let latency = self.clock.monotonic().saturating_sub(start);
-                    tally.puts.record(self.settings.size.of(number), latency);
+                    let bytes = self.settings.size.of(number);
+                    self.tally.puts.record(bytes, latency);
                 }
-                Err(error) if self.target.is_open() => tally.fail(error.to_string()),
+                Err(error) if self.target.is_open() => self.tally.fail(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
-        if gets.count == 0 {
+        self.begun = (self.gets.count > 0).then_some(start);
+        Ok(())
+    }
+
+    /// Gets what the round is to get.
+    fn finish(&mut self) -> Result<()> {
+        let Some(start) = self.begun.take() else {
             return Ok(());
-        }
-        let (sizes, clock) = (&self.settings.size, &self.clock);
+        };
+        let (sizes, clock, tally) = (&self.settings.size, &self.clock, &mut self.tally);
         let Gets {
             count,
             numbers,
             keys,
-        } = gets;
+        } = &self.gets;
         self.target.get(&keys[..*count], &mut |at, got| {
             let latency = clock.monotonic().saturating_sub(start);
             match got {

@@ -172,6 +172,42 @@ fn many_at_once_each_with_its_own_bytes() {
     assert_eq!(found, 300);
 }
 
+/// One thread, several exchanges, all at work before the first reply is read.
+#[test]
+fn gets_that_were_begun_are_read_by_the_same_keys() {
+    let server = Server::shared();
+    let muxes = [0, 1, 2].map(|_| open(&server, "mux.begun"));
+    for at in 0..200 {
+        put_bytes(&muxes[0], &format!("{at}"), &content(at, 40 * at));
+    }
+    let keys: Vec<String> = (0..200).map(|at| format!("{at}")).collect();
+    for count in [1, 16, 200] {
+        let keys = &keys[..count];
+        for mux in &muxes {
+            mux.begin_many(keys).unwrap();
+        }
+        for mux in &muxes {
+            // Another request's reply would be taken for one of theirs.
+            for refused in [
+                mux.get("0").unwrap_err(),
+                mux.exists("0").unwrap_err(),
+                mux.begin_many(keys).unwrap_err(),
+                mux.get_many(&keys[1..1], |_, _| {}).unwrap_err(),
+            ] {
+                assert_eq!(refused.code, Code::InvalidArgument, "{refused}");
+            }
+            let mut told = vec![0; count];
+            mux.get_many(keys, |at, got| {
+                assert!(got.unwrap().1 == content(at, 40 * at), "{at}");
+                told[at] += 1;
+            })
+            .unwrap();
+            assert_eq!(told, vec![1; count]);
+            assert_eq!(mux.get("1").unwrap().1, content(1, 40));
+        }
+    }
+}
+
 #[test]
 fn callers_on_several_threads_take_turns() {
     let server = Server::shared();

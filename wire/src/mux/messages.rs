@@ -36,10 +36,13 @@ pub struct MuxMessages {
 
 /// Everything of a message before its body.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
-    header: std::ops::Range<usize>,
-    body: u64,
-    len: usize,
+pub struct MuxHead {
+    /// Where the header of the request or reply lies.
+    pub header: std::ops::Range<usize>,
+    /// Bytes of the tensor behind it.
+    pub body: u64,
+    /// Bytes up to the tensor.
+    pub len: usize,
 }
 
 /// `app_metadata`, field 3, and `data_body`, field 1000, both length-delimited.
@@ -78,7 +81,7 @@ impl MuxMessages {
                 return Ok(None);
             };
             if self.carried.is_empty()
-                && let Some(head) = Head::parse(front)?
+                && let Some(head) = MuxHead::parse(front)?
             {
                 let header = front.slice(head.header);
                 front.advance(head.len);
@@ -88,7 +91,7 @@ impl MuxMessages {
             let before = self.carried.len();
             let more = front.len().min(HEAD_BYTES_MAX.saturating_sub(before));
             self.carried.extend_from_slice(&front[..more]);
-            match Head::parse(&self.carried)? {
+            match MuxHead::parse(&self.carried)? {
                 Some(head) => {
                     front.advance(head.len - before);
                     let header = Bytes::copy_from_slice(&self.carried[head.header]);
@@ -141,9 +144,12 @@ impl MuxMessages {
     }
 }
 
-impl Head {
+impl MuxHead {
     /// Reads a head at the front of `bytes`; `None` where they end before it does.
-    fn parse(bytes: &[u8]) -> Result<Option<Head>> {
+    ///
+    /// # Errors
+    /// As [`MuxMessages::next_event`].
+    pub fn parse(bytes: &[u8]) -> Result<Option<MuxHead>> {
         let Some([flag, length @ ..]) = bytes.first_chunk::<GRPC_PREFIX_BYTES>() else {
             return Ok(None);
         };
@@ -176,7 +182,7 @@ impl Head {
         let header = at..at + header_len;
         at = header.end;
         if at == end {
-            let head = Head {
+            let head = MuxHead {
                 header,
                 body: 0,
                 len: end,
@@ -200,7 +206,7 @@ impl Head {
         if at > end || body != (end - at) as u64 {
             return Err(malformed("its data_body does not end it"));
         }
-        Ok(Some(Head {
+        Ok(Some(MuxHead {
             header,
             body,
             len: at,

@@ -19,6 +19,14 @@ pub trait Target: Send {
     /// What was said; the connection may live on ([`Target::is_open`]).
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()>;
 
+    /// Asks for what the next [`Target::get`] gets, as far as that can be done without waiting for a reply.
+    ///
+    /// # Errors
+    /// Where the connection failed.
+    fn begin(&mut self, _keys: &[String]) -> Result<()> {
+        Ok(())
+    }
+
     /// Gets these keys, all under way together; tells `each` of every one, in any order, its bytes or what was said of it, `not_found`
     /// where it is not there.
     ///

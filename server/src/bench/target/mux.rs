@@ -11,6 +11,7 @@ use super::Target;
 pub struct MuxStream {
     mux: Mux,
     buffer: Vec<u8>,
+    begun: bool,
 }
 
 impl MuxStream {
@@ -18,6 +19,7 @@ impl MuxStream {
         Ok(Self {
             mux: Mux::connect(address, namespace)?,
             buffer: Vec::new(),
+            begun: false,
         })
     }
 }
@@ -33,11 +35,20 @@ impl Target for MuxStream {
         put.map(drop)
     }
 
+    fn begin(&mut self, keys: &[String]) -> Result<()> {
+        self.begun = true;
+        self.mux.begin_many(keys)
+    }
+
     fn get(&mut self, keys: &[String], each: &mut dyn FnMut(usize, Result<&[u8]>)) -> Result<()> {
-        let [key] = keys else {
-            return self.mux.get_many(keys, |at, got| {
-                each(at, got.map(|(_, bytes)| bytes));
-            });
+        let begun = std::mem::take(&mut self.begun);
+        let key = match keys {
+            [key] if !begun => key,
+            _ => {
+                return self.mux.get_many(keys, |at, got| {
+                    each(at, got.map(|(_, bytes)| bytes));
+                });
+            }
         };
         let got = self
             .mux

@@ -20,6 +20,8 @@ pub struct Redis {
     namespace: String,
     request: Vec<u8>,
     value: Vec<u8>,
+    /// The next gets have been sent.
+    begun: bool,
     open: bool,
 }
 
@@ -34,13 +36,14 @@ impl Redis {
             namespace: namespace.to_owned(),
             request: Vec::new(),
             value: Vec::new(),
+            begun: false,
             open: true,
         })
     }
 
     fn put_it(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
         self.request.clear();
-        self.begin(3, "SET", key);
+        self.command(3, "SET", key);
         self.request.extend(format!("${}\r\n", bytes.len()).bytes());
         if bytes.len() <= JOIN_MAX {
             self.request.extend_from_slice(bytes);
@@ -64,11 +67,9 @@ impl Redis {
         keys: &[String],
         each: &mut dyn FnMut(usize, Result<&[u8]>),
     ) -> Result<()> {
-        self.request.clear();
-        for key in keys {
-            self.begin(2, "GET", key);
+        if !std::mem::take(&mut self.begun) {
+            self.ask_for(keys)?;
         }
-        self.send()?;
         for at in 0..keys.len() {
             let line = self.line()?;
             match line.strip_prefix('$') {
@@ -84,8 +85,16 @@ impl Redis {
         Ok(())
     }
 
+    fn ask_for(&mut self, keys: &[String]) -> Result<()> {
+        self.request.clear();
+        for key in keys {
+            self.command(2, "GET", key);
+        }
+        self.send()
+    }
+
     /// A command of so many parts, up to its key.
-    fn begin(&mut self, parts: u8, command: &str, key: &str) {
+    fn command(&mut self, parts: u8, command: &str, key: &str) {
         let length = self.namespace.len() + 1 + key.len();
         let namespace = &self.namespace;
         // Writing to memory does not fail.
@@ -138,6 +147,12 @@ impl Redis {
 impl Target for Redis {
     fn put(&mut self, key: &str, bytes: &[u8]) -> Result<()> {
         let result = self.put_it(key, bytes);
+        self.settle(result)
+    }
+
+    fn begin(&mut self, keys: &[String]) -> Result<()> {
+        self.begun = true;
+        let result = self.ask_for(keys);
         self.settle(result)
     }
 

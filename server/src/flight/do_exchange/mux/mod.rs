@@ -5,11 +5,13 @@
 //! that take turns with each other and with the small replies between them. While as many are under
 //! way as may be, or the client does not read, no request is taken: the stream's window fills up.
 //!
+//! - `ahead`: requests that have come and whose turn is not yet
 //! - `request`: what a request asks of the cache
 //! - `put`: a tensor on its way in
 //! - `replies`: messages on their way out
 //! - `timed`: requests in the slow-request log
 
+mod ahead;
 mod put;
 mod replies;
 mod request;
@@ -30,6 +32,7 @@ use crate::flight::do_put::Messages;
 use crate::flight::out::{Failure, Out};
 use crate::flight::service::Service;
 use crate::grpc::Responder;
+use ahead::Ahead;
 use put::Receiving;
 use replies::Replies;
 use request::{Asked, Requests};
@@ -47,6 +50,7 @@ pub async fn run(
     let mut mux = Mux {
         service,
         messages: MuxMessages::default(),
+        ahead: Ahead::default(),
         frames,
         requests: Requests::new(service, principal, namespace),
         receiving: None,
@@ -61,6 +65,7 @@ struct Mux<'a> {
     service: &'a Service,
     frames: Messages<'a>,
     messages: MuxMessages,
+    ahead: Ahead,
     requests: Requests<'a>,
     /// The put whose body is coming.
     receiving: Option<(Box<Receiving>, Timed)>,
@@ -96,7 +101,7 @@ impl Mux<'_> {
     /// Takes every request that is there; false at the end of the stream.
     async fn take_requests(&mut self) -> Result<bool, Failure> {
         while self.replies.under_way() < MUX_LARGE_MAX {
-            match self.messages.next_event()? {
+            match self.next_event()? {
                 Some(MuxEvent::Message { header, body }) => self.begin(&header, body).await?,
                 Some(MuxEvent::Body(piece)) => self.body(&piece).await?,
                 None => {
@@ -111,6 +116,19 @@ impl Mux<'_> {
             }
         }
         Ok(true)
+    }
+
+    fn next_event(&mut self) -> Result<Option<MuxEvent>> {
+        if let Some(event) = self.ahead.next() {
+            return Ok(Some(event));
+        }
+        match self.messages.next_event()? {
+            Some(MuxEvent::Message { header, body: 0 }) => {
+                self.ahead.fill(header, &mut self.messages, &self.requests);
+                Ok(self.ahead.next())
+            }
+            event => Ok(event),
+        }
     }
 
     async fn wait(&mut self) -> Result<()> {

@@ -82,6 +82,14 @@ impl<'a> Replies<'a> {
             return self.one(id, &MuxReply::Tensor { tensor, more }).await;
         };
         let bytes = range.end - range.start;
+        let more = false;
+        if let Some(small) = entry.in_slot(&range) {
+            self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
+                .await?;
+            self.out.copied(small).await?;
+            timed.answered(self.service, bytes, None, Duration::ZERO);
+            return Ok(());
+        }
         let mut reader = self.out.open(entry, range)?;
         if bytes >= GATHER_BELOW_BYTES {
             self.large.push_back(Large {
@@ -93,7 +101,6 @@ impl<'a> Replies<'a> {
             });
             return Ok(());
         }
-        let more = false;
         self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
             .await?;
         self.out.tensor(&mut reader, bytes).await?;

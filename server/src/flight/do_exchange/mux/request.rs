@@ -49,6 +49,20 @@ impl<'a> Requests<'a> {
         }
     }
 
+    /// Has what requests with these headers look up fetched from memory, for all of them together.
+    pub fn look_ahead<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) {
+        let keys = headers.filter_map(|header| {
+            let request = MuxRequest::decode(header).ok()?;
+            let namespace = match request.namespace {
+                None => &self.namespace,
+                Some(name) if self.named.as_str() == name => &self.named,
+                Some(_) => return None,
+            };
+            Some((namespace, request.key))
+        });
+        self.service.cache.look_ahead(&self.principal.tenant, keys);
+    }
+
     /// Asks for what a message with this header and so many bytes of body wants.
     ///
     /// # Errors
@@ -119,9 +133,10 @@ impl<'a> Requests<'a> {
 }
 
 fn describe(entry: &Entry) -> MuxTensor {
+    let (dtype, shape) = entry.description();
     MuxTensor {
-        dtype: entry.dtype(),
-        shape: entry.shape(),
+        dtype,
+        shape,
         version: entry.version(),
         checksum: Some(entry.checksum()),
     }

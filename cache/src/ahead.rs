@@ -1,0 +1,79 @@
+//! Several keys that are looked up soon: what their look-ups will read is fetched for all of them at once.
+
+use bowstring_wire::name::{Namespace, Tenant};
+use smallvec::SmallVec;
+
+use crate::arena::{Loc, prefetch};
+use crate::cache::Cache;
+use crate::head::split;
+use crate::id::Name;
+
+/// As many keys at once are worth it: more misses than that a processor's core does not wait for at a time.
+pub const AHEAD_MAX: usize = 16;
+
+impl Cache {
+    /// Has the processor fetch what the look-ups of these keys of a tenant will read: each waits for four misses, one after
+    /// the other, if it comes alone. A hint: nothing is counted, marked or pinned.
+    pub fn look_ahead<'a>(
+        &self,
+        tenant: &'a Tenant,
+        keys: impl IntoIterator<Item = (&'a Namespace, &'a str)>,
+    ) {
+        let engine = self.engine();
+        let index = &engine.index;
+        let hashed = keys.into_iter().take(AHEAD_MAX).map(|(namespace, key)| {
+            let name = Name {
+                tenant,
+                namespace,
+                key,
+            };
+            let hash = engine.hash_of(name);
+            index.table.prefetch(hash);
+            hash
+        });
+        // Each step for all of them before the next, which reads what it has asked for.
+        let hashed: SmallVec<[u64; AHEAD_MAX]> = hashed.collect();
+        let found = hashed.iter().filter_map(|hash| {
+            let record = index.records.at(index.table.touch(*hash)?);
+            prefetch(record);
+            Some(record)
+        });
+        let found: SmallVec<[_; AHEAD_MAX]> = found.collect();
+        for record in found {
+            // Nobody keeps the record from becoming another one: then that one's slot is fetched.
+            if let Some(loc) = Loc::from_bits(record.loc()) {
+                engine.arena.prefetch(loc, split(record.len()).inline);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowstring_wire::descriptor::Mode;
+
+    use super::AHEAD_MAX;
+    use crate::tests::{bytes, cache_of, get, id, put};
+
+    #[tokio::test]
+    async fn a_hint_changes_nothing_whatever_is_there() {
+        let (cache, _) = cache_of(64 << 20);
+        for (at, len) in [0, 1, 3_000, 60_000, 3 << 20].into_iter().enumerate() {
+            let key = format!("{at}");
+            put(&cache, &key, Mode::Create, &bytes(1, len))
+                .await
+                .unwrap();
+        }
+        cache.delete(&id("1"), None).await.unwrap();
+        let before = cache.stats();
+        let ids: Vec<_> = (0..3 * AHEAD_MAX).map(|at| id(&format!("{at}"))).collect();
+        let keys = ids.iter().map(|id| (&id.namespace, id.key.as_str()));
+        cache.look_ahead(&ids[0].tenant, keys);
+        cache.look_ahead(&ids[0].tenant, []);
+        let after = cache.stats();
+        assert_eq!((after.hits, after.misses), (before.hits, before.misses));
+        assert_eq!(cache.get(&id("2")).unwrap().hits(), 1, "of this very get");
+        assert_eq!(get(&cache, "3").unwrap(), bytes(1, 60_000));
+        assert_eq!(get(&cache, "1"), None);
+    }
+}
