@@ -18,6 +18,9 @@ use crate::grpc::{Chunk, Gone, Responder};
 /// What is handed to the connection at once, and so the most that a reader who stalls holds there.
 const FRAME_BYTES: usize = 1 << 20;
 
+/// The same, of what was gathered.
+const GATHERED_FRAME_BYTES: usize = 256 << 10;
+
 /// Why a verb ended early.
 #[derive(Debug)]
 pub enum Failure {
@@ -196,11 +199,12 @@ impl<'a> Out<'a> {
     async fn gathered(&mut self, n: usize) -> Result<(), Failure> {
         self.expected = self.expected.saturating_sub(n as u64);
         self.queued += n;
-        if self.queued >= FRAME_BYTES {
-            self.flush().await
-        } else {
-            Ok(())
+        if self.queued >= GATHERED_FRAME_BYTES {
+            self.flush().await?;
+            // The connection writes it while it is in the cache, and the client has something to do while we gather more.
+            tokio::task::yield_now().await;
         }
+        Ok(())
     }
 
     async fn part(&mut self, bytes: Bytes) -> Result<(), Failure> {

@@ -111,7 +111,7 @@ impl<'a> Rows<'a> {
         let found = match entry {
             None => None,
             Some(entry) => {
-                let (dtype, shape) = (entry.dtype(), entry.shape());
+                let (dtype, shape) = entry.description();
                 self.together.check(key.as_str(), dtype, &shape)?;
                 let wanted = self.ticket.with.contains(&With::Metadata);
                 let metadata = if wanted {
@@ -142,7 +142,8 @@ impl<'a> Rows<'a> {
             (None, _) => 0,
         };
         let found = row.found.as_ref();
-        let metadata = found.map_or(0, |found| found.entry.metadata().len());
+        let metadata = found.filter(|_| self.ticket.with.contains(&With::Metadata));
+        let metadata = metadata.map_or(0, |found| found.entry.metadata().len());
         let own_shape = match &self.together {
             Together::Opaque => found.map(|found| &found.shape),
             _ => None,
@@ -183,6 +184,10 @@ impl<'a> Rows<'a> {
             match (row.found, &self.together) {
                 (Some(found), _) => {
                     let bytes = found.entry.len();
+                    if let Some(small) = found.entry.in_slot(&(0..bytes)) {
+                        self.out.copied(small).await?;
+                        continue;
+                    }
                     let mut reader = self.out.open(found.entry, 0..bytes)?;
                     self.out.tensor(&mut reader, bytes).await?;
                 }
