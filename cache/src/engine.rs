@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -18,7 +19,7 @@ use crate::expiry::Expiry;
 use crate::head::{self, Head, Rest, split};
 use crate::hlc::HybridClock;
 use crate::id::{Id, Name};
-use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Record};
+use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, NameHash, Record};
 use crate::ledger::{Account, Charge, Ledger};
 use crate::loads::Loads;
 use crate::look::Seen;
@@ -134,8 +135,16 @@ impl Engine {
     /// The hash under which the index has an entry.
     pub(crate) fn hash_of(&self, name: Name<'_>) -> u64 {
         let (tenant, namespace) = (name.tenant.as_str(), name.namespace.as_str());
-        self.hash
-            .hash([tenant.as_bytes(), namespace.as_bytes(), name.key.as_bytes()])
+        self.hash.hash(
+            [tenant.as_bytes(), namespace.as_bytes()],
+            name.key.as_bytes(),
+        )
+    }
+
+    /// As [`Engine::hash_of`], for many keys of a namespace.
+    pub(crate) fn hash_within(&self, tenant: &Tenant, namespace: &Namespace) -> NameHash {
+        let (tenant, namespace) = (tenant.as_str(), namespace.as_str());
+        self.hash.within([tenant.as_bytes(), namespace.as_bytes()])
     }
 
     /// As [`Engine::find`], but an expired entry is none, and goes.
@@ -182,6 +191,16 @@ impl Engine {
     /// Frees an entry that has left the index and whose last pin is gone.
     pub(crate) fn free(&self, handle: Handle) {
         let record = self.record(handle);
+        if head::has_pages(self.head_bytes(record)) {
+            self.free_pages_of(record);
+        }
+        if let Some(loc) = Loc::from_bits(record.loc()) {
+            self.arena.free_slot(loc);
+        }
+        self.index.records.free(handle);
+    }
+
+    fn free_pages_of(&self, record: &Record) {
         match self.head(record).map(|head| head.rest) {
             Ok(Rest::Here { extents, .. }) => self.free_extents(&extents),
             Ok(Rest::Apart { extents, bytes }) => {
@@ -192,10 +211,6 @@ impl Engine {
             }
             Err(_) => debug_assert!(false, "an entry without a head"),
         }
-        if let Some(loc) = Loc::from_bits(record.loc()) {
-            self.arena.free_slot(loc);
-        }
-        self.index.records.free(handle);
     }
 
     /// What a head has in pages of its own; the caller has the entry pinned, or is to free it.

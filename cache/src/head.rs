@@ -147,6 +147,12 @@ pub(crate) fn key_of(head: &[u8]) -> &[u8] {
     key.unwrap_or_default()
 }
 
+/// Whether the entry has pages.
+pub(crate) fn has_pages(head: &[u8]) -> bool {
+    let lead = Reader { left: head }.varint();
+    lead.is_some_and(|lead| matches!(lead & 3, KIND_EXTENTS | KIND_APART))
+}
+
 /// Reads a head; `None` for bytes that are none.
 pub(crate) fn decode(head: &[u8]) -> Option<Head<'_>> {
     let mut reader = Reader { left: head };
@@ -329,6 +335,7 @@ mod tests {
             let want = Head { key: key.as_bytes(), dtype, shape, rest: make_rest() };
             prop_assert_eq!(decode(&out), Some(want));
             prop_assert_eq!(key_of(&out), key.as_bytes());
+            prop_assert_eq!(has_pages(&out), apart || !extents.is_empty());
             let rest = encode_rest(&extents, &metadata);
             prop_assert_eq!(decode_rest(&rest), Some((extents, metadata.as_slice())));
         }

@@ -130,17 +130,22 @@ impl Engine {
         let Some(shard) = shards.of(one.hash) else {
             return false;
         };
-        let is_plain = match &one.expected {
-            None => self.standing(shard, base.view, key).base.is_none() && shard.reserve().is_ok(),
+        let there = match &one.expected {
+            None => {
+                if self.standing(shard, base.view, key).base.is_some() || shard.reserve().is_err() {
+                    return false;
+                }
+                None
+            }
             Some(old) => {
+                let at = shard.position(old.handle);
                 let record = old.record();
-                let is_there = record.namespace() == fields.namespace && shard.contains(old.handle);
-                is_there && !record.is_kept()
+                if at.is_none() || record.namespace() != fields.namespace || record.is_kept() {
+                    return false;
+                }
+                at
             }
         };
-        if !is_plain {
-            return false;
-        }
         let record = self.record(handle);
         self.arena.set_tag(one.slot, handle.get());
         record.set_loc(one.slot.to_bits());
@@ -155,15 +160,11 @@ impl Engine {
             return false;
         }
         let publish = || record.publish();
-        let published = match &one.expected {
-            Some(old) => shard.replace(old.handle, handle, publish),
-            None => {
-                shard.insert_reserved(handle, publish);
-                true
-            }
-        };
-        debug_assert!(published, "it was there, and the lock held since");
-        published
+        match there {
+            Some(at) => shard.replace_at(at, handle, publish),
+            None => shard.insert_reserved(handle, publish),
+        }
+        true
     }
 
     /// Whether all of them may be more than a limit of their namespace allows.

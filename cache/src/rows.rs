@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest};
 use crate::id::{Id, Name};
-use crate::index::Handle;
+use crate::index::{Handle, NameHash};
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
 use crate::loads::Load;
 use crate::namespaces::ENTRY_BYTES;
@@ -87,6 +87,7 @@ impl Cache {
             tenant,
             namespace,
             spec,
+            hash: self.engine().hash_within(tenant, namespace),
             load,
             space,
         };
@@ -125,6 +126,7 @@ struct Batch<'a> {
     tenant: &'a Tenant,
     namespace: &'a Namespace,
     spec: RowsSpec,
+    hash: NameHash,
     load: Option<Arc<Load>>,
     space: u32,
 }
@@ -262,7 +264,7 @@ impl Batch<'_> {
         heads.extend_from_slice(&bytes);
         Ok(Some(Ready {
             row: at,
-            hash: self.engine.hash_of(self.name(row)),
+            hash: self.hash.hash(row.key.as_bytes()),
             len,
             head: start..heads.len(),
         }))
@@ -277,7 +279,7 @@ impl Batch<'_> {
         self.check_load_room(len + ENTRY_BYTES)?;
         let checksum = checksum_of(&row.data);
         check_checksum(row.checksum, checksum)?;
-        let hash = self.engine.hash_of(self.name(row));
+        let hash = self.hash.hash(row.key.as_bytes());
         let expires_at_ms = self.engine.expiry_in(self.space, row.expires_at_ms);
         let candidate = self.candidate(row, hash, len, checksum, expires_at_ms);
         let same = |there: &Entry| there.equals(&row.data);

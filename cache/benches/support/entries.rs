@@ -75,7 +75,7 @@ impl Entries {
     }
 
     fn key_hash(&self, key: &[u8]) -> u64 {
-        self.hash.hash([b"public", b"default", key])
+        self.hash.hash([b"public", b"default"], key)
     }
 }
 

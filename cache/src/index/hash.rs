@@ -13,11 +13,19 @@ use siphasher::sip::SipHasher13;
 
 /// Bytes of a name that are hashed in one piece.
 const ONE_PIECE: usize = 128;
+/// What SipHash takes at a time.
+const WORD: usize = 8;
 
 /// The index's hash function, keyed.
 #[derive(Clone)]
 pub struct KeyHash {
     keyed: SipHasher13,
+}
+
+/// The same, of names that begin alike: the beginning is hashed once.
+#[derive(Clone)]
+pub struct NameHash {
+    begun: SipHasher13,
 }
 
 impl KeyHash {
@@ -29,37 +37,64 @@ impl KeyHash {
         }
     }
 
-    /// The hash of a name of several parts (tenant, namespace, key). All lengths go in
-    /// first, so that `("a", "bc")` and `("ab", "c")` differ.
-    pub fn hash<const N: usize>(&self, parts: [&[u8]; N]) -> u64 {
+    /// The hash of a name: what it begins with (tenant, namespace), and its key. The lengths of
+    /// the former go in first, so that `("a", "bc")` and `("ab", "c")` differ.
+    pub fn hash<const N: usize>(&self, begin: [&[u8]; N], key: &[u8]) -> u64 {
         // In one piece where it is short, as nearly all are: a third fewer instructions.
         let mut name = [0; ONE_PIECE];
-        let lengths = parts.iter().map(|part| part.len()).sum::<usize>() + 2 * N;
+        let lengths = padded(begin) + key.len();
         if lengths > ONE_PIECE {
-            return self.hash_long(parts);
+            return self.within(begin).hash(key);
         }
         let mut at = 0;
         let mut push = |bytes: &[u8]| {
             name[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         };
-        parts.iter().for_each(|part| push(&length(part)));
-        parts.iter().for_each(|part| push(part));
+        begin.iter().for_each(|part| push(&length(part)));
+        begin.iter().for_each(|part| push(part));
+        name[padded(begin)..lengths].copy_from_slice(key);
         self.keyed.hash(&name[..lengths])
     }
 
-    fn hash_long<const N: usize>(&self, parts: [&[u8]; N]) -> u64 {
-        let mut hasher = self.keyed;
-        parts.iter().for_each(|part| hasher.write(&length(part)));
-        parts.iter().for_each(|part| hasher.write(part));
-        hasher.finish()
+    /// For many names that begin with these parts.
+    pub fn within<const N: usize>(&self, begin: [&[u8]; N]) -> NameHash {
+        let mut begun = self.keyed;
+        let mut left = padded(begin);
+        let mut push = |bytes: &[u8]| {
+            begun.write(bytes);
+            left -= bytes.len();
+        };
+        begin.iter().for_each(|part| push(&length(part)));
+        begin.iter().for_each(|part| push(part));
+        begun.write(&[0; WORD][..left]);
+        NameHash { begun }
     }
+}
+
+impl NameHash {
+    /// As [`KeyHash::hash`].
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.begun.hash(key)
+    }
+}
+
+/// What a name begins with takes so many bytes: whole words, so that its key begins one.
+fn padded<const N: usize>(begin: [&[u8]; N]) -> usize {
+    let lengths = begin.iter().map(|part| part.len() + 2).sum::<usize>();
+    lengths.next_multiple_of(WORD)
 }
 
 /// The length modulo 2¹⁶, which is more than any name has.
 fn length(part: &[u8]) -> [u8; 2] {
     let [low, high, ..] = part.len().to_le_bytes();
     [low, high]
+}
+
+impl std::fmt::Debug for NameHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NameHash(..)")
+    }
 }
 
 impl std::fmt::Debug for KeyHash {
@@ -76,35 +111,39 @@ mod tests {
     fn parts_are_told_apart_and_the_key_matters() {
         let one = KeyHash::new([1, 2]);
         let other = KeyHash::new([1, 3]);
-        let name = [b"public".as_slice(), b"default", b"key"];
-        assert_eq!(one.hash(name), one.clone().hash(name));
-        assert_ne!(one.hash(name), other.hash(name));
-        assert_ne!(
-            one.hash([b"a", b"bc".as_slice()]),
-            one.hash([b"ab".as_slice(), b"c"])
-        );
-        assert_ne!(
-            one.hash([b"".as_slice(), b"a"]),
-            one.hash([b"a".as_slice(), b""])
-        );
+        let begin = [b"public".as_slice(), b"default"];
+        assert_eq!(one.hash(begin, b"key"), one.clone().hash(begin, b"key"));
+        assert_ne!(one.hash(begin, b"key"), other.hash(begin, b"key"));
+        let all = [
+            (["a", "bc"], "d"),
+            (["ab", "c"], "d"),
+            (["a", "b"], "cd"),
+            (["", "abcd"], ""),
+        ];
+        let hashes = all.map(|([tenant, namespace], key)| {
+            one.hash([tenant.as_bytes(), namespace.as_bytes()], key.as_bytes())
+        });
+        let different: std::collections::HashSet<u64> = hashes.into_iter().collect();
+        assert_eq!(different.len(), all.len());
     }
 
     #[test]
     fn one_piece_or_several_is_the_same() {
         let hash = KeyHash::new([1, 2]);
-        for len in 0..ONE_PIECE - 6 {
-            let parts = [
-                b"public".as_slice(),
-                &[],
-                &[7; ONE_PIECE][..len.min(ONE_PIECE - 12)],
-            ];
-            assert_eq!(hash.hash(parts), hash.hash_long(parts));
+        for begin in 0..30 {
+            let begin = [b"public".as_slice(), &[7; 30][..begin]];
+            for len in 0..ONE_PIECE {
+                let key = &[9; ONE_PIECE][..len];
+                assert_eq!(hash.hash(begin, key), hash.within(begin).hash(key));
+            }
         }
-        assert_ne!(hash.hash([&[1; 1000]]), hash.hash([&[1; 1001]]));
+        assert_ne!(hash.hash([], &[1; 1000]), hash.hash([], &[1; 1001]));
     }
 
     #[test]
     fn debug_does_not_show_the_key() {
-        assert_eq!(format!("{:?}", KeyHash::new([1, 2])), "KeyHash(..)");
+        let hash = KeyHash::new([1, 2]);
+        assert_eq!(format!("{hash:?}"), "KeyHash(..)");
+        assert_eq!(format!("{:?}", hash.within([b"a"])), "NameHash(..)");
     }
 }

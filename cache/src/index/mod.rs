@@ -44,7 +44,7 @@ mod state;
 mod sync;
 pub mod table;
 
-pub use hash::KeyHash;
+pub use hash::{KeyHash, NameHash};
 pub use order::{Finger, Keys, Order};
 pub use range::Range;
 pub use record::{Fields, Handle, Record};

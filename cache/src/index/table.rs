@@ -58,6 +58,10 @@ pub struct Shard<'t> {
     hash: u32,
 }
 
+/// See [`Shard::position`].
+#[derive(Debug, Clone, Copy)]
+pub struct Position(usize);
+
 /// Several shards, locked for writing; look-ups go on.
 pub struct Shards<'t> {
     table: &'t Table,
@@ -230,6 +234,19 @@ impl Shard<'_> {
         self.lines.position(self.hash, handle).is_some()
     }
 
+    /// Where a handle is under this hash, while the shard is locked and nothing is added or taken out.
+    pub fn position(&self, handle: Handle) -> Option<Position> {
+        self.lines.position(self.hash, handle).map(Position)
+    }
+
+    /// As [`Shard::replace`], of what is at that position.
+    pub fn replace_at(&mut self, at: Position, new: Handle, publish: impl FnOnce()) {
+        self.lines.write(|| {
+            self.lines.replace(at.0, self.hash, new);
+            publish();
+        });
+    }
+
     /// Makes room for one entry more, so that the next insert cannot fail.
     ///
     /// # Errors
@@ -263,14 +280,8 @@ impl Shard<'_> {
     /// `false`: `old` is not in the table, and nothing has changed.
     #[must_use = "nothing was replaced where it is false"]
     pub fn replace(&mut self, old: Handle, new: Handle, publish: impl FnOnce()) -> bool {
-        let Some(at) = self.lines.position(self.hash, old) else {
-            return false;
-        };
-        self.lines.write(|| {
-            self.lines.replace(at, self.hash, new);
-            publish();
-        });
-        true
+        let at = self.position(old);
+        at.map(|at| self.replace_at(at, new, publish)).is_some()
     }
 
     /// Takes an entry out. The caller unlinks its record after. `false`: it is not in the

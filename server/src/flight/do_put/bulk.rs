@@ -1,5 +1,6 @@
 //! A put of many tensors: a batch is received as it came, and its rows are copied from the frames
-//! to where they will live once it is whole, so that nobody sees half a batch.
+//! to where they will live once it is whole, so that nobody sees half a batch. While that is done
+//! the next one is received, where there is room for both: else either end would wait for the other.
 
 use std::sync::Arc;
 
@@ -47,7 +48,6 @@ pub async fn receive(
     let mut receiver = Receiver {
         service,
         principal,
-        conn,
         spec: RowsSpec {
             mode: mode_of(command.mode.or(settings.mode), Mode::Keep),
             load: load_of(service, principal, &command)?,
@@ -61,24 +61,65 @@ pub async fn receive(
             .unwrap_or_default(),
         command,
         reader,
-        upload: None,
         row: 0,
         reply: PutReply::default(),
     };
-    receiver.batches(messages).await?;
+    let mut incoming = Incoming {
+        service,
+        conn,
+        messages,
+        header: None,
+        upload: None,
+    };
+    let mut next = incoming.batch(None).await?;
+    while let Some(received) = next {
+        next = match received {
+            Received::Whole(batch) => {
+                let stored = receiver.store(&batch);
+                let (stored, received) = tokio::join!(stored, incoming.batch(Some(&batch)));
+                stored?;
+                received?
+            }
+            // Nothing is being stored any more.
+            Received::Begun(len) => Some(incoming.rest(len).await?),
+        };
+    }
     Ok(receiver.reply)
+}
+
+/// A batch as it came.
+struct Batch {
+    header: Bytes,
+    body: Body,
+    /// Until its rows are stored.
+    _room: Option<Charge>,
+}
+
+/// What came next.
+enum Received {
+    Whole(Batch),
+    /// A body of so many bytes has begun that finds no room beside the batch that is being stored.
+    Begun(u64),
+}
+
+/// The batches of a put.
+struct Incoming<'a, 'm> {
+    service: &'a Service,
+    conn: &'a Arc<ConnHandle>,
+    messages: &'a mut Messages<'m>,
+    /// Of the message that has begun.
+    header: Option<Bytes>,
+    upload: Option<Upload>,
 }
 
 struct Receiver<'a> {
     service: &'a Service,
     principal: &'a Principal,
-    conn: &'a Arc<ConnHandle>,
     spec: RowsSpec,
     command: PutCommand,
     /// For rows that have none of their own.
     metadata: Vec<u8>,
     reader: BulkReader,
-    upload: Option<Upload>,
     /// Rows of earlier batches.
     row: u64,
     reply: PutReply,
@@ -87,45 +128,62 @@ struct Receiver<'a> {
 /// The largest batch as a part of the memory: while its rows are stored they are there twice.
 const BATCH_MEMORY_SHARE: u64 = 4;
 
-impl Receiver<'_> {
-    async fn batches(&mut self, messages: &mut Messages<'_>) -> Result<()> {
-        let mut header: Option<Bytes> = None;
-        while let Some(event) = messages.next().await? {
+impl Incoming<'_, '_> {
+    /// The next batch, or its beginning where it finds no room beside the one that is being stored.
+    async fn batch(&mut self, storing: Option<&Batch>) -> Result<Option<Received>> {
+        while let Some(event) = self.messages.next().await? {
             match event {
-                Event::Header(bytes) => header = Some(bytes),
-                Event::BodyStart { len } => {
-                    let room = self.room(len)?;
-                    let body = self.body(len, messages).await?;
-                    if let Some(header) = header.take() {
-                        self.store(&header, &body).await?;
-                    } else if !body.is_empty() {
-                        return Err(Error::invalid(
-                            "a body came without the header of its batch",
-                        ));
+                Event::Header(bytes) => self.header = Some(bytes),
+                // A body without anything in it may lack its header.
+                Event::BodyStart { len } if len > 0 || self.header.is_some() => {
+                    if storing.is_some() && !self.has_room_for_two(len) {
+                        return Ok(Some(Received::Begun(len)));
                     }
-                    drop((body, room));
+                    return self.rest(len).await.map(Some);
                 }
                 Event::MessageEnd => {
                     // A batch of no rows may come without a body.
-                    if let Some(header) = header.take() {
-                        self.store(&header, &Body::new()).await?;
+                    if let Some(header) = self.header.take() {
+                        return Ok(Some(Received::Whole(Batch {
+                            header,
+                            body: Body::new(),
+                            _room: None,
+                        })));
                     }
                 }
                 Event::BodyChunk(_) => return Err(Error::internal("a body without a beginning")),
-                Event::Descriptor(_) | Event::AppMetadata(_) => {}
+                Event::BodyStart { .. } | Event::Descriptor(_) | Event::AppMetadata(_) => {}
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The batch whose body has begun.
+    async fn rest(&mut self, len: u64) -> Result<Received> {
+        let room = self.room(len)?;
+        if len > GUARANTEED_BYTES / 2 && self.upload.is_none() {
+            self.upload = Some(self.conn.upload());
+        }
+        let body = self.messages.body(len).await?;
+        let Some(header) = self.header.take() else {
+            return Err(Error::invalid(
+                "a body came without the header of its batch",
+            ));
+        };
+        Ok(Received::Whole(Batch {
+            header,
+            body,
+            _room: Some(room),
+        }))
     }
 
     /// Room for a batch until its rows are stored; entries go for it where it must be.
     fn room(&self, len: u64) -> Result<Charge> {
-        let cache = &self.service.cache;
-        let limit = cache.config().memory / BATCH_MEMORY_SHARE;
+        let limit = self.limit();
         let charge = if len > limit {
             None
         } else {
-            cache.charge(Account::Wire, len)
+            self.service.cache.charge(Account::Wire, len)
         };
         charge.ok_or_else(|| {
             Error::exhausted(format!(
@@ -134,17 +192,21 @@ impl Receiver<'_> {
         })
     }
 
-    async fn body(&mut self, len: u64, messages: &mut Messages<'_>) -> Result<Body> {
-        if len > GUARANTEED_BYTES / 2 && self.upload.is_none() {
-            self.upload = Some(self.conn.upload());
-        }
-        messages.body(len).await
+    /// Whether a second batch is held: only while there is more room than anybody wants.
+    fn has_room_for_two(&self, len: u64) -> bool {
+        len <= self.limit() / 2 && len <= self.service.cache.ledger().free()
     }
 
-    async fn store(&mut self, header: &[u8], body: &Body) -> Result<()> {
+    fn limit(&self) -> u64 {
+        self.service.cache.config().memory / BATCH_MEMORY_SHARE
+    }
+}
+
+impl Receiver<'_> {
+    async fn store(&mut self, batch: &Batch) -> Result<()> {
         // The batch borrows from the reader, which the rows' counting does not touch.
         let reader = self.reader.clone();
-        let batch = reader.decode(header, body)?;
+        let batch = reader.decode(&batch.header, &batch.body)?;
         let mut first = 0;
         while first < batch.rows() {
             let end = batch.rows().min(first + STEP);
