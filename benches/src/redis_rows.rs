@@ -75,6 +75,10 @@ fn small(ours: &Server, theirs: &Redis, rounds: usize) -> Outcome<Vec<Goal>> {
         let operations = u64::to_string(&count);
         flags.extend(["--concurrency", &numbers[0], "--pipeline", &numbers[1]]);
         flags.extend(["--operations", &operations]);
+        if clients > 1 {
+            // As redis-benchmark does: no thread is woken for each of sixteen connections.
+            flags.extend(["--threads", "2"]);
+        }
         let turns = Turns::take(
             rounds,
             || bench(&ours.flight, ours.id(), &flags),
