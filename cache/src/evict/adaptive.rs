@@ -108,7 +108,9 @@ impl Adaptive {
         let policy = match records.place(entry) {
             place::LRU => Eviction::Lru,
             place::SIEVE => Eviction::Sieve,
-            place::WINDOW | place::PROBATION | place::PROTECTED => Eviction::TinyLfu,
+            place::WINDOW | place::WINDOW_UNASKED | place::PROBATION | place::PROTECTED => {
+                Eviction::TinyLfu
+            }
             _ => Eviction::S3Fifo,
         };
         FOUR.iter().position(|one| *one == policy).unwrap_or(0)

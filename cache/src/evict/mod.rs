@@ -200,6 +200,8 @@ mod place {
     pub(super) const PROTECTED: u8 = 7;
     /// In S3-FIFO's small queue, and not to be remembered.
     pub(super) const S3_UNASKED: u8 = 8;
+    /// In W-TinyLFU's window, and nobody has asked for it.
+    pub(super) const WINDOW_UNASKED: u8 = 9;
 }
 
 #[cfg(test)]

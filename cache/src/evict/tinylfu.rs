@@ -73,7 +73,7 @@ impl State {
 
     fn queue(&mut self, records: &Records, entry: Handle) -> Option<&mut Queue> {
         match records.place(entry) {
-            place::WINDOW => Some(&mut self.window),
+            place::WINDOW | place::WINDOW_UNASKED => Some(&mut self.window),
             place::PROBATION => Some(&mut self.probation),
             place::PROTECTED => Some(&mut self.protected),
             _ => None,
@@ -83,7 +83,10 @@ impl State {
     /// A hit.
     fn touch(&mut self, records: &Records, entry: Handle) {
         match records.place(entry) {
-            place::WINDOW => self.window.make_newest(records, entry),
+            place::WINDOW | place::WINDOW_UNASKED => {
+                self.window.make_newest(records, entry);
+                records.set_place(entry, place::WINDOW);
+            }
             place::PROTECTED => self.protected.make_newest(records, entry),
             place::PROBATION => {
                 self.probation.remove(records, entry);
@@ -130,13 +133,12 @@ impl State {
         let (Some(newcomer), Some(oldest)) = (newcomer, oldest) else {
             return newcomer.or(oldest);
         };
-        let hash = look.hash(newcomer);
+        let (hash, len) = (look.hash(newcomer), self.len());
         let wanted = self.sketch.estimate(hash);
         let is_wanted_less = wanted <= self.sketch.estimate(look.hash(oldest));
         // What had to be put again counts once more than what was hit, so that those who were hit
-        // often before do not keep out for long what is wanted now. What nobody asked for does not.
-        if wanted > 0 {
-            let len = self.len();
+        // often before do not keep out for long what is wanted now.
+        if records.place(newcomer) == place::WINDOW {
             self.sketch.add(hash, len);
         }
         if is_wanted_less {
@@ -159,7 +161,10 @@ impl Policy for TinyLfu {
                 state.sketch.add(hash, len);
             }
             // Not counted: it loses against all that were ever asked for.
-            Enter::Probation => state.window.push_newest(records, entry),
+            Enter::Probation => {
+                state.window.push_newest(records, entry);
+                records.set_place(entry, place::WINDOW_UNASKED);
+            }
             Enter::Known => state.probation.push_newest(records, entry),
         }
         state.let_in(records);
