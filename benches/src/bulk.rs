@@ -1,6 +1,7 @@
-//! Ten million small tensors put by sixteen writers: over the wire, straight into the engine, and into Redis.
+//! Ten million small tensors put by sixteen writers: over the wire, straight into the engine, and into Redis; and what readers lose by it.
 
 use std::sync::Arc;
+use std::thread;
 
 use arrow_array::RecordBatch;
 use bowstring_cache::clock::SystemClock;
@@ -19,6 +20,7 @@ use tokio::runtime::Runtime;
 use crate::Outcome;
 use crate::clock::Stopwatch;
 use crate::entries::{SMALL, SMALL_BYTES, key, rows};
+use crate::load::{bench, load};
 use crate::peers::bowstring::Server;
 use crate::peers::redis::Redis;
 use crate::peers::stock_flight;
@@ -32,7 +34,19 @@ const BATCH_ROWS: u64 = 25_000;
 /// Rows that are handed to the engine at once, as the server does.
 const STEP: usize = 512;
 
-/// Both rows.
+/// What readers ask for: it fits with nothing beside it, and not with what is put.
+const READERS: [&str; 8] = [
+    "--size",
+    "3KiB",
+    "--keys",
+    "200000",
+    "--zipf",
+    "0.99",
+    "--concurrency",
+    "2",
+];
+
+/// All rows.
 pub fn run() -> Outcome<(Vec<Goal>, Vec<String>)> {
     let wire = over_the_wire()?;
     let engine = in_process()?;
@@ -41,7 +55,11 @@ pub fn run() -> Outcome<(Vec<Goal>, Vec<String>)> {
     let (ours, theirs) = (rate(wire), rate(engine));
     let mut goal = Goal::at_least(name, "the engine in process", 0.5, ours / theirs);
     goal.note(&format!("{ours:.2} against {theirs:.2} million a second"));
-    let mut goals = vec![goal];
+    let (mut goals, mut skipped) = (vec![goal], Vec::new());
+    match beside_readers() {
+        Ok(goal) => goals.push(goal),
+        Err(why) => skipped.push(format!("readers beside a bulk put: {why}")),
+    }
     match Redis::start().and_then(|redis| redis.benchmark("set", COUNT, [16, 16], 64, COUNT)) {
         Ok(sample) => {
             let theirs = sample.per_second / 1e6;
@@ -49,33 +67,74 @@ pub fn run() -> Outcome<(Vec<Goal>, Vec<String>)> {
             let mut goal = Goal::at_least(name, against, 3.0, ours / theirs);
             goal.note(&format!("{ours:.2} against {theirs:.2} million a second"));
             goals.push(goal);
-            Ok((goals, Vec::new()))
         }
-        Err(why) => Ok((goals, vec![format!("Redis: {why}")])),
+        Err(why) => skipped.push(format!("Redis: {why}")),
     }
+    Ok((goals, skipped))
+}
+
+/// Points of hit ratio that readers lose while rows are put of which nobody asks for any.
+fn beside_readers() -> Outcome<Goal> {
+    let server = Server::start("1GiB")?;
+    load(&server.flight, &READERS)?;
+    let read = |seconds| {
+        let flags = [&READERS[..], &["--duration", seconds]].concat();
+        let sample = bench(&server.flight, server.id(), &flags)?;
+        Outcome::Ok((sample.operations - sample.misses as f64) / sample.operations * 100.0)
+    };
+    let quiet = read("4s")?;
+    let batches = batches()?;
+    let (beside, put) = thread::scope(|scope| {
+        let command = r#"{"namespace": "bulk", "admit": "probation"}"#;
+        let endpoint = server.flight.clone();
+        let put = scope.spawn(move || put(&endpoint, command, batches));
+        let beside = read("8s");
+        (beside, put.join())
+    });
+    let after = read("4s")?;
+    let seconds = put.map_err(|_| "the writers panicked")??;
+    let (beside, entries) = (beside?, COUNT);
+    let mut goal = Goal::at_most(
+        "points of hit ratio lost by readers beside a bulk put into a full cache",
+        "themselves, quiet",
+        1.0,
+        quiet - beside.min(after),
+    );
+    goal.note(&format!(
+        "{quiet:.2} %, {beside:.2} % beside it, {after:.2} % after; {entries} entries in {seconds:.1} s, of which what fits stays"
+    ));
+    Ok(goal)
 }
 
 /// Seconds from the first batch to the last answer. The writers have their batches ready; Arrow's encoder runs beside.
 fn over_the_wire() -> Outcome<f64> {
     let server = Server::start("2560MiB")?;
-    let uri = server.flight.replace("grpc://", "http://");
-    let batches: Vec<Vec<RecordBatch>> = (0..WRITERS)
-        .map(|writer| {
-            let [from, to] = part(writer);
-            let starts = (from..to).step_by(usize::try_from(BATCH_ROWS)?);
-            starts
-                .map(|start| rows(start, to.min(start + BATCH_ROWS)))
-                .collect()
-        })
-        .collect::<Outcome<_>>()?;
+    put(&server.flight, r#"{"namespace": "bulk"}"#, batches()?)
+}
+
+/// The batches of each writer.
+fn batches() -> Outcome<Vec<Vec<RecordBatch>>> {
+    let of = |writer| {
+        let [from, to] = part(writer);
+        let starts = (from..to).step_by(usize::try_from(BATCH_ROWS)?);
+        starts
+            .map(|start| rows(start, to.min(start + BATCH_ROWS)))
+            .collect()
+    };
+    (0..WRITERS).map(of).collect()
+}
+
+fn put(endpoint: &str, command: &str, batches: Vec<Vec<RecordBatch>>) -> Outcome<f64> {
+    let uri = endpoint.replace("grpc://", "http://");
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let connections = (0..WRITERS).map(|_| stock_flight::connect(&uri));
         let mut clients = try_join_all(connections).await?;
         let watch = Stopwatch::start();
-        let puts = clients.iter_mut().zip(batches).map(|(client, batches)| {
-            stock_flight::put(client, r#"{"namespace": "bulk"}"#.to_owned(), batches)
-        });
+        let puts = clients
+            .iter_mut()
+            .zip(batches)
+            .map(|(client, batches)| stock_flight::put(client, command.to_owned(), batches));
         let mut stored = 0;
         for result in try_join_all(puts).await? {
             stored += PutReply::parse(&result.ok_or("no result")?.app_metadata)?.stored;

@@ -21,6 +21,8 @@ pub struct Sample {
     pub p99_9_micros: f64,
     /// Gets that found nothing.
     pub misses: u64,
+    /// Gets or puts, these included.
+    pub operations: f64,
 }
 
 /// What `bowstring bench` finds at that server, whose process has this id. `--json` and what was put before count as given.
@@ -35,6 +37,7 @@ pub fn bench(endpoint: &str, server: u32, flags: &[&str]) -> Outcome<Sample> {
         cpu_micros: cpu / number("operations") * 1e6,
         p99_9_micros: number("p99_9_us"),
         misses: told["misses"].as_u64().unwrap_or(0),
+        operations: number("operations"),
     })
 }
 
@@ -131,6 +134,7 @@ mod tests {
                 cpu_micros: 1.0,
                 p99_9_micros: 1.0,
                 misses: 0,
+                operations: 1.0,
             })
         };
         let turns = Turns::take(2, || take('a', 3.0), || take('b', 2.0)).unwrap();

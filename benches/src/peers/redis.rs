@@ -66,6 +66,7 @@ impl Redis {
             cpu_micros: cpu / count as f64 * 1e6,
             p99_9_micros: f64::NAN,
             misses: 0,
+            operations: count as f64,
         })
     }
 }
