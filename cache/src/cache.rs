@@ -86,7 +86,8 @@ impl Cache {
         }
     }
 
-    /// Deletes a key and says which version went; `None` when there was none.
+    /// Deletes a key and says which version went; `None` when there was none. No rollback brings it
+    /// back.
     ///
     /// # Errors
     /// `failed_precondition` where another version than `if_version` is there.
@@ -100,6 +101,13 @@ impl Cache {
             if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
                 return Ok(Some(version));
             }
+        }
+        let engine = self.engine();
+        let home = engine.spaces.find(&id.tenant, &id.namespace);
+        if let Some(home) = home.and_then(|home| engine.spaces.at(home))
+            && if_version.is_none()
+        {
+            engine.forget_kept(home, id.key.as_str().as_bytes(), u64::MAX);
         }
         Ok(None)
     }

@@ -29,9 +29,11 @@ pub struct Event<'a> {
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
-    /// It can be read from now on.
+    /// It can be read from now on; one that a load brings, once that is committed, of which nothing
+    /// is said for each of its entries, nor of those that do not show any more or show again after a
+    /// rollback.
     Published,
-    /// It cannot be found any more.
+    /// It cannot be found any more; nor could it before, where it did not show.
     Unlinked(Why),
 }
 

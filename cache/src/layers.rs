@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
-use std::sync::Arc;
+use std::sync::{Arc, atomic};
 
 use bowstring_wire::error::{Error, Result};
 
@@ -153,6 +153,11 @@ impl Engine {
         let mut base = self.spaces.base(home);
         let view = base.view;
         let standing = self.standing(shard, view, key);
+        if ![standing.base, standing.beside].contains(&Some(entry.handle)) {
+            drop(base);
+            self.unlink_plain(shard, home, entry);
+            return None;
+        }
         let removed = shard.remove(entry.handle);
         debug_assert!(removed, "the caller has looked");
         if standing.base == Some(entry.handle) {
@@ -167,23 +172,36 @@ impl Engine {
             }
             return None;
         }
-        if standing.beside == Some(entry.handle) {
-            if let Some(beside) = self.spaces.beside(view) {
-                beside.order.write().remove(key, entry.handle, self);
-            }
-            let below = standing.base.filter(|_| view.role() == Role::Over)?;
-            let below = entry.engine.pin_locked(below).ok()?;
-            let removed = shard.remove(below.handle);
-            debug_assert!(removed, "it was there");
-            base.order.remove(key, below.handle, self);
-            home.shadow.lock().unhide(key, below.record().len());
-            return Some(below);
+        if let Some(beside) = self.spaces.beside(view) {
+            beside.order.write().remove(key, entry.handle, self);
         }
-        drop(base);
-        if let Some(space) = self.spaces.at(record.namespace()) {
-            space.order.write().remove(key, entry.handle, self);
+        let below = standing.base.filter(|_| view.role() == Role::Over)?;
+        let below = entry.engine.pin_locked(below).ok()?;
+        let removed = shard.remove(below.handle);
+        debug_assert!(removed, "it was there");
+        base.order.remove(key, below.handle, self);
+        home.shadow.lock().unhide(key, below.record().len());
+        Some(below)
+    }
+
+    /// Takes an entry out of table and order that has no other beside it, or that no view shows.
+    pub(crate) fn unlink_plain(&self, shard: &mut Shard<'_>, home: &Space, entry: &Pinned) {
+        let number = entry.record().namespace();
+        let Some(space) = self.spaces.at(number) else {
+            return;
+        };
+        // Under the shard's lock nobody merges it into another generation.
+        let mut order = space.order.write();
+        let view = home.view();
+        let is_shown = number == view.base() || view.beside() == Some(number);
+        if !is_shown && space.load.load(atomic::Ordering::Relaxed) == 0 {
+            // Before it goes: who misses it then sees this.
+            space.lost.store(true, atomic::Ordering::Release);
         }
-        None
+        let ordered = order.remove(self.key(entry.record()), entry.handle, self);
+        debug_assert!(ordered, "the order names what the table names");
+        let removed = shard.remove(entry.handle);
+        debug_assert!(removed, "it was there");
     }
 
     /// Takes out of a key's entries those that do not show, before another one comes.
@@ -209,7 +227,7 @@ impl Engine {
     }
 
     /// Takes an entry out of the generation beside the base.
-    fn remove_beside(
+    pub(crate) fn remove_beside(
         self: &Arc<Self>,
         shard: &mut Shard<'_>,
         base: &Base<'_>,
@@ -229,15 +247,17 @@ impl Engine {
 pub(crate) struct Merged<'a> {
     engine: &'a Engine,
     view: View,
+    lost: bool,
     base: Peekable<Range<'a>>,
     beside: Option<Peekable<Range<'a>>>,
 }
 
 impl<'a> Merged<'a> {
-    /// The keys that begin with `prefix`, behind `after`.
+    /// The keys that begin with `prefix`, behind `after`, by a view; nothing of the base where that
+    /// is [lost](crate::namespaces::Namespaces::is_lost).
     pub(crate) fn new(
         engine: &'a Engine,
-        view: View,
+        (view, lost): (View, bool),
         (base, beside): (&'a Order, Option<&'a Order>),
         prefix: &[u8],
         after: Option<&[u8]>,
@@ -246,6 +266,7 @@ impl<'a> Merged<'a> {
         Self {
             engine,
             view,
+            lost,
             base: range(base),
             beside: beside.map(range),
         }
@@ -261,7 +282,7 @@ impl Iterator for Merged<'_> {
             let record = engine.record(*handle);
             view.layer(record.namespace(), record.load_generation()) == Layer::Hidden
         };
-        while self.base.next_if(hides).is_some() {}
+        while self.base.next_if(|base| self.lost || hides(base)).is_some() {}
         let Some(beside) = &mut self.beside else {
             return self.base.next();
         };

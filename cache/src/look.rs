@@ -152,6 +152,9 @@ impl<'a> Look<'a> {
             return Ended::Again;
         }
         match self.below {
+            Some(_) if matches!(self.seen, Seen::By(view) if self.engine.spaces.is_lost(view)) => {
+                Ended::Missed
+            }
             Some(below) if below.record().is_live() => Ended::Found(below),
             Some(_) => Ended::Again,
             None => Ended::Missed,

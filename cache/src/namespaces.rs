@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bowstring_wire::error::{Error, Result};
@@ -51,6 +51,9 @@ pub(crate) struct Space {
     pub(crate) load: AtomicU32,
     /// Who may look into it by a view that is not the present one.
     pub(crate) readers: AtomicU32,
+    /// Whether some of it has gone since no view shows it: who still looks into it does not know
+    /// what it was over.
+    pub(crate) lost: AtomicBool,
     /// From here on the home's: gets that found their key.
     pub(crate) hits: Alone,
     /// What all generations share.
@@ -94,6 +97,7 @@ pub(crate) struct Shown<'a> {
     view: View,
     base: RwLockReadGuard<'a, Order>,
     beside: Option<RwLockReadGuard<'a, Order>>,
+    lost: bool,
 }
 
 impl Shown<'_> {
@@ -105,7 +109,7 @@ impl Shown<'_> {
         after: Option<&[u8]>,
     ) -> Merged<'a> {
         let orders = (&*self.base, self.beside.as_deref());
-        Merged::new(engine, self.view, orders, prefix, after)
+        Merged::new(engine, (self.view, self.lost), orders, prefix, after)
     }
 }
 
@@ -185,6 +189,7 @@ impl Namespaces {
     /// Takes back an empty generation that no view shows and nobody looks into.
     pub(crate) fn recycle(&self, number: u32) {
         if let Some(space) = self.at(number) {
+            space.lost.store(false, Ordering::Release);
             let mut numbers = self.numbers.write();
             numbers.spare.entry(space.home).or_default().push(number);
         }
@@ -217,6 +222,7 @@ impl Namespaces {
             loaded_bytes: AtomicU64::new(0),
             load: AtomicU32::new(0),
             readers: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
             hits: Alone::default(),
             own,
             view: AtomicU64::new(View::first(number).bits()),
@@ -256,7 +262,12 @@ impl Namespaces {
             let base = self.at(view.base()).unwrap_or(home).order.read();
             if home.view() == view {
                 let beside = self.read_beside(view);
-                return Shown { view, base, beside };
+                return Shown {
+                    view,
+                    base,
+                    beside,
+                    lost: false,
+                };
             }
         }
     }
@@ -265,7 +276,19 @@ impl Namespaces {
     pub(crate) fn shown_by<'a>(&'a self, view: View, base: &'a Space) -> Shown<'a> {
         let base = base.order.read();
         let beside = self.read_beside(view);
-        Shown { view, base, beside }
+        Shown {
+            view,
+            base,
+            beside,
+            lost: self.is_lost(view),
+        }
+    }
+
+    /// Whether who goes by this view can no longer tell what its load was over: nothing of the base
+    /// is shown then, lest it should be older than the rest.
+    pub(crate) fn is_lost(&self, view: View) -> bool {
+        let over = self.beside(view).filter(|_| view.role() == Role::Over);
+        over.is_some_and(|over| over.lost.load(Ordering::Acquire))
     }
 
     fn read_beside(&self, view: View) -> Option<RwLockReadGuard<'_, Order>> {

@@ -353,14 +353,7 @@ impl Engine {
         let also = if home.view().beside().is_some() {
             self.unlink_layered(&mut shard, home, &entry, why)
         } else {
-            let removed = shard.remove(entry.handle);
-            debug_assert!(removed, "it was there");
-            // Under the shard's lock nobody merges it into another generation.
-            let ordered = self
-                .spaces
-                .at(record.namespace())
-                .is_some_and(|space| space.order.write().remove(key, entry.handle, self));
-            debug_assert!(ordered, "the order names what the table names");
+            self.unlink_plain(&mut shard, home, &entry);
             None
         };
         let evicted = (why == Why::Evicted).then(|| policy_hash(hash));

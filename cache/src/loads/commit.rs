@@ -86,6 +86,9 @@ impl Engine {
 
     /// Ends what the last commit left open: one generation is left.
     async fn settle_load(self: &Arc<Self>, home: &Space) -> Result<()> {
+        if let Some(last) = self.loads.registry.lock().unsettled.get(&home.home) {
+            last.settling.store(true, Ordering::Relaxed);
+        }
         let mut grown = 0;
         loop {
             match self.settle_step(home) {
@@ -138,7 +141,16 @@ impl Engine {
     }
 
     /// Makes a load invisible again; false where what was before is not held.
-    fn take_back(&self, load: &Load, home: &Space) -> bool {
+    fn take_back(&self, load: &Arc<Load>, home: &Space) -> bool {
+        // The generation of a load before it may be another one's by now.
+        let is_last = {
+            let registry = self.loads.registry.lock();
+            let last = registry.unsettled.get(&load.home);
+            last.is_some_and(|last| Arc::ptr_eq(last, load))
+        };
+        if !is_last || load.settling.load(Ordering::Relaxed) {
+            return false;
+        }
         let base = self.spaces.base(home);
         let view = base.view;
         match view.role() {

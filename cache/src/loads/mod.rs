@@ -17,7 +17,7 @@ mod tidy;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowstring_wire::error::{Error, Result, clip};
@@ -106,6 +106,8 @@ pub(crate) struct Load {
     replace_all: bool,
     declared_bytes: u64,
     state: Mutex<State>,
+    /// Whether what was before it is no longer whole. Changed in its namespace's turn.
+    settling: AtomicBool,
     /// When something was last done with it, in nanoseconds of the monotonic clock.
     used_ns: AtomicU64,
 }
@@ -148,6 +150,7 @@ impl Cache {
             replace_all: spec.replace_all,
             declared_bytes,
             state: Mutex::new(State::Open),
+            settling: AtomicBool::new(false),
             used_ns: AtomicU64::new(0),
         });
         engine.touch(&load);

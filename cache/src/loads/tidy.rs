@@ -1,10 +1,11 @@
 //! What has to be done now and then: windows that are over, loads that were forgotten, generations
 //! to be emptied. And what goes first when memory is wanted.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::{Load, REMEMBERED_MAX, State};
+use super::{Load, REMEMBERED_MAX, Registry, State};
 use crate::cache::Cache;
 use crate::engine::{Engine, Pinned};
 use crate::event::Why;
@@ -131,63 +132,70 @@ impl Engine {
             let Some(home) = self.spaces.at(load.home) else {
                 continue;
             };
+            // Whoever commits or rolls back settles for himself.
+            let Ok(_turn) = home.turn.try_lock() else {
+                continue;
+            };
+            let same = |there: &Arc<Load>| Arc::ptr_eq(there, &load);
+            let is_last =
+                |registry: &Registry| registry.unsettled.get(&load.home).is_some_and(same);
+            if !is_last(&self.loads.registry.lock()) {
+                continue;
+            }
             let over = now.saturating_sub(load.used()) >= self.config.rollback_window;
             let settled = match home.view().role() {
                 Role::Alone => true,
                 Role::Over | Role::Kept if !over => continue,
-                _ => match self.settle_step(home) {
-                    Ok(settled) => settled,
-                    // The index has no room: later.
-                    Err(_) => continue,
-                },
+                _ => {
+                    load.settling.store(true, Ordering::Relaxed);
+                    match self.settle_step(home) {
+                        Ok(settled) => settled,
+                        // The index has no room: later.
+                        Err(_) => continue,
+                    }
+                }
             };
             more |= !settled;
             if settled {
-                let mut registry = self.loads.registry.lock();
-                let same = |there: &Arc<Load>| Arc::ptr_eq(there, &load);
-                if registry.unsettled.get(&load.home).is_some_and(same) {
-                    registry.unsettled.remove(&load.home);
-                }
+                self.loads.registry.lock().unsettled.remove(&load.home);
             }
         }
         more
     }
 
-    /// Takes some entries out of the first generation that is to be emptied, and gives back its
-    /// number when it is empty.
+    /// Takes some entries out of a generation that is to be emptied, and gives back its number when
+    /// it is empty. One that somebody still reads waits, as long as no memory is wanted.
     fn empty_some(self: &Arc<Self>) -> bool {
-        let Some(number) = self.loads.doomed.numbers.lock().front().copied() else {
+        let unread = |number: &u32| {
+            let space = self.spaces.at(*number);
+            space.is_some_and(|space| space.readers.load(Ordering::Acquire) == 0)
+        };
+        let next = |numbers: &VecDeque<u32>| numbers.iter().copied().find(unread);
+        let Some(number) = next(&self.loads.doomed.numbers.lock()) else {
             return false;
         };
         let Some(space) = self.spaces.at(number) else {
             return false;
         };
-        let step = self.keys_of(space, &[]);
-        for (_, handle) in &step {
-            if let Some(entry) = self.pin(*handle)
+        for (_, handle) in self.keys_of(space, &[]) {
+            if let Some(entry) = self.pin(handle)
                 && entry.record().namespace() == number
             {
                 self.unlink(entry, Why::Replaced);
             }
         }
-        let empty = space.order.read().is_empty();
+        if !space.order.read().is_empty() {
+            return true;
+        }
         let mut numbers = self.loads.doomed.numbers.lock();
-        if numbers.front() != Some(&number) {
-            return true;
-        }
-        if !empty {
-            return true;
-        }
-        numbers.pop_front();
         // With the fence in `hold_view`.
         fence(Ordering::SeqCst);
-        if space.readers.load(Ordering::Acquire) > 0 {
-            // It cannot be used again yet; others first.
-            numbers.push_back(number);
-            return numbers.front() != Some(&number) && !step.is_empty();
+        if !numbers.contains(&number) || !unread(&number) {
+            return next(&numbers).is_some();
         }
+        numbers.retain(|other| *other != number);
         self.loads.doomed.count.fetch_sub(1, Ordering::Relaxed);
-        let more = !numbers.is_empty();
+        let more = next(&numbers).is_some();
         drop(numbers);
         self.spaces.recycle(number);
         more

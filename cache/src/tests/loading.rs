@@ -39,7 +39,7 @@ pub(super) async fn commit(cache: &Cache, load: &str) -> Result<crate::loads::Lo
     cache.commit_load(&Tenant::public(), load).await
 }
 
-async fn rollback(cache: &Cache, load: &str) -> Result<crate::loads::LoadOutcome> {
+pub(super) async fn rollback(cache: &Cache, load: &str) -> Result<crate::loads::LoadOutcome> {
     cache.rollback_load(&Tenant::public(), load).await
 }
 
@@ -78,7 +78,7 @@ fn of(entries: &[(&str, usize)]) -> Vec<(String, usize)> {
         .collect()
 }
 
-fn tidy(cache: &Cache) {
+pub(super) fn tidy(cache: &Cache) {
     while cache.tidy_loads() {}
 }
 

@@ -94,9 +94,7 @@ impl Model {
                 let deleted = self.cache.delete(&id(&key), None).await.unwrap();
                 assert_eq!(deleted.is_some(), there);
                 assert!(self.loses() || there == self.shown.contains_key(&key));
-                if there {
-                    self.touch(&key);
-                }
+                self.touch(&key);
                 self.shown.remove(&key);
             }
             Step::Begin(replace_all) if self.loads.len() < 4 => {

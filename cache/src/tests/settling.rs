@@ -7,6 +7,7 @@ use bowstring_wire::name::Tenant;
 use bowstring_wire::settings::SettingsChange;
 use bowstring_wire::version::Version;
 
+use super::loading::{begin, commit, put_in};
 use super::*;
 use crate::stats::NamespaceStats;
 
@@ -347,4 +348,33 @@ async fn a_million_namespaces_are_too_many() {
     assert_eq!(page.len(), 3);
     assert!(page.iter().all(|space| space.namespace.as_str() > "tiny-5"));
     assert_eq!(cache.first_namespaces(2)[1].namespace.as_str(), "tiny-1");
+}
+
+#[tokio::test]
+async fn limits_hold_for_a_load_by_itself_and_for_what_shows_after_it() {
+    for replace_all in [false, true] {
+        let (cache, _) = cache_of(16 * MIB);
+        set(&cache, r#"{"entries_max":3,"bytes_max":40}"#)
+            .await
+            .unwrap();
+        fill(&cache, 0..3, 10).await;
+        let load = begin(&cache, replace_all);
+        for key in ["a", "b", "c"] {
+            put_in(&cache, &load, key, Mode::Create, &[1; 10])
+                .await
+                .unwrap();
+        }
+        // Nothing in an open load can go.
+        for (key, len, limit) in [("d", 1, "entries_max"), ("a", 30, "bytes_max")] {
+            let refused = put_in(&cache, &load, key, Mode::Replace, &vec![1; len]).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.code, Code::ResourceExhausted);
+            assert!(refused.message.contains(limit), "{refused}");
+        }
+        assert_eq!((own(&cache).entries, own(&cache).evicted), (3, 0));
+        commit(&cache, &load).await.unwrap();
+        let own = own(&cache);
+        assert_eq!((own.entries, own.bytes), (3, 30));
+        assert_eq!(own.evicted, if replace_all { 0 } else { 3 });
+    }
 }
