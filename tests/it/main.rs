@@ -30,6 +30,7 @@ mod layouts;
 mod limits;
 mod loads;
 mod many;
+mod model;
 mod modes;
 mod mux;
 mod permutation;

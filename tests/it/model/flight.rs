@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray as _;
 use arrow_flight::error::FlightError;
 use bowstring_tests::Server;
 use bowstring_wire::descriptor::Mode;
@@ -74,7 +75,8 @@ impl Target for Flight {
     }
 
     async fn totals(&self, space: usize) -> Totals {
-        let reply = self.act(space, "namespaces", json!({})).await.unwrap();
+        let replies = self.spaces[space].act_raw("namespaces", "{}").await;
+        let reply: Value = serde_json::from_slice(&replies.unwrap()[0]).unwrap();
         let all = reply["namespaces"].as_array().unwrap();
         let name = self.spaces[space].namespace.as_str();
         let of_space = all.iter().find(|of| of["namespace"] == name);
@@ -251,24 +253,30 @@ fn tensor(coming: &Coming, rows: &[usize]) -> Tensor {
     }
 }
 
+/// The rows of a stream, whichever layout it has.
 fn rows(got: &Got) -> Vec<Seen> {
-    let keys = got.texts("key");
-    if keys.is_empty() {
-        return Vec::new();
-    }
-    println!(
-        "SCHEMA {:?} {:?}",
-        got.schema,
-        got.batches.iter().map(|b| b.num_rows()).collect::<Vec<_>>()
-    );
-    let bytes = values(&got.batches, "tensor");
-    let each = bytes.chunks_exact(bytes.len() / keys.len());
-    let row = |(key, bytes): (String, &[u8])| Seen {
+    let row = |(key, bytes)| Seen {
         key,
-        bytes: Some(bytes.to_vec()),
+        bytes: Some(bytes),
         ..Seen::default()
     };
-    keys.into_iter().zip(each).map(row).collect()
+    let mut all = Vec::new();
+    for batch in got.batches.iter().filter(|batch| batch.num_rows() > 0) {
+        match batch.column_by_name("data") {
+            Some(data) => {
+                let data = data.as_binary::<i64>().iter();
+                all.extend(data.map(|bytes| bytes.unwrap().to_vec()));
+            }
+            None => {
+                let bytes = values(std::slice::from_ref(batch), "tensor");
+                let each = bytes.chunks_exact(bytes.len() / batch.num_rows());
+                all.extend(each.map(<[u8]>::to_vec));
+            }
+        }
+    }
+    let keys = got.texts("key");
+    assert_eq!(keys.len(), all.len());
+    keys.into_iter().zip(all).map(row).collect()
 }
 
 fn version(text: &Value) -> Version {

@@ -164,7 +164,8 @@ impl Dice {
         let contents = world.contents.len() as u64;
         let content = usize::try_from(self.below(contents)).unwrap_or(0);
         Put {
-            mode: [Mode::Create, Mode::Keep, Mode::Replace, Mode::Replace][self.below(4) as usize],
+            mode: [Mode::Create, Mode::Keep, Mode::Replace, Mode::Replace]
+                [usize::from(self.small() % 4)],
             content: world.contents.start + content,
             ttl_ms: self.one_in(5).then(|| self.ttl(world)),
             pin: self.one_in(16),
