@@ -2,7 +2,7 @@
 //! freed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
@@ -30,6 +30,7 @@ use crate::read::Entry;
 use crate::reads::Reads;
 use crate::release::Sink;
 use crate::reserve::RoomQueue;
+use crate::snapshot::Watch;
 
 pub(crate) struct Engine {
     pub(crate) config: CacheConfig,
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     pub(crate) reads: Reads,
     pub(crate) pins: Pins,
     pub(crate) loads: Loads,
+    /// Those that are open, of all namespaces.
+    pub(crate) snapshots: Mutex<Vec<Weak<Watch>>>,
     /// Held by whoever evicts: where one large victim is enough, thirty-two puts that need room
     /// must not take one each.
     pub(crate) evicting: Mutex<()>,
@@ -119,6 +122,7 @@ impl Engine {
             reads: Reads::new(Arc::clone(&parts.clock)),
             pins: Pins::default(),
             loads: Loads::new(entropy.start),
+            snapshots: Mutex::default(),
             evicting: Mutex::new(()),
             reserved: AtomicU64::new(0),
             misses: Alone::default(),

@@ -74,6 +74,12 @@ impl Generation {
         self.held.as_ref().map(|held| held.view)
     }
 
+    /// The home and what it showed; `None` where the namespace is not known.
+    pub(crate) fn shown(&self) -> Option<(u32, &Space, View)> {
+        let held = self.held.as_ref()?;
+        Some((held.home, self.engine.spaces.at(held.home)?, held.view))
+    }
+
     fn is_present(&self) -> bool {
         let Some(held) = &self.held else {
             return true;

@@ -161,7 +161,7 @@ impl Engine {
         let removed = shard.remove(entry.handle);
         debug_assert!(removed, "the caller has looked");
         if standing.base == Some(entry.handle) {
-            base.order.remove(key, entry.handle, self);
+            self.take_out(base.space, &mut base.order, key, entry.handle);
             let beside = standing.beside?;
             match view.role() {
                 Role::Over => home.shadow.lock().unhide(key, record.len()),
@@ -173,13 +173,13 @@ impl Engine {
             return None;
         }
         if let Some(beside) = self.spaces.beside(view) {
-            beside.order.write().remove(key, entry.handle, self);
+            self.take_out(beside, &mut beside.order.write(), key, entry.handle);
         }
         let below = standing.base.filter(|_| view.role() == Role::Over)?;
         let below = entry.engine.pin_locked(below).ok()?;
         let removed = shard.remove(below.handle);
         debug_assert!(removed, "it was there");
-        base.order.remove(key, below.handle, self);
+        self.take_out(base.space, &mut base.order, key, below.handle);
         home.shadow.lock().unhide(key, below.record().len());
         Some(below)
     }
@@ -198,7 +198,8 @@ impl Engine {
             // Before it goes: who misses it then sees this.
             space.lost.store(true, atomic::Ordering::Release);
         }
-        let ordered = order.remove(self.key(entry.record()), entry.handle, self);
+        let key = self.key(entry.record());
+        let ordered = self.take_out(space, &mut order, key, entry.handle);
         debug_assert!(ordered, "the order names what the table names");
         let removed = shard.remove(entry.handle);
         debug_assert!(removed, "it was there");
@@ -222,7 +223,9 @@ impl Engine {
         debug_assert!(removed, "it was there");
         let home = self.spaces.home_of(base.space);
         let record = below.record();
-        home.shadow.lock().unhide(self.key(record), record.len());
+        let key = self.key(record);
+        self.leaves_order(base.space, record, key);
+        home.shadow.lock().unhide(key, record.len());
         Some(below)
     }
 
@@ -238,7 +241,7 @@ impl Engine {
         let removed = shard.remove(beside.handle);
         debug_assert!(removed, "it was there");
         let key = self.key(beside.record());
-        space.order.write().remove(key, beside.handle, &**self);
+        self.take_out(space, &mut space.order.write(), key, beside.handle);
         Some(beside)
     }
 }

@@ -16,7 +16,7 @@
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
 //!   room and `reserve` is the queue for it; `namespaces` numbers namespaces, and `settings` has what
 //!   each has of its own; [`scan`] reads a
-//!   namespace's keys in order; [`event`] tells of everything that comes and goes.
+//!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`event`] tells of everything that comes and goes.
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
@@ -66,6 +66,7 @@ mod room;
 pub mod rows;
 pub mod scan;
 mod settings;
+pub mod snapshot;
 pub mod stats;
 mod sweep;
 mod view;

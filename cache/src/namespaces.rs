@@ -24,6 +24,7 @@ use crate::index::record::ID_MAX;
 use crate::index::{Budget, Order};
 use crate::layers::{Merged, Shadow};
 use crate::settings::Own;
+use crate::snapshot::Watches;
 use crate::stats::NamespaceStats;
 use crate::view::{Role, View};
 
@@ -61,6 +62,8 @@ pub(crate) struct Space {
     view: AtomicU64,
     /// What the load over the base hides of it.
     pub(crate) shadow: Mutex<Shadow>,
+    /// Who is told of what leaves.
+    pub(crate) watches: Watches,
     /// Held by whoever commits or rolls back: one at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -110,6 +113,19 @@ impl Shown<'_> {
     ) -> Merged<'a> {
         let orders = (&*self.base, self.beside.as_deref());
         Merged::new(engine, (self.view, self.lost), orders, prefix, after)
+    }
+
+    /// As [`Shown::keys`], with those of the base that are not shown because it is
+    /// [lost](Namespaces::is_lost) what was over them; and whether it is.
+    pub(crate) fn keys_with_lost<'a>(
+        &'a self,
+        engine: &'a Engine,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> (Merged<'a>, bool) {
+        let orders = (&*self.base, self.beside.as_deref());
+        let merged = Merged::new(engine, (self.view, false), orders, prefix, after);
+        (merged, self.lost)
     }
 }
 
@@ -227,6 +243,7 @@ impl Namespaces {
             own,
             view: AtomicU64::new(View::first(number).bits()),
             shadow: Mutex::default(),
+            watches: Watches::default(),
             turn: tokio::sync::Mutex::default(),
         });
         Ok(())

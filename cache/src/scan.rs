@@ -119,7 +119,7 @@ impl Engine {
 
     /// Describes an entry whose order is locked, so that it neither goes nor moves. `None` where
     /// it has expired, or is only about to be published.
-    fn item(&self, handle: Handle, now_ms: u64) -> Option<ScanItem> {
+    pub(crate) fn item(&self, handle: Handle, now_ms: u64) -> Option<ScanItem> {
         let record = self.record(handle);
         let expires_at_ms = record.expires_at_ms();
         if !record.is_live() || expires_at_ms.is_some_and(|at| at <= now_ms) {

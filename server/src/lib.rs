@@ -246,6 +246,7 @@ fn start_flight(
         let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));
         let _expiring = spawn(expire(service.cache.clone(), service.clock.clone()));
         let _loads = spawn(tidy_loads(service.cache.clone(), service.clock.clone()));
+        let _snapshots = spawn(tend_snapshots(service.clone()));
         let _supervisor = spawn(flight::supervise(service.clone()));
         accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
     })
@@ -284,6 +285,16 @@ async fn tidy_loads(cache: Cache, clock: Arc<dyn Clock>) {
         while cache.tidy_loads() {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Keeps room for what leaves snapshots, and forgets old ones. Runs until it is dropped.
+async fn tend_snapshots(service: Service) {
+    const TICK: Duration = Duration::from_millis(100);
+    loop {
+        service.clock.sleep(TICK).await;
+        service.snapshots.forget_old();
+        service.cache.tend_snapshots().await;
     }
 }
 

@@ -21,6 +21,8 @@ pub const MAX_NAMESPACES_LISTED: usize = 10_000;
 pub const DEFAULT_NAMESPACES_LISTED: usize = 5_000;
 /// Endpoints of one `partitions` request.
 pub const MAX_PARTITIONS: u32 = 1024;
+/// How long a snapshot is kept for the DoGets of its partitions.
+pub const SNAPSHOT_LIFETIME_MS: u64 = 10 * 60 * 1000;
 /// Errors that one `PutResult` spells out; the rest are counted.
 pub const MAX_PUT_ERRORS: usize = 100;
 /// An entry's own metadata, names and values together. It lives beside the entry's head in one

@@ -60,7 +60,18 @@ pub enum Select {
     Prefix {
         /// `""` is all.
         prefix: String,
+        /// Of those a snapshot had that GetFlightInfo took: this part.
+        part: Option<Part>,
     },
+}
+
+/// A partition of a snapshot, as minted tickets name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The snapshot.
+    pub snapshot: Version,
+    /// Its part, from 0.
+    pub partition: u32,
 }
 
 words! {
@@ -121,7 +132,7 @@ impl Ticket {
     /// A ticket for a prefix with nothing else said.
     pub fn prefix(namespace: Namespace, prefix: impl Into<String>) -> Ticket {
         let prefix = prefix.into();
-        Ticket::of(namespace, Select::Prefix { prefix })
+        Ticket::of(namespace, Select::Prefix { prefix, part: None })
     }
 
     /// Reads a ticket's JSON.
@@ -192,7 +203,13 @@ impl Serialize for Ticket {
                 }
             }
             Select::Keys { keys } => map.serialize_entry("keys", keys)?,
-            Select::Prefix { prefix } => map.serialize_entry("prefix", prefix)?,
+            Select::Prefix { prefix, part } => {
+                map.serialize_entry("prefix", prefix)?;
+                if let Some(part) = part {
+                    map.serialize_entry("snapshot", &part.snapshot)?;
+                    map.serialize_entry("partition", &part.partition)?;
+                }
+            }
         }
         if let Some((dtype, shape)) = &self.fixed {
             map.serialize_entry("dtype", dtype)?;

@@ -134,12 +134,16 @@ impl Engine {
         {
             let removed = shard.remove(hidden.handle);
             debug_assert!(removed, "it was there");
+            self.leaves_order(home, hidden.record(), key);
             home.shadow.lock().unhide(key, hidden.record().len());
             below = Some(hidden);
         }
-        beside.order.write().remove(key, handle, &**self);
         // Who goes by a view from before the load knows by the mark that it is not for him.
         let mark = if loaded { view.epoch() } else { 0 };
+        let mut order = beside.order.write();
+        home.watches.note(record, key, Some((view.base(), mark)));
+        order.remove(key, handle, &**self);
+        drop(order);
         beside.subtract(record.len(), loaded);
         base.space.add(record.len(), false);
         record.set_owner(view.base(), mark);

@@ -6,16 +6,19 @@ use arrow_flight::{
 };
 use bowstring_cache::generation::Generation;
 use bowstring_cache::read::Entry;
+use bowstring_cache::snapshot::{self, Snapshot};
 use bowstring_wire::descriptor::parse_path;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::form::Form;
+use bowstring_wire::limits::SNAPSHOT_LIFETIME_MS;
 use bowstring_wire::name::Key;
 use bowstring_wire::reply::{FlightMetadata, Reply};
-use bowstring_wire::ticket::{Layout, Missing, Select, Ticket};
+use bowstring_wire::ticket::{Layout, Missing, Part, Select, Ticket};
+use bowstring_wire::version::Version;
 use bytes::Bytes;
 
 use super::authorize::{Operation, authorize, resource_of};
-use super::do_get::{self, Snapshot};
+use super::do_get;
 use super::out::Failure;
 use super::reply;
 use super::select::{One, Together, find, id};
@@ -41,7 +44,9 @@ pub async fn run_schema(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let descriptor: FlightDescriptor = call.message().await?;
-    let ticket = ticket_of(&descriptor)?;
+    let mut ticket = ticket_of(&descriptor)?;
+    // Nobody will read them.
+    ticket.partitions = None;
     let schema = info(service, &call, &ticket, descriptor).await?.schema;
     reply::send(respond, &SchemaResult { schema }).await
 }
@@ -94,11 +99,7 @@ async fn info(
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo> {
     authorize(&call.principal, Operation::Describe, resource_of(ticket))?;
-    if ticket.partitions.is_some() {
-        return Err(Error::unimplemented(
-            "partitions of a prefix are not built yet",
-        ));
-    }
+    let mut parts = None;
     let (together, records, bytes) = match &ticket.select {
         Select::Key { .. } => {
             let entry = find(service, &call.principal, ticket).await?;
@@ -116,16 +117,34 @@ async fn info(
                 bytes,
             )
         }
-        Select::Prefix { prefix } => {
-            let snapshot = Snapshot::take(service, &call.principal, ticket, prefix).await?;
-            (
-                snapshot.together(ticket)?,
-                snapshot.entries.len() as u64,
-                snapshot.bytes,
-            )
+        Select::Prefix { prefix, part } => {
+            let measured = match part {
+                None => {
+                    let snapshot = do_get::take(service, &call.principal, ticket, prefix).await?;
+                    let measured = measure_all(service, &snapshot, ticket).await?;
+                    if let Some(n) = ticket.partitions {
+                        let (ends, of) = (measured.ends(n), (&ticket.namespace, prefix.as_str()));
+                        // Before anything is kept for them.
+                        measured.together(ticket)?;
+                        let count = ends.len() + 1;
+                        let kept = service
+                            .snapshots
+                            .keep(&call.principal, of, snapshot, ends)?;
+                        parts = Some((kept, count));
+                    }
+                    measured
+                }
+                Some(part) => {
+                    let kept = service.snapshots.find(&call.principal, ticket, *part)?;
+                    let walk = kept.snapshot().walk(kept.part(*part)?);
+                    do_get::measure(service, walk, ticket).await?
+                }
+            };
+            (measured.together(ticket)?, measured.entries, measured.bytes)
         }
     };
     let mut minted = ticket.clone();
+    minted.partitions = None;
     let mut metadata = FlightMetadata {
         tier: Some("hot".to_owned()),
         ..FlightMetadata::default()
@@ -137,9 +156,51 @@ async fn info(
         minted.fixed = Some((*dtype, shape.clone()));
     }
     let schema = together.schema(ticket).encapsulated()?;
-    Ok(flight_info(
-        schema, descriptor, &minted, records, bytes, &metadata,
-    ))
+    let mut info = flight_info(schema, descriptor, &minted, records, bytes, &metadata);
+    if let Some((snapshot, count)) = parts {
+        info.endpoint = endpoints(service, &minted, snapshot, count);
+    }
+    Ok(info)
+}
+
+async fn measure_all(
+    service: &Service,
+    snapshot: &Snapshot,
+    ticket: &Ticket,
+) -> Result<do_get::Measured> {
+    do_get::measure(service, snapshot.walk(snapshot::Part::default()), ticket).await
+}
+
+/// An endpoint for each part of a snapshot.
+fn endpoints(
+    service: &Service,
+    minted: &Ticket,
+    snapshot: Version,
+    count: usize,
+) -> Vec<FlightEndpoint> {
+    let until_ms = service.clock.now_ms() + SNAPSHOT_LIFETIME_MS;
+    let expiration_time = prost_types::Timestamp {
+        seconds: i64::try_from(until_ms / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(until_ms % 1000 * 1_000_000).unwrap_or(0),
+    };
+    let parts = (0..count).filter_map(|partition| u32::try_from(partition).ok());
+    let endpoint = |partition| {
+        let mut ticket = minted.clone();
+        if let Select::Prefix { part, .. } = &mut ticket.select {
+            *part = Some(Part {
+                snapshot,
+                partition,
+            });
+        }
+        FlightEndpoint {
+            ticket: Some(FlightTicket {
+                ticket: ticket.to_json().into(),
+            }),
+            expiration_time: Some(expiration_time),
+            ..FlightEndpoint::default()
+        }
+    };
+    parts.map(endpoint).collect()
 }
 
 fn count(

@@ -4,7 +4,7 @@
 //! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
 //! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
-//! - `select`: what a ticket means
+//! - `select`: what a ticket means; `snapshots`: those that several gets share
 //! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
 //! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
@@ -26,6 +26,7 @@ mod room;
 mod select;
 mod service;
 mod slow;
+mod snapshots;
 mod stall;
 pub mod verb;
 

@@ -19,6 +19,7 @@ use super::gather::BufferPool;
 use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
+use super::snapshots::Snapshots;
 use super::stall::{self, Stalls};
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
@@ -52,6 +53,8 @@ pub struct Parts {
     pub buffers: BufferPool,
     /// What calls themselves cost.
     pub room: CallRoom,
+    /// Snapshots whose partitions may be asked for.
+    pub snapshots: Snapshots,
     /// Responses that wait for their peer.
     pub stalls: Stalls,
     /// Counters.
@@ -101,12 +104,14 @@ impl Service {
         let buffers = BufferPool::new(budget.clone());
         let stalls = Stalls::default();
         let room = CallRoom::new(cache.clone());
+        let snapshots = Snapshots::new(cache.ledger(), &clock);
         Self(Arc::new(Parts {
             cache,
             clock,
             budget,
             buffers,
             room,
+            snapshots,
             stalls,
             metrics,
             settings,

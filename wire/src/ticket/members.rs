@@ -2,7 +2,7 @@
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use super::{Layout, Missing, Select, Ticket, With};
+use super::{Layout, Missing, Part, Select, Ticket, With};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::json::{self, Keys, Prefix, Uint, object, required, words};
@@ -36,6 +36,8 @@ object! {
         missing: MissingWord,
         max_message_bytes: Uint,
         partitions: Uint,
+        snapshot: Version,
+        partition: Uint,
     }
 }
 
@@ -56,7 +58,10 @@ impl Members {
                 version: self.version,
             },
             (None, Some(keys), None) => Select::Keys { keys: keys.0 },
-            (None, None, Some(prefix)) => Select::Prefix { prefix: prefix.0 },
+            (None, None, Some(prefix)) => Select::Prefix {
+                prefix: prefix.0,
+                part: part(self.snapshot, self.partition)?,
+            },
             (key, keys, prefix) => {
                 return Err(Error::invalid(format!(
                     "ticket selects by several members or by none; expected exactly one of key, \
@@ -85,6 +90,18 @@ impl Members {
             "partitions",
             !of_prefix && self.partitions.is_some(),
             "prefix",
+        )?;
+        alone("snapshot", !of_prefix && self.snapshot.is_some(), "prefix")?;
+        alone(
+            "partition",
+            !of_prefix && self.partition.is_some(),
+            "prefix",
+        )?;
+        let of_part = matches!(select, Select::Prefix { part: Some(_), .. });
+        alone(
+            "partitions",
+            of_part && self.partitions.is_some(),
+            "prefix alone",
         )?;
         if self.layout == Some(Layout::Flat) && !of_key {
             return Err(Error::invalid(
@@ -178,6 +195,25 @@ fn partitions(n: u64) -> Result<u32> {
                  {MAX_PARTITIONS}"
             ))
         })
+}
+
+fn part(snapshot: Option<Version>, partition: Option<Uint>) -> Result<Option<Part>> {
+    if snapshot.is_none() && partition.is_none() {
+        return Ok(None);
+    }
+    let snapshot = required("ticket with partition", "snapshot", snapshot)?;
+    let Uint(n) = required("ticket with snapshot", "partition", partition)?;
+    let partition = u32::try_from(n).ok().filter(|n| *n < MAX_PARTITIONS);
+    let partition = partition.ok_or_else(|| {
+        Error::invalid(format!(
+            "ticket names a partition that no snapshot has; partition=`{n}` expected less than \
+             {MAX_PARTITIONS}"
+        ))
+    })?;
+    Ok(Some(Part {
+        snapshot,
+        partition,
+    }))
 }
 
 fn given<const N: usize>(members: [(&str, bool); N]) -> String {

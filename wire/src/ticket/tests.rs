@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::MAX_TICKET_KEYS;
+use crate::limits::{MAX_PARTITIONS, MAX_TICKET_KEYS};
 use proptest::prelude::*;
 
 fn key() -> impl Strategy<Value = Key> {
@@ -25,7 +25,17 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                 version,
             }),
         prop::collection::vec(key(), 0..5).prop_map(|keys| Select::Keys { keys }),
-        "[^\0]{0,20}".prop_map(|prefix| Select::Prefix { prefix }),
+        (
+            "[^\0]{0,20}",
+            prop::option::of(((any::<u64>(), any::<u32>()), 0..MAX_PARTITIONS))
+        )
+            .prop_map(|(prefix, part)| Select::Prefix {
+                prefix,
+                part: part.map(|((hlc, start), partition)| Part {
+                    snapshot: Version { hlc, start },
+                    partition,
+                }),
+            }),
     ];
     let shape = prop::collection::vec(0u64..1000, 0..4).prop_map(|dims| Shape::new(&dims).unwrap());
     let fixed = prop::option::of((prop::sample::select(&DType::ALL[..]), shape));
@@ -51,7 +61,8 @@ fn ticket() -> impl Strategy<Value = Ticket> {
                 } else {
                     Missing::Named
                 },
-                partitions: partitions.filter(|_| !of_key && !of_keys),
+                partitions: partitions
+                    .filter(|_| matches!(select, Select::Prefix { part: None, .. })),
                 select,
             }
         },
@@ -121,6 +132,20 @@ fn what_is_wrong_is_said() {
         (
             r#"{"keys":["a"],"partitions":2}"#,
             "member=`partitions` expected it with prefix",
+        ),
+        (r#"{"prefix":"","partition":0}"#, "member=`snapshot`"),
+        (r#"{"prefix":"","snapshot":"1"}"#, "member=`partition`"),
+        (
+            r#"{"prefix":"","snapshot":"1","partition":1024}"#,
+            "partition=`1024` expected less than 1024",
+        ),
+        (
+            r#"{"prefix":"","snapshot":"1","partition":1,"partitions":2}"#,
+            "member=`partitions` expected it with prefix alone",
+        ),
+        (
+            r#"{"key":"a","snapshot":"1","partition":1}"#,
+            "member=`snapshot` expected it with prefix",
         ),
         (
             r#"{"prefix":"","partitions":0}"#,

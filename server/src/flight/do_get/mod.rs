@@ -11,7 +11,7 @@ mod prefix;
 mod rows;
 
 pub use keys::together;
-pub use prefix::Snapshot;
+pub use prefix::{Measured, measure, take};
 pub use rows::Rows;
 
 use arrow_flight::Ticket as FlightTicket;
@@ -45,8 +45,9 @@ pub async fn run(
     match &ticket.select {
         Select::Key { .. } => one::send(service, &call, &ticket, respond).await,
         Select::Keys { keys } => Box::pin(keys::send(service, &call, &ticket, keys, respond)).await,
-        Select::Prefix { prefix } => {
-            Box::pin(prefix::send(service, &call, &ticket, prefix, respond)).await
+        Select::Prefix { prefix, part } => {
+            let selected = (prefix.as_str(), *part);
+            Box::pin(prefix::send(service, &call, &ticket, selected, respond)).await
         }
     }
 }
@@ -56,7 +57,7 @@ fn about(ticket: &Ticket) -> About {
     match &ticket.select {
         Select::Key { key, .. } => About::new(namespace, key.as_str()),
         Select::Keys { keys } => About::new(namespace, &format!("{} keys", keys.len())),
-        Select::Prefix { prefix } => About::new(namespace, &format!("{prefix}…")),
+        Select::Prefix { prefix, .. } => About::new(namespace, &format!("{prefix}…")),
     }
 }
 

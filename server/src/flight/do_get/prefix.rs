@@ -1,16 +1,16 @@
 //! Tensors by a prefix of their keys, in key order.
 //!
-//! The snapshot is of names and versions, taken in steps that block no writer; it holds no tensor.
-//! What was replaced, evicted or deleted before its turn is named at the end.
+//! The snapshot is of keys and versions, read as it is sent; it holds no tensor. What was replaced,
+//! evicted or deleted before its turn is named at the end.
 
-use bowstring_cache::generation::Generation;
+use bowstring_cache::scan::ScanItem;
+use bowstring_cache::snapshot::{Snapshot, Walk};
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::Key;
 use bowstring_wire::shape::Shape;
-use bowstring_wire::ticket::{Layout, Ticket};
-use bowstring_wire::version::Version;
+use bowstring_wire::ticket::{Layout, Part, Ticket};
 
 use super::message_bytes_max;
 use super::rows::Rows;
@@ -26,122 +26,241 @@ pub async fn send(
     service: &Service,
     call: &Call<'_>,
     ticket: &Ticket,
-    prefix: &str,
+    (prefix, part): (&str, Option<Part>),
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    let snapshot = Snapshot::take(service, &call.principal, ticket, prefix).await?;
-    let together = snapshot.together(ticket)?;
+    let Some(part) = part else {
+        let snapshot = take(service, &call.principal, ticket, prefix).await?;
+        let together = together(service, &snapshot, ticket).await?;
+        let walk = snapshot.walk_once();
+        return stream(service, call, ticket, (&snapshot, walk), together, respond).await;
+    };
+    let kept = service.snapshots.find(&call.principal, ticket, part)?;
+    let together = together(service, kept.snapshot(), ticket).await?;
+    let walk = kept.snapshot().walk(kept.part(part)?);
+    let of = (kept.snapshot(), walk);
+    stream(service, call, ticket, of, together, respond).await
+}
+
+/// A snapshot of what the ticket selects.
+pub async fn take(
+    service: &Service,
+    principal: &Principal,
+    ticket: &Ticket,
+    prefix: &str,
+) -> Result<Snapshot> {
+    let (tenant, namespace) = (&principal.tenant, &ticket.namespace);
+    service.cache.snapshot(tenant, namespace, prefix).await
+}
+
+async fn stream(
+    service: &Service,
+    call: &Call<'_>,
+    ticket: &Ticket,
+    (snapshot, mut walk): (&Snapshot, Walk<'_>),
+    together: Together,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
     let max = message_bytes_max(ticket, call.client);
     let out = Out::new(service, respond, call.client, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
-    let mut gone = Vec::new();
-    for (key, version) in &snapshot.entries {
-        let id = id(&call.principal, &ticket.namespace, key);
-        // An export leaves no mark: it must not make everything look young.
-        match service.cache.peek_in(&snapshot.generation, &id) {
-            Some(entry) if entry.version() == *version => rows.push(key, Some(entry)).await?,
-            _ => gone.push(key.clone()),
+    while let Some((items, _room)) = step(service, &mut walk).await? {
+        for item in items.into_iter().filter(|item| selects(ticket, item)) {
+            let id = id(&call.principal, &ticket.namespace, &item.key);
+            // An export leaves no mark: it must not make everything look young.
+            match service.cache.peek_in(snapshot.generation(), &id) {
+                Some(entry) if entry.version() == item.version => {
+                    rows.push(&item.key, Some(entry)).await?;
+                }
+                _ => walk.missed(item.key).await?,
+            }
         }
     }
-    rows.finish(Some((Closing::Gone, &gone))).await
+    rows.finish(Some((Closing::Gone, walk.gone()))).await
 }
 
-/// Keys and versions under a prefix at one time.
-pub struct Snapshot {
-    /// In key order.
-    pub entries: Vec<(Key, Version)>,
-    /// Bytes of their tensors together.
+/// What a snapshot, or a part of it, comes to.
+pub struct Measured {
+    /// Entries that the ticket selects.
+    pub entries: u64,
+    /// Bytes of their tensors.
     pub bytes: u64,
-    /// What showed when it was begun, whatever is committed meanwhile.
-    generation: Generation,
-    agreed: Result<Together>,
-    _room: Vec<WireBytes>,
+    together: Result<Together>,
+    marks: Marks,
 }
 
-/// What an entry of a snapshot takes beside its key's own bytes.
-const ENTRY_BYTES: usize = 64;
-/// Keys looked at in one step.
-const STEP: usize = 1_000;
-
-impl Snapshot {
-    /// Takes a snapshot of what the ticket selects.
-    pub async fn take(
-        service: &Service,
-        principal: &Principal,
-        ticket: &Ticket,
-        prefix: &str,
-    ) -> Result<Self> {
-        let mut snapshot = Self {
-            entries: Vec::new(),
-            bytes: 0,
-            generation: service
-                .cache
-                .generation(&principal.tenant, &ticket.namespace),
-            agreed: Ok(Together::Unknown),
-            _room: Vec::new(),
-        };
-        let mut first: Option<(String, DType, Shape)> = None;
-        let mut after: Option<Key> = None;
-        loop {
-            let after_key = after.as_ref().map(Key::as_str);
-            let generation = &snapshot.generation;
-            let step = service.cache.scan_in(generation, prefix, after_key, STEP);
-            let last = step.len() < STEP;
-            let Some(end) = step.last() else {
-                return Ok(snapshot);
-            };
-            after = Some(end.key.clone());
-            let room: usize = step
-                .iter()
-                .map(|item| item.key.as_str().len() + ENTRY_BYTES)
-                .sum();
-            let paid = service
-                .budget
-                .try_take(room as u64)
-                .ok_or_else(|| too_many(&snapshot))?;
-            snapshot._room.push(paid);
-            for item in step {
-                if ticket
-                    .fixed
-                    .as_ref()
-                    .is_some_and(|(d, s)| *d != item.dtype || *s != item.shape)
-                {
-                    continue;
-                }
-                if snapshot.agreed.is_ok() {
-                    let one = (item.key.as_str(), item.dtype, item.shape.clone());
-                    let before = first.clone();
-                    let before = before.as_ref().map(|(k, d, s)| (k.as_str(), *d, s.clone()));
-                    snapshot.agreed = Together::agreed(before.into_iter().chain([one]));
-                    first.get_or_insert((item.key.as_str().to_owned(), item.dtype, item.shape));
-                }
-                snapshot.bytes += item.bytes;
-                snapshot.entries.push((item.key, item.version));
-            }
-            if last {
-                return Ok(snapshot);
-            }
-            // Between two steps the writers and the other streams of this thread have their turn.
-            tokio::task::yield_now().await;
-        }
-    }
-
+impl Measured {
     /// How the entries become a stream.
+    ///
+    /// # Errors
+    /// `failed_precondition` where they differ, and may not.
     pub fn together(&self, ticket: &Ticket) -> Result<Together> {
         match Together::of(ticket, Layout::Opaque)? {
             Some(together) => Ok(together),
-            None => self.agreed.clone(),
+            None => self.together.clone(),
+        }
+    }
+
+    /// The last keys of `parts` parts that are about as large as each other, the last one's left
+    /// out; fewer where there are not so many keys.
+    pub fn ends(&self, parts: u32) -> Vec<Key> {
+        let (keys, parts) = (&self.marks.keys, parts as usize);
+        let mut ends: Vec<Key> = (1..parts)
+            .filter_map(|part| {
+                keys.get((keys.len() * part / parts).checked_sub(1)?)
+                    .cloned()
+            })
+            .collect();
+        ends.dedup();
+        ends
+    }
+}
+
+/// Reads a snapshot through.
+pub async fn measure(service: &Service, mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
+    let mut measured = Measured {
+        entries: 0,
+        bytes: 0,
+        together: Ok(Together::Unknown),
+        marks: Marks::default(),
+    };
+    let mut first: Option<(String, DType, Shape)> = None;
+    while let Some((items, _room)) = step(service, &mut walk).await? {
+        for item in items.into_iter().filter(|item| selects(ticket, item)) {
+            if measured.together.is_ok() {
+                let one = (item.key.as_str(), item.dtype, item.shape.clone());
+                let before = first.clone();
+                let before = before.as_ref().map(|(k, d, s)| (k.as_str(), *d, s.clone()));
+                measured.together = Together::agreed(before.into_iter().chain([one]));
+                first.get_or_insert((item.key.as_str().to_owned(), item.dtype, item.shape));
+            }
+            measured.entries += 1;
+            measured.bytes += item.bytes;
+            measured.marks.pass(item.key);
+        }
+    }
+    Ok(measured)
+}
+
+async fn together(service: &Service, snapshot: &Snapshot, ticket: &Ticket) -> Result<Together> {
+    match Together::of(ticket, Layout::Opaque)? {
+        Some(together) => Ok(together),
+        // All of it, though it be for one part: the parts have one schema.
+        None => {
+            let all = snapshot.walk(bowstring_cache::snapshot::Part::default());
+            measure(service, all, ticket).await?.together(ticket)
         }
     }
 }
 
-fn too_many(snapshot: &Snapshot) -> Error {
-    Error::new(
-        Code::ResourceExhausted,
-        format!(
-            "a snapshot of so many keys does not fit into the wire account; keys=`{}` so far, \
-             expected a longer prefix",
-            snapshot.entries.len()
-        ),
-    )
+fn selects(ticket: &Ticket, item: &ScanItem) -> bool {
+    let fixed = ticket.fixed.as_ref();
+    fixed.is_none_or(|(dtype, shape)| *dtype == item.dtype && *shape == item.shape)
+}
+
+/// What an entry of a step takes beside its key's own bytes.
+const ITEM_BYTES: usize = 128;
+
+/// A step of a walk, which is paid for.
+async fn step(
+    service: &Service,
+    walk: &mut Walk<'_>,
+) -> Result<Option<(Vec<ScanItem>, WireBytes)>> {
+    // Between two steps the writers and the other streams of this thread have their turn.
+    tokio::task::yield_now().await;
+    let Some(items) = walk.step().await? else {
+        return Ok(None);
+    };
+    let keys = items
+        .iter()
+        .map(|item| item.key.as_str().len() + ITEM_BYTES);
+    let room: usize = keys.sum();
+    let paid = service.budget.try_take(room as u64).ok_or_else(|| {
+        Error::exhausted(format!(
+            "no room for the keys of a step of the snapshot; limit=`wire` bytes=`{room}` \
+             expected fewer requests at once"
+        ))
+    })?;
+    Ok(Some((items, paid)))
+}
+
+/// Some of the keys that went by, evenly apart.
+struct Marks {
+    keys: Vec<Key>,
+    every: u64,
+    passed: u64,
+}
+
+/// Twice as many as there may be parts, and twice that before every second is left out.
+const MARKS_MAX: usize = 4 * bowstring_wire::limits::MAX_PARTITIONS as usize;
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            every: 1,
+            passed: 0,
+        }
+    }
+}
+
+impl Marks {
+    fn pass(&mut self, key: Key) {
+        self.passed += 1;
+        if !self.passed.is_multiple_of(self.every) {
+            return;
+        }
+        self.keys.push(key);
+        if self.keys.len() == MARKS_MAX {
+            // The second, the fourth, …: they are at multiples of twice as many.
+            let mut odd = false;
+            self.keys.retain(|_| {
+                odd = !odd;
+                !odd
+            });
+            self.every *= 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(keys: u64) -> Measured {
+        let mut marks = Marks::default();
+        for key in 0..keys {
+            marks.pass(Key::parse(&format!("{key:06}")).unwrap());
+        }
+        Measured {
+            entries: keys,
+            bytes: 0,
+            together: Ok(Together::Unknown),
+            marks,
+        }
+    }
+
+    fn sizes(keys: u64, parts: u32) -> Vec<u64> {
+        let ends = measured(keys).ends(parts);
+        let ends = ends
+            .iter()
+            .map(|key| key.as_str().parse::<u64>().unwrap() + 1);
+        let ends: Vec<u64> = [0].into_iter().chain(ends).chain([keys]).collect();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[test]
+    fn parts_are_about_as_large_as_each_other() {
+        assert_eq!(sizes(10, 1), [10]);
+        assert_eq!(sizes(10, 4), [2, 3, 2, 3]);
+        assert_eq!(sizes(3, 8), [1, 1, 1]);
+        assert_eq!(sizes(0, 8), [0]);
+        for (keys, parts) in [(100_000, 7), (123_457, 1_024), (4_096, 1_024)] {
+            let sizes = sizes(keys, parts);
+            assert_eq!(sizes.len(), parts as usize);
+            assert_eq!(sizes.iter().sum::<u64>(), keys);
+            let (most, least) = (sizes.iter().max().unwrap(), sizes.iter().min().unwrap());
+            assert!(most <= &(2 * least), "{keys} {parts}: {least} to {most}");
+        }
+    }
 }

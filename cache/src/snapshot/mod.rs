@@ -1,0 +1,330 @@
+//! The keys and versions under a prefix at one moment, read in key order while others write.
+//!
+//! Nothing is copied when a snapshot is taken: it is a view of the namespace's generations and a
+//! version, later than all that was there. A walk goes through the orders as they are when it comes
+//! by, and passes over what is newer. What leaves an order before the walk has passed it is noted
+//! under the order's lock (`watch`), so that each key of the snapshot is either met or known to have
+//! gone. So it costs what goes meanwhile, and not what is there.
+
+mod watch;
+
+pub(crate) use self::watch::{Watch, Watches};
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use bowstring_wire::error::Result;
+use bowstring_wire::name::{Key, Namespace, Tenant};
+use bowstring_wire::version::Version;
+
+use self::watch::Room;
+use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::generation::Generation;
+use crate::index::{Handle, Keys, Order, Record};
+use crate::ledger::Account;
+use crate::namespaces::Space;
+use crate::reserve::Line;
+use crate::scan::{SCAN_STEP, ScanItem};
+
+/// Room for keys that go before the first step.
+const FIRST_BYTES: u64 = 16 << 10;
+/// Room for keys that go, which a walk has before it goes on.
+const AHEAD_BYTES: u64 = 64 << 10;
+/// Room for keys that go until the next look at those who wait, where some have gone before.
+const REST_BYTES: u64 = 1 << 20;
+
+/// See above. While it is there, what leaves is remembered.
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    generation: Generation,
+    prefix: String,
+    version: Version,
+    /// `None` where the namespace is not known: then there is nothing.
+    watched: Option<Watched>,
+}
+
+struct Watched {
+    home: u32,
+    watch: Arc<Watch>,
+}
+
+/// A part of a snapshot's keys: behind one, and up to another that belongs to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// `None` is from the first.
+    pub after: Option<Key>,
+    /// `None` is to the end.
+    pub last: Option<Key>,
+}
+
+impl Cache {
+    /// The keys that begin with `prefix`, as they are now.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where there is no memory to remember what goes.
+    pub async fn snapshot(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+    ) -> Result<Snapshot> {
+        let engine = Arc::clone(self.engine());
+        let line = Line::Newcomer;
+        let room = engine
+            .charge_waiting(Account::Scan, FIRST_BYTES, line)
+            .await?;
+        loop {
+            let generation = self.generation(tenant, namespace);
+            let snapshot = |version, watched, generation| Snapshot {
+                engine: Arc::clone(&engine),
+                generation,
+                prefix: prefix.to_owned(),
+                version,
+                watched,
+            };
+            let Some((number, home, view)) = generation.shown() else {
+                let version = engine.hlc.next(engine.clock.now_ms());
+                return Ok(snapshot(version, None, generation));
+            };
+            let base = engine.spaces.base(home);
+            if base.view != view {
+                continue;
+            }
+            // With the base locked: what is put there from now on has a later version.
+            let taken_ms = engine.clock.now_ms();
+            let version = engine.hlc.next(taken_ms);
+            let until = (version.hlc, taken_ms);
+            let watch = Watch::new(&engine.ledger, prefix.as_bytes(), view, until);
+            watch.pay(room);
+            let watch = Arc::new(watch);
+            home.watches.open(&watch);
+            drop(base);
+            engine.snapshots.lock().push(Arc::downgrade(&watch));
+            let watched = Watched {
+                home: number,
+                watch,
+            };
+            return Ok(snapshot(version, Some(watched), generation));
+        }
+    }
+}
+
+impl Cache {
+    /// Makes room for what goes while those who read a snapshot wait, or rest: for somebody to call
+    /// a few times a second.
+    pub async fn tend_snapshots(&self) {
+        let engine = self.engine();
+        let open: Vec<Arc<Watch>> = {
+            let mut all = engine.snapshots.lock();
+            all.retain(|watch| watch.strong_count() > 0);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        for watch in open.iter().filter(|watch| watch.is_used()) {
+            // Where there is none now, there may be next time; and if not, its reader is told.
+            let _ = engine.make_room(watch, REST_BYTES).await;
+        }
+    }
+}
+
+impl Snapshot {
+    /// What the namespace showed: entries of the snapshot are looked up in it.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// Later than that of any entry in it; no other snapshot has it.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A walk through a part of the keys. There may be several, one after the other or at once.
+    pub fn walk(&self, part: Part) -> Walk<'_> {
+        Walk::new(self, part, false)
+    }
+
+    /// The only walk, or the last: what it has passed is forgotten.
+    pub fn walk_once(&self) -> Walk<'_> {
+        Walk::new(self, Part::default(), true)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let Some(Watched { home, watch }) = &self.watched
+            && let Some(home) = self.engine.spaces.at(*home)
+        {
+            home.watches.close(watch);
+        }
+    }
+}
+
+impl Engine {
+    async fn make_room(self: &Arc<Self>, watch: &Watch, ahead: u64) -> Result<()> {
+        let wanted = watch.wants(ahead);
+        // Half of it at a time, and not a few bytes for each key.
+        if wanted > ahead / 2 {
+            let line = Line::Newcomer;
+            watch.pay(self.charge_waiting(Account::Scan, wanted, line).await?);
+        }
+        Ok(())
+    }
+
+    /// An entry leaves the order of its generation, which the caller has locked: those who read a
+    /// snapshot are told.
+    pub(crate) fn leaves_order(&self, space: &Space, record: &Record, key: &[u8]) {
+        self.spaces.home_of(space).watches.note(record, key, None);
+    }
+
+    /// Takes an entry out of the order of its generation.
+    pub(crate) fn take_out(
+        &self,
+        space: &Space,
+        order: &mut Order,
+        key: &[u8],
+        handle: Handle,
+    ) -> bool {
+        self.leaves_order(space, self.record(handle), key);
+        order.remove(key, handle, self)
+    }
+}
+
+/// A way through a snapshot's keys, in order.
+pub struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    part: Part,
+    forgets: bool,
+    after: Option<Vec<u8>>,
+    ended: bool,
+    gone: Vec<Key>,
+    room: Room,
+}
+
+impl<'a> Walk<'a> {
+    fn new(snapshot: &'a Snapshot, part: Part, forgets: bool) -> Self {
+        let after = part.after.as_ref().map(|key| key.as_str().into());
+        Self {
+            snapshot,
+            part,
+            forgets,
+            after,
+            ended: false,
+            gone: Vec::new(),
+            room: Room::new(&snapshot.engine.ledger),
+        }
+    }
+
+    /// The next entries, in key order; `None` at the end. What is given here may go before it is
+    /// looked up: tell [`Walk::missed`].
+    ///
+    /// # Errors
+    /// `resource_exhausted` where more has gone than can be remembered.
+    pub async fn step(&mut self) -> Result<Option<Vec<ScanItem>>> {
+        self.step_of(SCAN_STEP).await
+    }
+
+    pub(crate) async fn step_of(&mut self, keys: usize) -> Result<Option<Vec<ScanItem>>> {
+        let Some(watched) = &self.snapshot.watched else {
+            return Ok(None);
+        };
+        if self.ended {
+            return Ok(None);
+        }
+        let engine = &self.snapshot.engine;
+        engine.make_room(&watched.watch, AHEAD_BYTES).await?;
+        let step = self.look(&watched.watch, keys)?;
+        for key in step.gone {
+            self.missed(key).await?;
+        }
+        match step.last {
+            Some(last) => self.after = Some(last),
+            None => self.ended = true,
+        }
+        Ok(Some(step.items))
+    }
+
+    /// An entry that a step gave was not there any more, or in another version.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where there is no memory to remember it.
+    pub async fn missed(&mut self, key: Key) -> Result<()> {
+        let bytes = key.as_str().as_bytes();
+        if !self.room.take(bytes) {
+            let engine = &self.snapshot.engine;
+            let charge = engine.charge_waiting(Account::Scan, AHEAD_BYTES, Line::Newcomer);
+            self.room.pay(charge.await?);
+            // The longest key takes less than that.
+            self.room.take(bytes);
+        }
+        self.gone.push(key);
+        Ok(())
+    }
+
+    /// The keys that had gone before they were met, or were missed.
+    pub fn gone(&self) -> &[Key] {
+        &self.gone
+    }
+
+    /// One step, with the orders locked for reading.
+    fn look(&self, watch: &Watch, keys: usize) -> Result<Step> {
+        let engine = &self.snapshot.engine;
+        let prefix = self.snapshot.prefix.as_bytes();
+        let after = self.after.as_deref();
+        let last = self.part.last.as_ref().map(|key| key.as_str().as_bytes());
+        let Some(base) = engine.spaces.at(watch.view.base()) else {
+            return Ok(Step::default());
+        };
+        let now_ms = engine.clock.now_ms();
+        let shown = engine.spaces.shown_by(watch.view, base);
+        let (all, lost) = shown.keys_with_lost(engine, prefix, after);
+        let unknown = |record: &Record| lost && record.namespace() == watch.view.base();
+        let mut items = Vec::new();
+        let mut gone = BTreeSet::new();
+        let mut reached = None;
+        for handle in all.take(keys) {
+            let record = engine.record(handle);
+            let key = engine.with_key(handle, <[u8]>::to_vec);
+            if last.is_some_and(|last| &*key > last) {
+                reached = None;
+                break;
+            }
+            if watch.has(record) {
+                match engine.item(handle, now_ms).filter(|_| !unknown(record)) {
+                    Some(item) => items.push(item),
+                    // It has expired, or is just being taken away.
+                    None => gone.extend(key_of(&key)),
+                }
+            }
+            reached = Some(key);
+        }
+        let to = reached.as_deref().or(last);
+        let there = |key: &[u8]| {
+            let place = items.binary_search_by(|item| item.key.as_str().as_bytes().cmp(key));
+            place.is_ok()
+        };
+        let noted = watch.gone_within(after, to, there)?;
+        gone.extend(noted.iter().filter_map(|key| key_of(key)));
+        if let Some(reached) = reached.as_deref().filter(|_| self.forgets) {
+            watch.pass(reached);
+        }
+        drop(shown);
+        Ok(Step {
+            items,
+            gone,
+            last: reached,
+        })
+    }
+}
+
+/// What one step found.
+#[derive(Default)]
+struct Step {
+    items: Vec<ScanItem>,
+    gone: BTreeSet<Key>,
+    /// The last key looked at, where there may be more behind it.
+    last: Option<Vec<u8>>,
+}
+
+fn key_of(bytes: &[u8]) -> Option<Key> {
+    Key::parse(str::from_utf8(bytes).ok()?).ok()
+}
