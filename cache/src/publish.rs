@@ -168,7 +168,7 @@ impl Draft {
         let version = engine.hlc.next(engine.clock.now_ms());
         record.set_version(version.hlc, version.start);
         if let Some(old) = &expected {
-            engine.leaves_order(named, old.record(), key);
+            engine.leaves_order(base.space, old.record(), key);
         }
         // What does not show goes first, lest it should show for a moment.
         let hidden = engine.remove_hidden(&mut shard, &base, standing, visible);

@@ -159,6 +159,9 @@ impl Engine {
         if (base.order.insert_behind(finger, key, handle, &**self)).is_err() {
             return false;
         }
+        if let Some(old) = &one.expected {
+            self.leaves_order(base.space, old.record(), key);
+        }
         let publish = || record.publish();
         match there {
             Some(at) => shard.replace_at(at, handle, publish),

@@ -164,12 +164,6 @@ async fn what_cannot_be_asked() {
         "not_found",
         &["nobody"],
     );
-    let partitions = space.command(&json!({"prefix": "", "partitions": 4}));
-    refused(
-        space.info(partitions).await,
-        "unimplemented",
-        &["partitions"],
-    );
     let sql = FlightDescriptor::new_cmd("SELECT 1");
     refused(space.info(sql).await, "unimplemented", &["SQL"]);
 }

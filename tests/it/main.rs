@@ -38,6 +38,7 @@ mod process;
 mod put_get;
 mod reliability;
 mod settings;
+mod snapshots;
 mod sockets;
 mod spaces;
 mod transport;

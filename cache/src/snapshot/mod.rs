@@ -22,17 +22,20 @@ use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::generation::Generation;
 use crate::index::{Handle, Keys, Order, Record};
-use crate::ledger::Account;
+use crate::ledger::{Account, Charge};
 use crate::namespaces::Space;
 use crate::reserve::Line;
 use crate::scan::{SCAN_STEP, ScanItem};
 
-/// Room for keys that go before the first step.
-const FIRST_BYTES: u64 = 16 << 10;
-/// Room for keys that go, which a walk has before it goes on.
-const AHEAD_BYTES: u64 = 64 << 10;
-/// Room for keys that go until the next look at those who wait, where some have gone before.
-const REST_BYTES: u64 = 1 << 20;
+/// Room for keys that go before the first step, and during it.
+const FIRST_BYTES: u64 = 32 << 10;
+/// Room for keys that go during another step: a walk of more than one takes its time.
+const AHEAD_BYTES: u64 = 1 << 20;
+/// Room for keys that go until the next look at those who wait, where some have gone before; at most
+/// one part in 64 of the memory.
+const REST_BYTES: u64 = 4 << 20;
+/// What an entry of a step takes beside its key's own bytes.
+const ITEM_BYTES: u64 = 128;
 
 /// See above. While it is there, what leaves is remembered.
 pub struct Snapshot {
@@ -120,9 +123,10 @@ impl Cache {
             all.retain(|watch| watch.strong_count() > 0);
             all.iter().filter_map(Weak::upgrade).collect()
         };
+        let ahead = REST_BYTES.min(engine.config.memory / 64);
         for watch in open.iter().filter(|watch| watch.is_used()) {
             // Where there is none now, there may be next time; and if not, its reader is told.
-            let _ = engine.make_room(watch, REST_BYTES).await;
+            let _ = engine.make_room(watch, ahead).await;
         }
     }
 }
@@ -198,6 +202,8 @@ pub struct Walk<'a> {
     ended: bool,
     gone: Vec<Key>,
     room: Room,
+    /// What the items of a step take.
+    step_room: Vec<Charge>,
 }
 
 impl<'a> Walk<'a> {
@@ -211,6 +217,7 @@ impl<'a> Walk<'a> {
             ended: false,
             gone: Vec::new(),
             room: Room::new(&snapshot.engine.ledger),
+            step_room: Vec::new(),
         }
     }
 
@@ -231,8 +238,19 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let engine = &self.snapshot.engine;
-        engine.make_room(&watched.watch, AHEAD_BYTES).await?;
+        let is_first = self.after.is_none();
+        let ahead = if is_first { FIRST_BYTES } else { AHEAD_BYTES };
+        engine.make_room(&watched.watch, ahead).await?;
         let step = self.look(&watched.watch, keys)?;
+        let items = step.items.iter();
+        let bytes: u64 = items
+            .map(|item| item.key.as_str().len() as u64 + ITEM_BYTES)
+            .sum();
+        let paid: u64 = self.step_room.iter().map(Charge::bytes).sum();
+        if bytes > paid {
+            let charge = engine.charge_waiting(Account::Scan, bytes - paid, Line::Newcomer);
+            self.step_room.push(charge.await?);
+        }
         for key in step.gone {
             self.missed(key).await?;
         }
@@ -251,7 +269,7 @@ impl<'a> Walk<'a> {
         let bytes = key.as_str().as_bytes();
         if !self.room.take(bytes) {
             let engine = &self.snapshot.engine;
-            let charge = engine.charge_waiting(Account::Scan, AHEAD_BYTES, Line::Newcomer);
+            let charge = engine.charge_waiting(Account::Scan, FIRST_BYTES, Line::Newcomer);
             self.room.pay(charge.await?);
             // The longest key takes less than that.
             self.room.take(bytes);

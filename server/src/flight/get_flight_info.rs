@@ -121,7 +121,7 @@ async fn info(
             let measured = match part {
                 None => {
                     let snapshot = do_get::take(service, &call.principal, ticket, prefix).await?;
-                    let measured = measure_all(service, &snapshot, ticket).await?;
+                    let measured = measure_all(&snapshot, ticket).await?;
                     if let Some(n) = ticket.partitions {
                         let (ends, of) = (measured.ends(n), (&ticket.namespace, prefix.as_str()));
                         // Before anything is kept for them.
@@ -137,7 +137,7 @@ async fn info(
                 Some(part) => {
                     let kept = service.snapshots.find(&call.principal, ticket, *part)?;
                     let walk = kept.snapshot().walk(kept.part(*part)?);
-                    do_get::measure(service, walk, ticket).await?
+                    do_get::measure(walk, ticket).await?
                 }
             };
             (measured.together(ticket)?, measured.entries, measured.bytes)
@@ -163,12 +163,8 @@ async fn info(
     Ok(info)
 }
 
-async fn measure_all(
-    service: &Service,
-    snapshot: &Snapshot,
-    ticket: &Ticket,
-) -> Result<do_get::Measured> {
-    do_get::measure(service, snapshot.walk(snapshot::Part::default()), ticket).await
+async fn measure_all(snapshot: &Snapshot, ticket: &Ticket) -> Result<do_get::Measured> {
+    do_get::measure(snapshot.walk(snapshot::Part::default()), ticket).await
 }
 
 /// An endpoint for each part of a snapshot.

@@ -7,14 +7,13 @@ use bowstring_cache::scan::ScanItem;
 use bowstring_cache::snapshot::{Snapshot, Walk};
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::{Error, Result};
+use bowstring_wire::error::Result;
 use bowstring_wire::name::Key;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Layout, Part, Ticket};
 
 use super::message_bytes_max;
 use super::rows::Rows;
-use crate::conn::WireBytes;
 use crate::flight::authorize::Principal;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::{Together, id};
@@ -31,12 +30,12 @@ pub async fn send(
 ) -> Result<(), Failure> {
     let Some(part) = part else {
         let snapshot = take(service, &call.principal, ticket, prefix).await?;
-        let together = together(service, &snapshot, ticket).await?;
+        let together = together(&snapshot, ticket).await?;
         let walk = snapshot.walk_once();
         return stream(service, call, ticket, (&snapshot, walk), together, respond).await;
     };
     let kept = service.snapshots.find(&call.principal, ticket, part)?;
-    let together = together(service, kept.snapshot(), ticket).await?;
+    let together = together(kept.snapshot(), ticket).await?;
     let walk = kept.snapshot().walk(kept.part(part)?);
     let of = (kept.snapshot(), walk);
     stream(service, call, ticket, of, together, respond).await
@@ -64,7 +63,7 @@ async fn stream(
     let max = message_bytes_max(ticket, call.client);
     let out = Out::new(service, respond, call.client, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
-    while let Some((items, _room)) = step(service, &mut walk).await? {
+    while let Some(items) = step(&mut walk).await? {
         for item in items.into_iter().filter(|item| selects(ticket, item)) {
             let id = id(&call.principal, &ticket.namespace, &item.key);
             // An export leaves no mark: it must not make everything look young.
@@ -117,7 +116,7 @@ impl Measured {
 }
 
 /// Reads a snapshot through.
-pub async fn measure(service: &Service, mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
+pub async fn measure(mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
     let mut measured = Measured {
         entries: 0,
         bytes: 0,
@@ -125,7 +124,7 @@ pub async fn measure(service: &Service, mut walk: Walk<'_>, ticket: &Ticket) -> 
         marks: Marks::default(),
     };
     let mut first: Option<(String, DType, Shape)> = None;
-    while let Some((items, _room)) = step(service, &mut walk).await? {
+    while let Some(items) = step(&mut walk).await? {
         for item in items.into_iter().filter(|item| selects(ticket, item)) {
             if measured.together.is_ok() {
                 let one = (item.key.as_str(), item.dtype, item.shape.clone());
@@ -142,13 +141,13 @@ pub async fn measure(service: &Service, mut walk: Walk<'_>, ticket: &Ticket) -> 
     Ok(measured)
 }
 
-async fn together(service: &Service, snapshot: &Snapshot, ticket: &Ticket) -> Result<Together> {
+async fn together(snapshot: &Snapshot, ticket: &Ticket) -> Result<Together> {
     match Together::of(ticket, Layout::Opaque)? {
         Some(together) => Ok(together),
         // All of it, though it be for one part: the parts have one schema.
         None => {
             let all = snapshot.walk(bowstring_cache::snapshot::Part::default());
-            measure(service, all, ticket).await?.together(ticket)
+            measure(all, ticket).await?.together(ticket)
         }
     }
 }
@@ -158,30 +157,11 @@ fn selects(ticket: &Ticket, item: &ScanItem) -> bool {
     fixed.is_none_or(|(dtype, shape)| *dtype == item.dtype && *shape == item.shape)
 }
 
-/// What an entry of a step takes beside its key's own bytes.
-const ITEM_BYTES: usize = 128;
-
-/// A step of a walk, which is paid for.
-async fn step(
-    service: &Service,
-    walk: &mut Walk<'_>,
-) -> Result<Option<(Vec<ScanItem>, WireBytes)>> {
-    // Between two steps the writers and the other streams of this thread have their turn.
+/// A step of a walk. Between two of them the writers and the other streams of this thread have their
+/// turn.
+async fn step(walk: &mut Walk<'_>) -> Result<Option<Vec<ScanItem>>> {
     tokio::task::yield_now().await;
-    let Some(items) = walk.step().await? else {
-        return Ok(None);
-    };
-    let keys = items
-        .iter()
-        .map(|item| item.key.as_str().len() + ITEM_BYTES);
-    let room: usize = keys.sum();
-    let paid = service.budget.try_take(room as u64).ok_or_else(|| {
-        Error::exhausted(format!(
-            "no room for the keys of a step of the snapshot; limit=`wire` bytes=`{room}` \
-             expected fewer requests at once"
-        ))
-    })?;
-    Ok(Some((items, paid)))
+    walk.step().await
 }
 
 /// Some of the keys that went by, evenly apart.
