@@ -29,7 +29,8 @@ use crate::scan::{SCAN_STEP, ScanItem};
 
 /// Room for keys that go before the first step, and during it.
 const FIRST_BYTES: u64 = 32 << 10;
-/// Room for keys that go during another step: a walk of more than one takes its time.
+/// Room for keys that go during another step: a walk of more than one takes its time. At most one
+/// part in 256 of the memory.
 const AHEAD_BYTES: u64 = 1 << 20;
 /// Room for keys that go until the next look at those who wait, where some have gone before; at most
 /// one part in 64 of the memory.
@@ -239,7 +240,11 @@ impl<'a> Walk<'a> {
         }
         let engine = &self.snapshot.engine;
         let is_first = self.after.is_none();
-        let ahead = if is_first { FIRST_BYTES } else { AHEAD_BYTES };
+        let ahead = if is_first {
+            FIRST_BYTES
+        } else {
+            AHEAD_BYTES.min(engine.config.memory / 256)
+        };
         engine.make_room(&watched.watch, ahead).await?;
         let step = self.look(&watched.watch, keys)?;
         let items = step.items.iter();
