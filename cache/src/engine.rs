@@ -161,7 +161,11 @@ impl Engine {
     ) -> Option<Entry> {
         let pinned = self.find(hash, name, mark, seen)?;
         if self.is_expired(pinned.record()) {
-            self.unlink(pinned, Why::Expired);
+            // Who goes by a view that he holds takes nothing away from others who do: what an entry
+            // was over would be lost to them.
+            if !matches!(seen, Seen::By(_)) {
+                self.unlink(pinned, Why::Expired);
+            }
             return None;
         }
         Some(Entry::new(pinned))

@@ -160,3 +160,24 @@ async fn who_reads_a_load_that_is_rolled_back_sees_nothing_older() {
     tidy(&cache);
     assert_eq!(cache.stats().loads.open, 0);
 }
+
+#[tokio::test]
+async fn what_expires_in_a_load_that_was_rolled_back_hides_nothing_else() {
+    let (cache, clock) = cache_of(64 * MIB);
+    put(&cache, "below", Mode::Create, b"1").await.unwrap();
+    let load = begin(&cache, false);
+    let soon = PutSpec {
+        load: cache
+            .load(&Tenant::public(), &Namespace::default(), &load)
+            .unwrap(),
+        expires_at_ms: Some(NOW_MS + 5),
+        ..spec(Mode::Create)
+    };
+    put_spec(&cache, "soon", soon, b"2").await.unwrap();
+    commit(&cache, &load).await.unwrap();
+    let generation = cache.generation(&Tenant::public(), &Namespace::default());
+    rollback(&cache, &load).await.unwrap();
+    clock.advance(Duration::from_millis(5));
+    assert!(cache.get_in(&generation, &id("soon")).is_none());
+    assert!(cache.get_in(&generation, &id("below")).is_some());
+}
