@@ -359,13 +359,16 @@ async fn walk_beside(before: Vec<Op>, beside: Vec<Op>, memory: u64, unit: usize)
     assert_eq!(cache.ledger().used_by(Account::Scan), 0);
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the cache's own clock stands still, and so does what waits for room in vain"
+)]
 fn run(before: Vec<Op>, beside: Vec<Op>, memory: u64, unit: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
     let walked = walk_beside(before, beside, memory, unit);
-    // On the real clock: the cache's stands still, and so does what waits for room in vain.
     let walked = async { tokio::time::timeout(Duration::from_secs(20), walked).await };
     runtime
         .block_on(walked)
