@@ -16,16 +16,12 @@ const KEEP: RowsSpec = RowsSpec {
     admit: Admit::Hot,
 };
 
+/// In two pieces, as rows come that lie on both sides of a border.
 fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
     let (one, two) = data.split_at(data.len() / 3);
     Row {
-        key,
-        dtype: DType::UInt8,
-        shape,
         data: smallvec![one, two],
-        metadata: &[],
-        expires_at_ms: None,
-        checksum: None,
+        ..super::row(key, shape, data)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bowstring_wire::name::Tenant;
-use smallvec::smallvec;
 
 use super::*;
 use crate::ledger::Account;
@@ -43,13 +42,8 @@ async fn fill(cache: &Cache, n: usize, ttl_ms: impl Fn(usize) -> Option<u64>) {
             .iter()
             .zip(numbers)
             .map(|(key, n)| Row {
-                key,
-                dtype: DType::UInt8,
-                shape: &shape,
-                data: smallvec![&data[..]],
-                metadata: &[],
                 expires_at_ms: ttl_ms(n).map(|ttl| now_ms + ttl),
-                checksum: None,
+                ..row(key, &shape, &data)
             })
             .collect();
         let stored = cache

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bowstring_wire::error::Code;
 use bowstring_wire::name::Tenant;
-use smallvec::smallvec;
 
 use super::*;
 use crate::ledger::Account;
@@ -157,18 +156,7 @@ async fn rows_dropped_halfway_are_stored_or_not_and_leave_nothing_else() {
     let shape = Shape::new(&[5_000]).unwrap();
     let data = bytes(1, 5_000);
     let keys: Vec<String> = (0..2_000).map(|n| format!("{n}")).collect();
-    let rows: Vec<Row<'_>> = keys
-        .iter()
-        .map(|key| Row {
-            key,
-            dtype: DType::UInt8,
-            shape: &shape,
-            data: smallvec![data.as_slice()],
-            metadata: &[],
-            expires_at_ms: None,
-            checksum: None,
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
     for polls in [1, 2, 5, 100] {
         let (cache, _) = cache_of(16 * MIB);
         let spec = RowsSpec {

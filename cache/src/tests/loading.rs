@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bowstring_wire::error::Code;
 use bowstring_wire::name::Tenant;
-use smallvec::smallvec;
 
 use super::*;
 use crate::loads::LoadSpec;
@@ -397,18 +396,7 @@ async fn rows_of_a_load_are_rows_like_others() {
         (0..1_000).map(|n| format!("k{n:04}")).collect::<Vec<_>>(),
         Shape::new(&[3]).unwrap(),
     );
-    let rows: Vec<Row<'_>> = keys
-        .iter()
-        .map(|key| Row {
-            key,
-            dtype: DType::UInt8,
-            shape: &shape,
-            data: smallvec![&b"abc"[..]],
-            metadata: &[],
-            expires_at_ms: None,
-            checksum: None,
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, b"abc")).collect();
     let spec = RowsSpec {
         mode: Mode::Keep,
         load: number,

@@ -27,11 +27,13 @@ use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace};
 use bowstring_wire::shape::Shape;
+use smallvec::smallvec;
 
 use crate::clock::ManualClock;
 use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
 use crate::put::{Admit, Mode, Published, PutSpec};
+use crate::rows::Row;
 use crate::{Cache, Eviction, Id};
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -110,6 +112,19 @@ pub(super) async fn put_spec(
         put.write(part)?;
     }
     put.publish(Shape::new(&[data.len() as u64]).unwrap()).await
+}
+
+/// A row of bytes with nothing else said.
+pub(super) fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
+    Row {
+        key,
+        dtype: DType::UInt8,
+        shape,
+        data: smallvec![data],
+        metadata: &[],
+        expires_at_ms: None,
+        checksum: None,
+    }
 }
 
 pub(super) fn get(cache: &Cache, key: &str) -> Option<Vec<u8>> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bowstring_wire::error::Code;
 use bowstring_wire::name::Tenant;
-use smallvec::smallvec;
 
 use super::*;
 use crate::ledger::Account;
@@ -161,18 +160,7 @@ async fn rows_are_pinned_as_well() {
     let shape = Shape::new(&[1_000]).unwrap();
     let data = bytes(4, 1_000);
     let keys: Vec<String> = (0..300).map(|n| format!("r{n}")).collect();
-    let rows: Vec<Row<'_>> = keys
-        .iter()
-        .map(|key| Row {
-            key,
-            dtype: DType::UInt8,
-            shape: &shape,
-            data: smallvec![&data[..]],
-            metadata: &[],
-            expires_at_ms: None,
-            checksum: None,
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
     let spec = RowsSpec {
         mode: Mode::Keep,
         load: 0,

@@ -193,18 +193,7 @@ fn write_rows(cache: &Cache, seed: u64, round: u64) {
     if (seed + round).is_multiple_of(2) {
         keys.reverse();
     }
-    let rows: Vec<Row<'_>> = keys
-        .iter()
-        .map(|key| Row {
-            key,
-            dtype: DType::UInt8,
-            shape: &shape,
-            data: smallvec::smallvec![&data[..]],
-            metadata: &[],
-            expires_at_ms: None,
-            checksum: None,
-        })
-        .collect();
+    let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
     let spec = RowsSpec {
         mode: if round.is_multiple_of(3) {
             Mode::Keep

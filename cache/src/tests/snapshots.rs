@@ -9,12 +9,11 @@ use bowstring_wire::error::Code;
 use bowstring_wire::name::Tenant;
 use bowstring_wire::version::Version;
 use proptest::prelude::*;
-use smallvec::smallvec;
 
 use super::loading::{begin, commit, put_in};
 use super::*;
 use crate::ledger::Account;
-use crate::rows::{Row, RowsSpec};
+use crate::rows::RowsSpec;
 use crate::snapshot::{Part, Snapshot, Walk};
 
 type Known = BTreeMap<String, Version>;
@@ -234,16 +233,7 @@ impl World {
                     .collect();
                 let data = vec![2; 20 * self.unit];
                 let shape = Shape::new(&[data.len() as u64]).unwrap();
-                let row = |key| Row {
-                    key,
-                    dtype: DType::UInt8,
-                    shape: &shape,
-                    metadata: &[],
-                    data: smallvec![&data[..]],
-                    expires_at_ms: None,
-                    checksum: None,
-                };
-                let rows: Vec<_> = keys.iter().map(|key| row(key)).collect();
+                let rows: Vec<_> = keys.iter().map(|key| row(key, &shape, &data)).collect();
                 let spec = RowsSpec {
                     mode: Mode::Replace,
                     load: 0,
