@@ -6,7 +6,6 @@ use arrow_flight::{
 };
 use bowstring_cache::generation::Generation;
 use bowstring_cache::read::Entry;
-use bowstring_cache::snapshot::{self, Snapshot};
 use bowstring_wire::descriptor::parse_path;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::form::Form;
@@ -120,8 +119,9 @@ async fn info(
         Select::Prefix { prefix, part } => {
             let measured = match part {
                 None => {
-                    let snapshot = do_get::take(service, &call.principal, ticket, prefix).await?;
-                    let measured = measure_all(&snapshot, ticket).await?;
+                    let (tenant, namespace) = (&call.principal.tenant, &ticket.namespace);
+                    let snapshot = service.cache.snapshot(tenant, namespace, prefix).await?;
+                    let measured = do_get::measure_all(&snapshot, ticket).await?;
                     if let Some(n) = ticket.partitions {
                         let (ends, of) = (measured.ends(n), (&ticket.namespace, prefix.as_str()));
                         // Before anything is kept for them.
@@ -161,10 +161,6 @@ async fn info(
         info.endpoint = endpoints(service, &minted, snapshot, count);
     }
     Ok(info)
-}
-
-async fn measure_all(snapshot: &Snapshot, ticket: &Ticket) -> Result<do_get::Measured> {
-    do_get::measure(snapshot.walk(snapshot::Part::default()), ticket).await
 }
 
 /// An endpoint for each part of a snapshot.

@@ -11,7 +11,7 @@ mod prefix;
 mod rows;
 
 pub use keys::together;
-pub use prefix::{Measured, measure, take};
+pub use prefix::{measure, measure_all};
 pub use rows::Rows;
 
 use arrow_flight::Ticket as FlightTicket;

@@ -4,7 +4,7 @@
 //! evicted or deleted before its turn is named at the end.
 
 use bowstring_cache::scan::ScanItem;
-use bowstring_cache::snapshot::{Snapshot, Walk};
+use bowstring_cache::snapshot::{self, Snapshot, Walk};
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Result;
@@ -14,7 +14,6 @@ use bowstring_wire::ticket::{Layout, Part, Ticket};
 
 use super::message_bytes_max;
 use super::rows::Rows;
-use crate::flight::authorize::Principal;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::{Together, id};
 use crate::flight::service::{Call, Service};
@@ -29,7 +28,8 @@ pub async fn send(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let Some(part) = part else {
-        let snapshot = take(service, &call.principal, ticket, prefix).await?;
+        let (tenant, namespace) = (&call.principal.tenant, &ticket.namespace);
+        let snapshot = service.cache.snapshot(tenant, namespace, prefix).await?;
         let together = together(&snapshot, ticket).await?;
         let walk = snapshot.walk_once();
         return stream(service, call, ticket, (&snapshot, walk), together, respond).await;
@@ -39,17 +39,6 @@ pub async fn send(
     let walk = kept.snapshot().walk(kept.part(part)?);
     let of = (kept.snapshot(), walk);
     stream(service, call, ticket, of, together, respond).await
-}
-
-/// A snapshot of what the ticket selects.
-pub async fn take(
-    service: &Service,
-    principal: &Principal,
-    ticket: &Ticket,
-    prefix: &str,
-) -> Result<Snapshot> {
-    let (tenant, namespace) = (&principal.tenant, &ticket.namespace);
-    service.cache.snapshot(tenant, namespace, prefix).await
 }
 
 async fn stream(
@@ -115,7 +104,12 @@ impl Measured {
     }
 }
 
-/// Reads a snapshot through.
+/// Reads all of a snapshot through.
+pub async fn measure_all(snapshot: &Snapshot, ticket: &Ticket) -> Result<Measured> {
+    measure(snapshot.walk(snapshot::Part::default()), ticket).await
+}
+
+/// Reads a part of a snapshot through.
 pub async fn measure(mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
     let mut measured = Measured {
         entries: 0,
@@ -145,10 +139,7 @@ async fn together(snapshot: &Snapshot, ticket: &Ticket) -> Result<Together> {
     match Together::of(ticket, Layout::Opaque)? {
         Some(together) => Ok(together),
         // All of it, though it be for one part: the parts have one schema.
-        None => {
-            let all = snapshot.walk(bowstring_cache::snapshot::Part::default());
-            measure(all, ticket).await?.together(ticket)
-        }
+        None => measure_all(snapshot, ticket).await?.together(ticket),
     }
 }
 
