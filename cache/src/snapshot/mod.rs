@@ -27,10 +27,10 @@ use crate::namespaces::Space;
 use crate::reserve::Line;
 use crate::scan::{SCAN_STEP, ScanItem};
 
-/// Room for keys that go before the first step, and during it.
-const FIRST_BYTES: u64 = 32 << 10;
-/// Room for keys that go during another step: a walk of more than one takes its time. At most one
+/// Room for keys that go before the first step, and during it. Of this and of the next, at most one
 /// part in 256 of the memory.
+const FIRST_BYTES: u64 = 128 << 10;
+/// Room for keys that go until the next step, while what was found is sent.
 const AHEAD_BYTES: u64 = 1 << 20;
 /// Room for keys that go until the next look at those who wait, where some have gone before; at most
 /// one part in 64 of the memory.
@@ -165,6 +165,10 @@ impl Drop for Snapshot {
 }
 
 impl Engine {
+    fn part(&self, bytes: u64) -> u64 {
+        bytes.min(self.config.memory / 256)
+    }
+
     async fn make_room(self: &Arc<Self>, watch: &Watch, ahead: u64) -> Result<()> {
         let wanted = watch.wants(ahead);
         // Half of it at a time, and not a few bytes for each key.
@@ -239,14 +243,13 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let engine = &self.snapshot.engine;
-        let is_first = self.after.is_none();
-        let ahead = if is_first {
-            FIRST_BYTES
-        } else {
-            AHEAD_BYTES.min(engine.config.memory / 256)
-        };
-        engine.make_room(&watched.watch, ahead).await?;
+        let (first, ahead) = (engine.part(FIRST_BYTES), engine.part(AHEAD_BYTES));
+        engine.make_room(&watched.watch, first).await?;
         let step = self.look(&watched.watch, keys)?;
+        if step.last.is_some() {
+            // Before what was found is sent, which takes its time.
+            engine.make_room(&watched.watch, ahead).await?;
+        }
         let items = step.items.iter();
         let bytes: u64 = items
             .map(|item| item.key.as_str().len() as u64 + ITEM_BYTES)
@@ -274,7 +277,8 @@ impl<'a> Walk<'a> {
         let bytes = key.as_str().as_bytes();
         if !self.room.take(bytes) {
             let engine = &self.snapshot.engine;
-            let charge = engine.charge_waiting(Account::Scan, FIRST_BYTES, Line::Newcomer);
+            let charge =
+                engine.charge_waiting(Account::Scan, engine.part(FIRST_BYTES), Line::Newcomer);
             self.room.pay(charge.await?);
             // The longest key takes less than that.
             self.room.take(bytes);
