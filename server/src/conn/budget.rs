@@ -3,7 +3,8 @@
 //! A share of `--memory` is set aside for it at start: [`GUARANTEED_BYTES`] for each connection that
 //! may be there, which caps their number, and a part that all share. Wider windows and gather buffers
 //! take what they need of the shared part and give it back when they are done; what a connection is
-//! guaranteed they never take, or a crowd of uploads would turn the next client away.
+//! guaranteed they never take, or a crowd of uploads would turn the next client away. Of the shared
+//! part windows have at most half: a put keeps its own as long as it lasts, and no get waits for that.
 
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ const UNIT_BYTES: u64 = 1024;
 #[derive(Clone, Debug)]
 pub struct WireBudget {
     free: Arc<Semaphore>,
+    /// What is left of the windows' half; they take it from `free` too.
+    windows: Arc<Semaphore>,
     total_bytes: u64,
     /// What the ledger was charged for all of it.
     _charge: Arc<Charge>,
@@ -30,6 +33,7 @@ pub struct WireBudget {
 #[derive(Debug)]
 pub struct WireBytes {
     _permit: OwnedSemaphorePermit,
+    _of_windows: Option<OwnedSemaphorePermit>,
 }
 
 impl WireBudget {
@@ -50,9 +54,10 @@ impl WireBudget {
             )
         })?;
         let units = usize::try_from(total_bytes / UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
-        let free = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
+        let units = units.min(Semaphore::MAX_PERMITS);
         Ok(Self {
-            free,
+            free: Arc::new(Semaphore::new(units)),
+            windows: Arc::new(Semaphore::new(units / 2)),
             total_bytes,
             _charge: Arc::new(charge),
         })
@@ -69,14 +74,31 @@ impl WireBudget {
             .saturating_sub(self.free.available_permits() as u64 * UNIT_BYTES)
     }
 
+    /// Whether more than half of it is taken: a time to keep nothing that is not needed.
+    pub fn is_scarce(&self) -> bool {
+        self.used_bytes() > self.total_bytes / 2
+    }
+
     /// Takes `bytes` if they are free now.
     pub fn try_take(&self, bytes: u64) -> Option<WireBytes> {
-        let permit = self
-            .free
-            .clone()
-            .try_acquire_many_owned(units(bytes).ok()?)
-            .ok()?;
-        Some(WireBytes { _permit: permit })
+        Some(WireBytes {
+            _permit: try_acquire(&self.free, bytes)?,
+            _of_windows: None,
+        })
+    }
+
+    /// Takes a window of the widest of these sizes, widest first, that is at most a quarter of what
+    /// windows may still take, so that the next put has one too; in need the narrowest.
+    pub fn try_take_window(&self, sizes: &[u32]) -> Option<(u32, WireBytes)> {
+        let left = self.windows.available_permits() as u64 * UNIT_BYTES;
+        let fitting = |bytes: &&u32| u64::from(**bytes) <= left / 4;
+        let bytes = *sizes.iter().find(fitting).or(sizes.last())?;
+        let of_windows = try_acquire(&self.windows, u64::from(bytes))?;
+        let paid = WireBytes {
+            _permit: try_acquire(&self.free, u64::from(bytes))?,
+            _of_windows: Some(of_windows),
+        };
+        Some((bytes, paid))
     }
 
     /// Takes `bytes`, waiting in line for them. More than the whole budget is refused at once.
@@ -97,8 +119,16 @@ impl WireBudget {
             .acquire_many_owned(units(bytes)?)
             .await
             .map_err(|_| Error::new(Code::Unavailable, "the server is shutting down"))?;
-        Ok(WireBytes { _permit: permit })
+        Ok(WireBytes {
+            _permit: permit,
+            _of_windows: None,
+        })
     }
+}
+
+fn try_acquire(from: &Arc<Semaphore>, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    let units = units(bytes).ok()?;
+    from.clone().try_acquire_many_owned(units).ok()
 }
 
 fn units(bytes: u64) -> Result<u32> {
@@ -131,5 +161,27 @@ mod tests {
         assert_eq!(budget.used_bytes(), 0);
         let error = budget.take((1 << 20) + 1).await.unwrap_err();
         assert_eq!(error.code, Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn windows_leave_half_to_responses_and_the_first_leaves_some_to_the_next() {
+        const MIB: u32 = 1 << 20;
+        let budget = WireBudget::within(&Ledger::new(32 << 20), 0, 32 << 20).unwrap();
+        let sizes = [8 * MIB, 4 * MIB, MIB];
+        let windows: Vec<_> = std::iter::from_fn(|| budget.try_take_window(&sizes)).collect();
+        let taken: Vec<_> = windows.iter().map(|(bytes, _)| bytes / MIB).collect();
+        assert_eq!(taken, [vec![4], vec![1; 12]].concat());
+        assert_eq!(budget.used_bytes(), 16 << 20);
+        let responses = budget.try_take(16 << 20).unwrap();
+        assert!(budget.is_scarce());
+        drop(windows);
+        assert!(!budget.is_scarce());
+        let _more = budget.try_take(16 << 20).unwrap();
+        assert!(budget.try_take_window(&sizes).is_none());
+        drop(responses);
+        assert_eq!(
+            budget.try_take_window(&sizes).map(|(bytes, _)| bytes),
+            Some(4 * MIB)
+        );
     }
 }

@@ -205,14 +205,11 @@ impl Driver {
         if !self.handle.is_uploading() {
             self.connection.set_target_window_size(base);
             self.window = None;
-        } else if self.window.is_none() {
-            for bytes in WINDOWS_BYTES {
-                if let Some(paid) = self.budget.try_take(u64::from(bytes)) {
-                    self.window = Some(paid);
-                    self.connection.set_target_window_size(base + bytes);
-                    break;
-                }
-            }
+        } else if self.window.is_none()
+            && let Some((bytes, paid)) = self.budget.try_take_window(&WINDOWS_BYTES)
+        {
+            self.window = Some(paid);
+            self.connection.set_target_window_size(base + bytes);
         }
     }
 }

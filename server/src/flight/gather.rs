@@ -52,9 +52,11 @@ impl BufferPool {
     /// one size. Waits in line while the wire account is used up: whoever waits should hold nothing
     /// of it.
     pub async fn take(&self, wanted: u64) -> Result<GatherBuf> {
-        if let Some(paid) = self.kept(wanted) {
-            return Ok(self.filling(paid));
+        if let Some(buf) = self.try_take(wanted) {
+            return Ok(buf);
         }
+        // Those that are kept warm are paid for too.
+        self.kept.lock().clear();
         let bytes = size(wanted);
         let room = self.budget.take(bytes as u64).await?;
         Ok(self.filling(Paid::new(bytes, room)))
@@ -145,7 +147,8 @@ impl Drop for Sent {
         let Some(GatherBuf { mut paid, pool }) = self.0.take() else {
             return;
         };
-        if paid.bytes.capacity() == POOLED_BYTES {
+        // While somebody may wait for room it is given back.
+        if paid.bytes.capacity() == POOLED_BYTES && !pool.budget.is_scarce() {
             paid.bytes.clear();
             let mut kept = pool.kept.lock();
             if kept.len() < KEPT_MAX {
@@ -181,5 +184,34 @@ mod tests {
         assert_eq!(&sent[..], b"abc");
         drop(sent);
         assert_eq!(budget.used_bytes(), used);
+    }
+
+    #[tokio::test]
+    async fn no_buffer_is_kept_warm_while_somebody_waits_for_its_room() {
+        let budget = WireBudget::within(&Ledger::new(1 << 20), 0, 1 << 20).unwrap();
+        let pool = BufferPool::new(budget.clone());
+        let filled = async || {
+            let mut buf = pool.take(POOLED_BYTES as u64).await.unwrap();
+            buf.push(b"x");
+            buf.freeze()
+        };
+        drop((filled().await, filled().await));
+        assert_eq!(
+            budget.used_bytes(),
+            2 * POOLED_BYTES as u64,
+            "both are warm"
+        );
+        let others = budget.try_take(2 * POOLED_BYTES as u64).unwrap();
+        // A small one, for which no warm buffer is used.
+        let small = pool.take(1).await.unwrap();
+        drop((small, others));
+
+        let mut sent = Vec::new();
+        for _ in 0..4 {
+            sent.push(filled().await);
+        }
+        let waiting = pool.take(POOLED_BYTES as u64);
+        let (got, ()) = tokio::join!(waiting, async { drop(sent.pop()) });
+        assert!(got.is_ok());
     }
 }

@@ -12,7 +12,7 @@ use super::client::Client;
 use super::gather::{GATHER_BELOW_BYTES, GatherBuf};
 use super::service::Service;
 use super::slow::Began;
-use super::stall::Cut;
+use super::stall::{Cut, Holds};
 use crate::grpc::{Chunk, Gone, Responder};
 
 /// What is handed to the connection at once, and so the most that a reader who stalls holds there.
@@ -189,10 +189,10 @@ impl<'a> Out<'a> {
     async fn wait_for_room(&mut self, wanted: u64) -> Result<GatherBuf, Failure> {
         self.send().await?;
         let taking = pin!(self.service.buffers.take(wanted));
-        // Its peer may not have taken what went out, so it can be cut off here too.
-        let stalls = &self.service.stalls;
+        let (stalls, clock) = (&self.service.stalls, &self.service.clock);
+        let untaken = self.respond.untaken();
         Ok(stalls
-            .unless_cut(&*self.service.clock, &self.cut, taking)
+            .unless_cut(&**clock, &self.cut, Holds::Untaken(untaken), taking)
             .await??)
     }
 
@@ -237,7 +237,9 @@ impl<'a> Out<'a> {
         let sent = {
             let sending = pin!(self.respond.data(chunk));
             let stalls = &service.stalls;
-            stalls.unless_cut(&*service.clock, &self.cut, sending).await
+            stalls
+                .unless_cut(&*service.clock, &self.cut, Holds::Frame, sending)
+                .await
         };
         self.respond.add_waited(began.elapsed(service));
         Ok(sent??)

@@ -23,7 +23,7 @@ use super::snapshots::Snapshots;
 use super::stall::{self, Stalls};
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
-use crate::grpc::{self, Chunk, Gone, RequestBody, Responder};
+use crate::grpc::{self, Chunk, RequestBody, Responder};
 use crate::metrics::{Begun, Metrics};
 
 /// Settings of the verbs.
@@ -218,7 +218,10 @@ impl Service {
         let counted = self.metrics.begin(Some(verb));
         let (began, notes) = (Began::now(&self), Notes::new(&self));
         let run = self.run(verb, request, &mut respond, &conn, (&counted, &notes));
-        let result = run.await;
+        let result = match run.await {
+            Ok(()) => self.finish(&mut respond).await,
+            failed => failed,
+        };
         counted.sent(respond.sent_bytes());
         // The requests of an exchange have lines of their own.
         if verb != Verb::DoExchange {
@@ -237,10 +240,7 @@ impl Service {
             began.log(&self, &line, || notes.whom());
         }
         match result {
-            Ok(()) => match respond.finish() {
-                Ok(()) => counted.ok(),
-                Err(Gone) => counted.failed(Code::Cancelled),
-            },
+            Ok(()) => counted.ok(),
             Err(Failure::Gone) => {
                 respond.reset();
                 counted.failed(Code::Cancelled);
@@ -261,6 +261,17 @@ impl Service {
                 let _ = respond.fail(&error);
             }
         }
+    }
+
+    /// Ends a call that went well. While the wire account is scarce, what its peer has not taken is
+    /// watched to the end: a reader that asks for little and reads nothing would keep it for ever.
+    async fn finish(&self, respond: &mut Responder) -> Result<(), Failure> {
+        respond.finish()?;
+        if self.budget.is_scarce() {
+            let untaken = respond.untaken();
+            self.stalls.until_taken(&*self.clock, untaken).await?;
+        }
+        Ok(())
     }
 
     async fn run(

@@ -4,11 +4,12 @@
 //! small entries, gather buffers. The cache itself takes pages away from stalled readers when those
 //! of entries that are gone near their limit, and tells us. For the rest, when puts wait for room or
 //! the wire account is nearly used up, the response that has stood still longest is cut off; all
-//! that it held goes with it.
+//! that it held goes with it. A response that waits for us, its peer having taken all there was, has
+//! not stood still, however long that takes.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::service::Service;
 use crate::conn::ConnHandle;
+use crate::grpc::Untaken;
 use crate::metrics::CutOff;
 
 /// How often the supervisor looks.
@@ -27,6 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// A socket that takes no byte in this time, not even a reset, is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether a response that has ended was taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Responses that wait for their peer, in the order in which they began to.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +39,16 @@ pub struct Stalls(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    since: BTreeMap<u64, (Duration, CancellationToken)>,
+    since: BTreeMap<u64, (Duration, CancellationToken, Holds)>,
+}
+
+/// What a response that waits holds for its peer.
+#[derive(Clone, Debug)]
+pub enum Holds {
+    /// A frame that it is sending.
+    Frame,
+    /// What it has handed over, if that is not taken yet.
+    Untaken(Untaken),
 }
 
 /// The response was cut off.
@@ -49,13 +62,14 @@ impl Stalls {
         &self,
         clock: &dyn Clock,
         cut: &CancellationToken,
+        holds: Holds,
         mut sending: Pin<&mut F>,
     ) -> Result<F::Output, Cut> {
         let at_once = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         if let Poll::Ready(sent) = at_once {
             return Ok(sent);
         }
-        let _waiter = self.wait(clock.monotonic(), cut.clone());
+        let _waiter = self.wait(clock.monotonic(), cut.clone(), holds);
         tokio::select! {
             biased;
             sent = sending => Ok(sent),
@@ -63,26 +77,49 @@ impl Stalls {
         }
     }
 
-    fn wait(&self, since: Duration, cut: CancellationToken) -> Waiter<'_> {
+    /// Waits until the peer has taken all that was handed over for it.
+    pub async fn until_taken(&self, clock: &dyn Clock, untaken: Untaken) -> Result<(), Cut> {
+        let taken = pin!(async {
+            while untaken.is_any() {
+                clock.sleep(LOOK_AGAIN).await;
+            }
+        });
+        let holds = Holds::Untaken(untaken.clone());
+        self.unless_cut(clock, &CancellationToken::new(), holds, taken)
+            .await
+    }
+
+    fn wait(&self, since: Duration, cut: CancellationToken, holds: Holds) -> Waiter<'_> {
         let mut waiting = self.0.lock();
         let ticket = waiting.next;
         waiting.next += 1;
-        waiting.since.insert(ticket, (since, cut));
+        waiting.since.insert(ticket, (since, cut, holds));
         Waiter {
             stalls: self,
             ticket,
         }
     }
 
-    /// Cuts off the response that has waited longest, if it began to wait before `before`.
+    /// Cuts off the response that has waited longest of those that hold something for their peer,
+    /// if it began to wait before `before`.
     fn cut_longest(&self, before: Duration) -> bool {
         let mut waiting = self.0.lock();
-        match waiting.since.first_entry() {
-            Some(longest) if longest.get().0 <= before => {
-                longest.remove().1.cancel();
-                true
-            }
-            _ => false,
+        let longest = waiting
+            .since
+            .iter()
+            .take_while(|(_, (since, ..))| *since <= before)
+            .find(|(_, (.., holds))| holds.is_any())
+            .map(|(ticket, _)| *ticket);
+        let cut = longest.and_then(|ticket| waiting.since.remove(&ticket));
+        cut.inspect(|(_, cut, _)| cut.cancel()).is_some()
+    }
+}
+
+impl Holds {
+    fn is_any(&self) -> bool {
+        match self {
+            Self::Frame => true,
+            Self::Untaken(untaken) => untaken.is_any(),
         }
     }
 }
@@ -141,9 +178,10 @@ pub async fn after_reset(service: &Service, conn: &Arc<ConnHandle>, before: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::{Chunk, Mark};
     use bowstring_cache::clock::ManualClock;
+    use bytes::Bytes;
     use std::future::pending;
-    use std::pin::pin;
 
     #[tokio::test]
     async fn only_who_has_waited_long_enough_is_cut_and_the_longest_first() {
@@ -151,14 +189,16 @@ mod tests {
         let at_once = pin!(async { 7 });
         assert_eq!(
             stalls
-                .unless_cut(&clock, &CancellationToken::new(), at_once)
+                .unless_cut(&clock, &CancellationToken::new(), Holds::Frame, at_once)
                 .await,
             Ok(7)
         );
 
         let cuts = [CancellationToken::new(), CancellationToken::new()];
-        let first = stalls.wait(Duration::from_secs(1), cuts[0].clone());
-        let second = stalls.wait(Duration::from_secs(2), cuts[1].clone());
+        let [first, second] = [0, 1].map(|at| {
+            let since = Duration::from_secs(at as u64 + 1);
+            stalls.wait(since, cuts[at].clone(), Holds::Frame)
+        });
         assert!(!stalls.cut_longest(Duration::from_millis(999)));
         assert!(stalls.cut_longest(Duration::from_secs(1)));
         assert!(cuts[0].is_cancelled() && !cuts[1].is_cancelled());
@@ -173,8 +213,33 @@ mod tests {
         };
         let token = CancellationToken::new();
         let sending = pin!(pending::<()>());
-        let sending = stalls.unless_cut(&clock, &token, sending);
+        let sending = stalls.unless_cut(&clock, &token, Holds::Frame, sending);
         let (result, ()) = tokio::join!(sending, cut);
         assert_eq!(result, Err(Cut));
+    }
+
+    #[test]
+    fn who_holds_nothing_for_its_peer_is_not_cut_however_long_it_waits() {
+        let stalls = Stalls::default();
+        let wait = |seconds, mark: &Mark| {
+            let cut = CancellationToken::new();
+            let holds = Holds::Untaken(mark.untaken());
+            (
+                stalls.wait(Duration::from_secs(seconds), cut.clone(), holds),
+                cut,
+            )
+        };
+        let (taken, untaken) = (Mark::default(), Mark::default());
+        let handed_over = Chunk::from(Bytes::from_static(b"frame")).marked(&untaken);
+        let (_first, longest) = wait(1, &taken);
+        let (_second, stalled) = wait(2, &untaken);
+        assert!(!stalls.cut_longest(Duration::from_secs(1)));
+        assert!(stalls.cut_longest(Duration::from_secs(2)));
+        assert!(stalled.is_cancelled() && !longest.is_cancelled());
+
+        let (_third, slow) = wait(3, &untaken);
+        drop(handed_over);
+        assert!(!stalls.cut_longest(Duration::MAX));
+        assert!(!slow.is_cancelled());
     }
 }

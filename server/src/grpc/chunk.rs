@@ -1,6 +1,7 @@
 //! What one DATA frame carries: a few shared buffers, sent without joining them.
 
 use std::io::IoSlice;
+use std::sync::{Arc, Weak};
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
@@ -11,6 +12,29 @@ pub struct Chunk {
     // In reverse, so that the front is popped in O(1).
     parts: SmallVec<[Bytes; 4]>,
     remaining: usize,
+    mark: Option<Mark>,
+}
+
+/// On what is handed over for one peer, until the peer has taken it.
+#[derive(Clone, Debug, Default)]
+pub struct Mark(Arc<()>);
+
+/// Whether anything with a [`Mark`] is still there.
+#[derive(Clone, Debug)]
+pub struct Untaken(Weak<()>);
+
+impl Mark {
+    /// Tells of everything that has this mark, but for the mark itself.
+    pub fn untaken(&self) -> Untaken {
+        Untaken(Arc::downgrade(&self.0))
+    }
+}
+
+impl Untaken {
+    /// Whether there is any.
+    pub fn is_any(&self) -> bool {
+        self.0.strong_count() > 1
+    }
 }
 
 impl Chunk {
@@ -20,7 +44,17 @@ impl Chunk {
             parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.reverse();
         let remaining = parts.iter().map(Bytes::len).sum();
-        Self { parts, remaining }
+        Self {
+            parts,
+            remaining,
+            mark: None,
+        }
+    }
+
+    /// With a mark, which its pieces have too.
+    pub fn marked(mut self, mark: &Mark) -> Self {
+        self.mark = Some(mark.clone());
+        self
     }
 
     /// Takes the first `n` bytes off. `n` must not be above what remains.
@@ -48,6 +82,7 @@ impl Chunk {
         Self {
             parts: head,
             remaining: n,
+            mark: self.mark.clone(),
         }
     }
 }
@@ -128,6 +163,21 @@ mod tests {
             got.extend_from_slice(&rest.copy_to_bytes(8 - at));
             assert_eq!(got, b"abcdefgh");
         }
+    }
+
+    #[test]
+    fn what_is_marked_is_untaken_until_its_last_piece_is_gone() {
+        let mark = Mark::default();
+        let untaken = mark.untaken();
+        assert!(!untaken.is_any());
+        let mut rest = chunk().marked(&mark);
+        let head = rest.split_to(3);
+        let tail = rest.split_to(5);
+        drop(rest);
+        drop(tail);
+        assert!(untaken.is_any());
+        drop(head);
+        assert!(!untaken.is_any());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod response;
 mod status;
 mod timeout;
 
-pub use chunk::Chunk;
+pub use chunk::{Chunk, Mark, Untaken};
 pub use mount::call as call_mounted;
 pub use request::RequestBody;
 pub use response::{Gone, Responder};

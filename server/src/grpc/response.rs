@@ -9,7 +9,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Mark, Untaken};
 use super::status;
 
 /// The peer reset the stream or the connection is gone; nobody is left to tell.
@@ -24,6 +24,8 @@ pub struct Responder {
     stream: Option<SendStream<Chunk>>,
     sent_bytes: u64,
     waited: Duration,
+    /// On every chunk.
+    mark: Mark,
 }
 
 impl Responder {
@@ -34,6 +36,7 @@ impl Responder {
             stream: None,
             sent_bytes: 0,
             waited: Duration::ZERO,
+            mark: Mark::default(),
         }
     }
 
@@ -52,10 +55,16 @@ impl Responder {
         self.waited
     }
 
+    /// What was handed over and the peer has not taken.
+    pub fn untaken(&self) -> Untaken {
+        self.mark.untaken()
+    }
+
     /// Sends data, as far as the peer's window and our send buffer allow, waiting for them.
     ///
     /// Whoever drops this future before it is ready must end with [`Responder::reset`].
-    pub async fn data(&mut self, mut chunk: Chunk) -> Result<(), Gone> {
+    pub async fn data(&mut self, chunk: Chunk) -> Result<(), Gone> {
+        let mut chunk = chunk.marked(&self.mark);
         let stream = self.start()?;
         let mut sent = 0;
         while chunk.has_remaining() {
@@ -76,7 +85,7 @@ impl Responder {
     }
 
     /// Ends a call that went well.
-    pub fn finish(mut self) -> Result<(), Gone> {
+    pub fn finish(&mut self) -> Result<(), Gone> {
         self.start()?.send_trailers(status::ok()).map_err(|_| Gone)
     }
 

@@ -8,6 +8,7 @@
 //! - `refusals`: one client, refused again and again
 //! - `pressure`: ten times the memory, put and read at once (with `content`)
 //! - `stalled`: readers that do not read
+//! - `beside_puts`: readers beside puts that receive as much as they may
 //! - `floods`: connections and frames without end
 //! - `unended`: requests that are never ended, and answers larger than their request
 //!
@@ -18,6 +19,7 @@
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
 //! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
 
+mod beside_puts;
 mod content;
 mod dice;
 mod exchanged;

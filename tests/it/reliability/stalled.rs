@@ -1,6 +1,8 @@
 //! Five hundred readers that do not read. What they hold is limited, the most stalled are cut off, puts
 //! go on, and in the end everything is back.
 
+use std::sync::Arc;
+
 use bowstring_client::{Connection, Descriptor, Shape};
 use bowstring_tests::{Metrics, Server, until};
 use bowstring_wire::dtype::DType;
@@ -13,6 +15,8 @@ use tokio::net::TcpStream;
 use super::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, connect_with, frame, request};
 use super::raw::{Open, Raw, prefixed};
 use super::state::{charged_bytes, ledger_used};
+use crate::space::Space;
+use crate::tensor::{Tensor, bulk};
 
 const MEMORY: u64 = 2 << 30;
 const CHARGED_MAX: u64 = MEMORY / 100 * 102 + (64 << 20);
@@ -120,6 +124,39 @@ async fn stalled_readers_hold_no_more_than_they_may_and_puts_go_on() {
     .await;
     put(&address, "after", &tensor);
     read_back(&address, "after", &tensor);
+}
+
+/// Answers that end at once, for their windows are open, and lie there, for nobody reads the socket: together more than all that
+/// responses may be gathered in.
+#[tokio::test]
+async fn who_asks_for_little_and_reads_nothing_stands_in_nobodys_way() {
+    let server = Arc::new(Server::builder().memory("64MiB").start());
+    let space = Space::on(server.clone(), "stuck").await;
+    let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
+    let names: Vec<_> = keys.iter().map(String::as_str).collect();
+    let tensors = Tensor::sample(DType::UInt8, &[100, 3072]);
+    space.bulk(bulk(&names, &tensors)).await.expect("a put");
+    let ticket = space.ticket(&json!({"keys": keys})).encode_to_vec();
+
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        let mut stream = connect_with(server.address(), Some(4 << 10)).await;
+        for number in [1, 3, 5, 7] {
+            let mut call = frame(HEADERS, END_HEADERS, number, &request("DoGet"));
+            call.extend(frame(DATA, END_STREAM, number, &prefixed(&ticket)));
+            stream.write_all(&call).await.expect("a request");
+        }
+        sockets.push(stream);
+    }
+    until("the stuck connections to be closed", async || {
+        // Others are answered meanwhile, sooner or later.
+        let got = space.get(&json!({"keys": keys})).await;
+        assert_eq!(got.expect("an answer").rows(), 100);
+        (server.metrics().count(CUT_CONNECTION) > 0).then_some(())
+    })
+    .await;
+    drop(sockets);
+    assert_eq!(server.metrics().count(CUT_STREAM), 0);
 }
 
 const CUT_STREAM: &str = "bowstring_cut_off_total{whom=\"reader\",how=\"stream_reset\"}";
