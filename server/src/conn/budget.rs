@@ -70,13 +70,17 @@ impl WireBudget {
 
     /// What is taken now.
     pub fn used_bytes(&self) -> u64 {
-        self.total_bytes
-            .saturating_sub(self.free.available_permits() as u64 * UNIT_BYTES)
+        self.total_bytes.saturating_sub(self.free_bytes())
     }
 
-    /// Whether more than half of it is taken: a time to keep nothing that is not needed.
+    /// What nobody has taken; nothing while somebody waits for more.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.available_permits() as u64 * UNIT_BYTES
+    }
+
+    /// Whether less than a quarter of it is free: more than windows alone can take.
     pub fn is_scarce(&self) -> bool {
-        self.used_bytes() > self.total_bytes / 2
+        self.free_bytes() < self.total_bytes / 4
     }
 
     /// Takes `bytes` if they are free now.

@@ -147,8 +147,9 @@ impl Drop for Sent {
         let Some(GatherBuf { mut paid, pool }) = self.0.take() else {
             return;
         };
-        // While somebody may wait for room it is given back.
-        if paid.bytes.capacity() == POOLED_BYTES && !pool.budget.is_scarce() {
+        // Where there is room for no other it is given back: somebody may wait for it.
+        let room = pool.budget.free_bytes() >= POOLED_BYTES as u64;
+        if paid.bytes.capacity() == POOLED_BYTES && room {
             paid.bytes.clear();
             let mut kept = pool.kept.lock();
             if kept.len() < KEPT_MAX {

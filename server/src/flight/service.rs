@@ -20,7 +20,7 @@ use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
 use super::snapshots::Snapshots;
-use super::stall::{self, Stalls};
+use super::stall::{self, Cut, Stalls};
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
 use crate::grpc::{self, Chunk, RequestBody, Responder};
@@ -219,7 +219,7 @@ impl Service {
         let (began, notes) = (Began::now(&self), Notes::new(&self));
         let run = self.run(verb, request, &mut respond, &conn, (&counted, &notes));
         let result = match run.await {
-            Ok(()) => self.finish(&mut respond).await,
+            Ok(()) => respond.finish().map_err(Failure::from),
             failed => failed,
         };
         counted.sent(respond.sent_bytes());
@@ -240,7 +240,10 @@ impl Service {
             began.log(&self, &line, || notes.whom());
         }
         match result {
-            Ok(()) => counted.ok(),
+            Ok(()) => {
+                counted.ok();
+                self.watch(respond, &conn).await;
+            }
             Err(Failure::Gone) => {
                 respond.reset();
                 counted.failed(Code::Cancelled);
@@ -263,15 +266,18 @@ impl Service {
         }
     }
 
-    /// Ends a call that went well. While the wire account is scarce, what its peer has not taken is
-    /// watched to the end: a reader that asks for little and reads nothing would keep it for ever.
-    async fn finish(&self, respond: &mut Responder) -> Result<(), Failure> {
-        respond.finish()?;
-        if self.budget.is_scarce() {
-            let untaken = respond.untaken();
-            self.stalls.until_taken(&*self.clock, untaken).await?;
+    /// Watches a response that has ended until its peer has taken it, while the wire account is scarce:
+    /// a reader that asks for little and reads nothing would keep it for ever.
+    async fn watch(&self, respond: Responder, conn: &Arc<ConnHandle>) {
+        if !self.budget.is_scarce() {
+            return;
         }
-        Ok(())
+        let untaken = respond.untaken();
+        if let Err(Cut) = self.stalls.until_taken(&*self.clock, untaken).await {
+            let written = conn.written_bytes();
+            respond.reset();
+            stall::after_reset(self, conn, written).await;
+        }
     }
 
     async fn run(
