@@ -15,7 +15,7 @@ mod request;
 
 pub use messages::{MuxEvent, MuxHead, MuxMessages, MuxPrefix};
 pub use reply::{MuxReply, MuxTensor};
-pub use request::{MuxOp, MuxPut, MuxRequest, id_of};
+pub use request::{MuxKind, MuxOp, MuxPut, MuxRequest, id_of, kind_of};
 
 /// The first byte of every header.
 pub const MUX_VERSION: u8 = 1;

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 use std::pin::pin;
+use std::time::Duration;
 
 use bowstring_cache::read::{Entry, Reader};
-use bowstring_wire::error::{Error, Result};
+use bowstring_wire::error::{Code, Error, Result};
 use bytes::{Buf, Bytes};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,17 @@ pub enum Failure {
     Gone,
     /// We gave up on a reader that stalled while memory waited for it.
     Stalled,
+}
+
+impl Failure {
+    /// The code that counters and the log have for it.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(error) => error.code,
+            Self::Gone => Code::Cancelled,
+            Self::Stalled => Code::ResourceExhausted,
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -82,6 +94,16 @@ impl<'a> Out<'a> {
             queued: 0,
             cut: CancellationToken::new(),
         }
+    }
+
+    /// Bytes handed over so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.respond.sent_bytes()
+    }
+
+    /// How long it has waited for its peer so far; nothing where nobody wants to know.
+    pub fn waited(&self) -> Duration {
+        self.respond.waited()
     }
 
     /// Says that about so many bytes come, of which an unknown part is gathered.

@@ -227,12 +227,7 @@ impl Service {
         if verb != Verb::DoExchange {
             let line = Line {
                 verb: verb.name(),
-                code: match &result {
-                    Ok(()) => "ok",
-                    Err(Failure::Gone) => Code::Cancelled.as_str(),
-                    Err(Failure::Stalled) => Code::ResourceExhausted.as_str(),
-                    Err(Failure::Refused(error)) => error.code.as_str(),
-                },
+                code: result.as_ref().err().map(Failure::code),
                 bytes: respond.sent_bytes(),
                 room: notes.room(),
                 sending: respond.waited(),

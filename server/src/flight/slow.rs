@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bowstring_wire::error::clip;
+use bowstring_wire::error::{Code, clip};
 
 use super::service::Service;
 
@@ -36,8 +36,8 @@ pub struct Began(Option<Duration>);
 pub struct Line<'a> {
     /// The verb, and the op of an exchange.
     pub verb: &'a str,
-    /// `ok`, or the code.
-    pub code: &'a str,
+    /// None where all went well.
+    pub code: Option<Code>,
     /// Bytes of the answer.
     pub bytes: u64,
     /// How long it waited for room to store its tensor in.
@@ -118,7 +118,7 @@ impl Began {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             verb = line.verb,
-            code = line.code,
+            code = line.code.map_or("ok", Code::as_str),
             namespace,
             // Quoted, so that a key cannot forge a line.
             key = ?key,

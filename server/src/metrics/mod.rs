@@ -1,6 +1,7 @@
 //! Counters of the edge, and the page that shows them with everybody else's.
 //!
 //! - `text`: the exposition format and its limit on series
+//! - `exchange`: the requests within exchanges, by op
 //! - `histogram`: times in fixed buckets
 //! - `process`: memory that the machine charges, descriptors, CPU time
 //! - `engine`: the cache's figures, read when somebody asks
@@ -10,6 +11,7 @@
 //! the names of the first namespaces.
 
 mod engine;
+mod exchange;
 mod histogram;
 mod namespaces;
 mod process;
@@ -24,11 +26,13 @@ use bowstring_wire::error::Code;
 use parking_lot::Mutex;
 
 pub use engine::render as render_engine;
+pub use exchange::ExchangeOp;
 pub use namespaces::{NAMESPACES_SHOWN, render as render_namespaces};
 pub use process::ProcessMemory;
 pub use text::{Family, SERIES_MAX, Text};
 
 use crate::flight::verb::Verb;
+use exchange::Exchanges;
 use histogram::Histogram;
 
 /// A handle to all counters; clones share them.
@@ -70,6 +74,7 @@ impl Metrics {
             connections: Default::default(),
             refusals: Default::default(),
             cut_offs: Default::default(),
+            exchanges: Exchanges::default(),
             sources: Mutex::default(),
         }))
     }
@@ -106,6 +111,11 @@ impl Metrics {
     /// Counts somebody that we stopped.
     pub fn cut_off(&self, whom: CutOff) {
         self.0.cut_offs[whom as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request within an exchange that was answered, or with which code it failed.
+    pub fn exchanged(&self, op: ExchangeOp, failed: Option<Code>) {
+        self.0.exchanges.count(op, failed);
     }
 
     /// Adds figures that are read when the page is asked for; called once for each at start.
@@ -220,6 +230,7 @@ struct Inner {
     connections: [PerTransport; TRANSPORTS.len()],
     refusals: [AtomicU64; REFUSALS.len()],
     cut_offs: [AtomicU64; CUT_OFFS.len()],
+    exchanges: Exchanges,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -255,6 +266,7 @@ impl Inner {
                 }
             }
         }
+        self.exchanges.render(text);
         self.each_verb(
             text.gauge(
                 "bowstring_requests_in_flight",

@@ -86,6 +86,21 @@ fn connections_refusals_and_cut_offs() {
     assert_eq!(samples["bowstring_connections{transport=\"tcp\"}"], 0.0);
 }
 
+#[test]
+fn requests_within_exchanges_are_counted_by_op_and_code() {
+    let (metrics, _) = metrics();
+    metrics.exchanged(ExchangeOp::MuxGet, None);
+    metrics.exchanged(ExchangeOp::MuxGet, Some(Code::NotFound));
+    metrics.exchanged(ExchangeOp::MuxGet, None);
+    let samples = parse(&metrics.render());
+    let count = |op, code| {
+        samples[&format!("bowstring_exchange_requests_total{{op=\"{op}\",code=\"{code}\"}}")]
+    };
+    assert_eq!(count("mux.get", "ok"), 2.0);
+    assert_eq!(count("mux.get", "not_found"), 1.0);
+    assert_eq!(count("exchange.get", "ok"), 0.0);
+}
+
 /// Labels are found by the enums' numbers.
 #[test]
 fn numbers_agree_with_names() {
@@ -94,6 +109,9 @@ fn numbers_agree_with_names() {
     }
     for (at, code) in Code::ALL.into_iter().enumerate() {
         assert_eq!(code as usize, at);
+    }
+    for (at, op) in ExchangeOp::ALL.into_iter().enumerate() {
+        assert_eq!(op as usize, at);
     }
     assert_eq!(Refusal::KeepaliveTimeout as usize, REFUSALS.len() - 1);
     assert_eq!(CutOff::PutIdle as usize, CUT_OFFS.len() - 1);
@@ -107,6 +125,11 @@ fn the_fullest_page_is_within_the_limit_and_described() {
     for verb in Verb::ALL.into_iter().map(Some).chain([None]) {
         for code in Code::ALL {
             metrics.begin(verb).failed(code);
+        }
+    }
+    for op in ExchangeOp::ALL {
+        for code in Code::ALL {
+            metrics.exchanged(op, Some(code));
         }
     }
     engine::tests::add_example(&metrics);

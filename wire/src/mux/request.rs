@@ -43,6 +43,16 @@ pub enum MuxOp {
     Cancel,
 }
 
+/// Which op it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they are those of [`MuxOp`]")]
+pub enum MuxKind {
+    Get,
+    Exists,
+    Put,
+    Cancel,
+}
+
 /// What a put says of its tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MuxPut {
@@ -89,6 +99,17 @@ pub fn id_of(header: &[u8]) -> Result<u32> {
         _ => Err(Error::invalid(
             "a mux header is too short to have a request's number",
         )),
+    }
+}
+
+/// What a request asks, as far as its header can be read at all: for counters.
+pub fn kind_of(header: &[u8]) -> Option<MuxKind> {
+    match header {
+        [MUX_VERSION, GET, ..] => Some(MuxKind::Get),
+        [MUX_VERSION, EXISTS, ..] => Some(MuxKind::Exists),
+        [MUX_VERSION, PUT, ..] => Some(MuxKind::Put),
+        [MUX_VERSION, CANCEL, ..] => Some(MuxKind::Cancel),
+        _ => None,
     }
 }
 
@@ -202,13 +223,23 @@ impl<'a> MuxRequest<'a> {
 }
 
 impl MuxOp {
-    /// The op's name in counters and log lines.
-    pub fn name(&self) -> &'static str {
+    /// Which it is.
+    pub fn kind(&self) -> MuxKind {
         match self {
-            MuxOp::Get { .. } => "get",
-            MuxOp::Exists => "exists",
-            MuxOp::Put(_) => "put",
-            MuxOp::Cancel => "cancel",
+            MuxOp::Get { .. } => MuxKind::Get,
+            MuxOp::Exists => MuxKind::Exists,
+            MuxOp::Put(_) => MuxKind::Put,
+            MuxOp::Cancel => MuxKind::Cancel,
+        }
+    }
+
+    /// The op's name in messages.
+    pub fn name(&self) -> &'static str {
+        match self.kind() {
+            MuxKind::Get => "get",
+            MuxKind::Exists => "exists",
+            MuxKind::Put => "put",
+            MuxKind::Cancel => "cancel",
         }
     }
 

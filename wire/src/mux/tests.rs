@@ -174,6 +174,7 @@ proptest! {
         let mut header = Vec::new();
         request.encode(&mut header).unwrap();
         prop_assert_eq!(id_of(&header), Ok(id));
+        prop_assert_eq!(kind_of(&header), Some(request.op.kind()));
         prop_assert_eq!(MuxRequest::decode(&header), Ok(request.clone()));
         for cut in 0..header.len() {
             prop_assert!(MuxRequest::decode(&header[..cut]).is_err());

@@ -10,7 +10,7 @@ use bowstring_wire::exchange::ExchangeGet;
 use bowstring_wire::flight_data::Event;
 use bowstring_wire::limits::MAX_KEYS_BATCH_BYTES;
 use bowstring_wire::name::Key;
-use bowstring_wire::ticket::Layout;
+use bowstring_wire::ticket::{Layout, Ticket};
 use bytes::Bytes;
 
 use crate::flight::authorize::{Operation, Principal, authorize, resource_of};
@@ -22,6 +22,7 @@ use crate::flight::select::{Together, id};
 use crate::flight::service::Service;
 use crate::flight::slow::{About, Began, Line};
 use crate::grpc::Responder;
+use crate::metrics::ExchangeOp;
 
 /// Answers batches until the client ends the stream or the server drains.
 pub async fn run(
@@ -48,32 +49,46 @@ pub async fn run(
     while let Some((keys, _room)) = next_keys(service, &reader, &mut messages).await? {
         authorize(principal, Operation::Get, resource_of(ticket))?;
         let began = Began::now(service);
-        let asked = keys.len();
-        let mut missing = Vec::new();
-        // One generation for a batch, whatever is committed meanwhile.
-        let generation = service
-            .cache
-            .generation(&principal.tenant, &ticket.namespace);
-        for key in keys {
-            let id = id(principal, &ticket.namespace, &key);
-            match service.cache.get_or_load_in(&generation, &id).await? {
-                Some(entry) => rows.push_whole(&key, entry)?,
-                None => missing.push(key),
-            }
-        }
-        rows.answer(&missing).await?;
+        let (asked, sent, waited) = (keys.len(), rows.out().sent_bytes(), rows.out().waited());
+        let answered = answer(service, principal, ticket, keys, &mut rows).await;
+        let (op, code) = (ExchangeOp::Keys, answered.as_ref().err().map(Failure::code));
+        service.metrics.exchanged(op, code);
         let line = Line {
-            verb: "exchange.get",
-            code: "ok",
-            bytes: 0,
+            verb: op.name(),
+            code,
+            bytes: rows.out().sent_bytes() - sent,
             room: Duration::ZERO,
-            sending: Duration::ZERO,
+            sending: rows.out().waited().saturating_sub(waited),
         };
         began.log(service, &line, || {
             About::new(ticket.namespace.as_str(), &format!("{asked} keys"))
         });
+        answered?;
     }
     Ok(())
+}
+
+/// Answers one batch.
+async fn answer(
+    service: &Service,
+    principal: &Principal,
+    ticket: &Ticket,
+    keys: Vec<Key>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    // One generation for a batch, whatever is committed meanwhile.
+    let generation = service
+        .cache
+        .generation(&principal.tenant, &ticket.namespace);
+    for key in keys {
+        let id = id(principal, &ticket.namespace, &key);
+        match service.cache.get_or_load_in(&generation, &id).await? {
+            Some(entry) => rows.push_whole(&key, entry)?,
+            None => missing.push(key),
+        }
+    }
+    rows.answer(&missing).await
 }
 
 /// The schema of the batches to come: the rest of the first message, or a second one.

@@ -102,6 +102,11 @@ impl<'a> Rows<'a> {
         self.out.flush().await
     }
 
+    /// The answer so far.
+    pub fn out(&self) -> &Out<'a> {
+        &self.out
+    }
+
     /// Sends what was written so far.
     pub async fn send(&mut self) -> Result<(), Failure> {
         self.out.flush().await

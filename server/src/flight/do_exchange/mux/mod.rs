@@ -9,7 +9,7 @@
 //! - `request`: what a request asks of the cache
 //! - `put`: a tensor on its way in
 //! - `replies`: messages on their way out
-//! - `timed`: requests in the slow-request log
+//! - `timed`: requests in the counters and the slow-request log
 
 mod ahead;
 mod put;
@@ -36,7 +36,7 @@ use ahead::Ahead;
 use put::Receiving;
 use replies::Replies;
 use request::{Asked, Requests};
-use timed::Timed;
+use timed::{Ended, Timed};
 
 /// Answers requests until the client ends the stream or the server drains.
 pub async fn run(
@@ -151,7 +151,12 @@ impl Mux<'_> {
         if self.replies.is_under_way(id) {
             return self.cancel_or_refuse(id, header).await;
         }
-        let timed = Timed::now(self.service, header);
+        let timed = Timed::now(
+            self.service,
+            header,
+            self.requests.namespace(),
+            self.replies.waited(),
+        );
         match self.requests.answer(id, header, body).await {
             Ok(Asked::Entry(tensor, content)) => {
                 self.replies.tensor(id, tensor, content, timed).await
@@ -173,7 +178,13 @@ impl Mux<'_> {
         timed: &Timed,
         room: Duration,
     ) -> Result<(), Failure> {
-        timed.answered(self.service, 0, Some(error.code), room);
+        let code = Some(error.code);
+        let ended = Ended {
+            code,
+            room,
+            ..Ended::default()
+        };
+        timed.answered(self.service, ended, self.replies.waited());
         self.replies.one(id, &MuxReply::Failed(error)).await
     }
 
@@ -206,7 +217,11 @@ impl Mux<'_> {
         let (id, room) = (put.id(), put.room());
         match put.publish().await {
             Ok(published) => {
-                timed.answered(self.service, 0, None, room);
+                let ended = Ended {
+                    room,
+                    ..Ended::default()
+                };
+                timed.answered(self.service, ended, self.replies.waited());
                 let reply = MuxReply::Stored {
                     version: published.version,
                     existed: published.existed,

@@ -9,7 +9,7 @@ use bowstring_wire::error::{Code, Error};
 use bowstring_wire::limits::MUX_CHUNK_BYTES;
 use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
 
-use super::timed::Timed;
+use super::timed::{Ended, Timed};
 use crate::flight::gather::GATHER_BELOW_BYTES;
 use crate::flight::out::{Failure, Out};
 use crate::flight::service::Service;
@@ -48,6 +48,11 @@ impl<'a> Replies<'a> {
         }
     }
 
+    /// How long they have waited for their client.
+    pub fn waited(&self) -> Duration {
+        self.out.waited()
+    }
+
     /// Replies that are being sent in chunks.
     pub fn under_way(&self) -> usize {
         self.large.len()
@@ -77,7 +82,7 @@ impl<'a> Replies<'a> {
         timed: Timed,
     ) -> Result<(), Failure> {
         let Some((entry, range)) = content else {
-            timed.answered(self.service, 0, None, Duration::ZERO);
+            self.ended(&timed, 0);
             let more = false;
             return self.one(id, &MuxReply::Tensor { tensor, more }).await;
         };
@@ -87,7 +92,7 @@ impl<'a> Replies<'a> {
             self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
                 .await?;
             self.out.copied(small).await?;
-            timed.answered(self.service, bytes, None, Duration::ZERO);
+            self.ended(&timed, bytes);
             return Ok(());
         }
         let mut reader = self.out.open(entry, range)?;
@@ -104,7 +109,7 @@ impl<'a> Replies<'a> {
         self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
             .await?;
         self.out.tensor(&mut reader, bytes).await?;
-        timed.answered(self.service, bytes, None, Duration::ZERO);
+        self.ended(&timed, bytes);
         Ok(())
     }
 
@@ -125,15 +130,22 @@ impl<'a> Replies<'a> {
         if more {
             self.large.push_back(large);
         } else {
-            let Large { timed, bytes, .. } = large;
-            timed.answered(self.service, bytes, None, Duration::ZERO);
+            self.ended(&large.timed, large.bytes);
         }
         Ok(())
     }
 
     /// Ends a reply that is being sent in chunks.
     pub async fn cancel(&mut self, id: u32) -> Result<(), Failure> {
-        self.large.retain(|large| large.id != id);
+        if let Some(at) = self.large.iter().position(|large| large.id == id)
+            && let Some(large) = self.large.remove(at)
+        {
+            let ended = Ended {
+                code: Some(Code::Cancelled),
+                ..Ended::default()
+            };
+            large.timed.answered(self.service, ended, self.waited());
+        }
         let error = Error::new(Code::Cancelled, "cancelled, as was asked");
         self.one(id, &MuxReply::Failed(error)).await
     }
@@ -142,6 +154,15 @@ impl<'a> Replies<'a> {
     pub async fn flush(&mut self) -> Result<(), Failure> {
         self.written = false;
         self.out.flush().await
+    }
+
+    /// A tensor was sent.
+    fn ended(&self, timed: &Timed, bytes: u64) {
+        let ended = Ended {
+            bytes,
+            ..Ended::default()
+        };
+        timed.answered(self.service, ended, self.waited());
     }
 
     async fn head(&mut self, id: u32, reply: &MuxReply, body: u64) -> Result<(), Failure> {

@@ -49,6 +49,11 @@ impl<'a> Requests<'a> {
         }
     }
 
+    /// Of requests that name none.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Has what requests with these headers look up fetched from memory, for all of them together.
     pub fn look_ahead<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) {
         let keys = headers.filter_map(|header| {
@@ -79,7 +84,7 @@ impl<'a> Requests<'a> {
             return Ok(Asked::Nothing);
         }
         let key = Key::parse(request.key)?;
-        let namespace = self.namespace(request.namespace)?;
+        let namespace = self.namespace_of(request.namespace)?;
         let resource = Resource::Key(&namespace, &key);
         let operation = match request.op {
             MuxOp::Get { .. } => Operation::Get,
@@ -119,7 +124,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    fn namespace(&mut self, named: Option<&str>) -> Result<Namespace> {
+    fn namespace_of(&mut self, named: Option<&str>) -> Result<Namespace> {
         match named {
             None => Ok(self.namespace.clone()),
             Some(name) => {

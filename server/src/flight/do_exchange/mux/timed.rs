@@ -1,49 +1,68 @@
-//! Requests in the slow-request log.
+//! Requests in the counters and in the slow-request log.
 
 use std::time::Duration;
 
 use bowstring_wire::error::Code;
-use bowstring_wire::mux::MuxRequest;
+use bowstring_wire::mux::{MuxRequest, kind_of};
+use bowstring_wire::name::Namespace;
 use bytes::Bytes;
 
 use crate::flight::service::Service;
 use crate::flight::slow::{About, Began, Line};
+use crate::metrics::ExchangeOp;
 
-/// When a request was taken and, where the log is on, which it was.
+/// Which request it is and, where the log is on, when it was taken.
 pub struct Timed {
+    op: ExchangeOp,
     began: Began,
-    header: Option<Bytes>,
+    /// And the namespace of its exchange.
+    header: Option<(Bytes, Namespace)>,
+    /// How long the exchange had waited for its client by then.
+    waited: Duration,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// Bytes of its tensor, where that was sent.
+    pub bytes: u64,
+    /// What failed.
+    pub code: Option<Code>,
+    /// How long it waited for room.
+    pub room: Duration,
 }
 
 impl Timed {
-    /// Now.
-    pub fn now(service: &Service, header: &Bytes) -> Self {
+    /// Now, when the exchange has waited for its client that long.
+    pub fn now(service: &Service, header: &Bytes, namespace: &Namespace, waited: Duration) -> Self {
         let wanted = service.settings.slow_request.is_some();
         Self {
+            op: kind_of(header).into(),
             began: Began::now(service),
-            header: wanted.then(|| header.clone()),
+            header: wanted.then(|| (header.clone(), namespace.clone())),
+            waited,
         }
     }
 
-    /// The request was answered with so many bytes, or with a code; it waited for room that long.
-    pub fn answered(&self, service: &Service, bytes: u64, code: Option<Code>, room: Duration) {
-        let Some(header) = &self.header else {
+    /// The request was answered; by now the exchange has waited for its client that long.
+    pub fn answered(&self, service: &Service, ended: Ended, waited: Duration) {
+        service.metrics.exchanged(self.op, ended.code);
+        let Some((header, namespace)) = &self.header else {
             return;
         };
-        let request = MuxRequest::decode(header).ok();
-        let op = request.as_ref().map_or("none", |request| request.op.name());
         let line = Line {
-            verb: &format!("mux.{op}"),
-            code: code.map_or("ok", Code::as_str),
-            bytes,
-            room,
-            sending: Duration::ZERO,
+            verb: self.op.name(),
+            code: ended.code,
+            bytes: ended.bytes,
+            room: ended.room,
+            sending: waited.saturating_sub(self.waited),
         };
         self.began.log(service, &line, || {
+            let request = MuxRequest::decode(header).ok();
             let request = request.as_ref();
-            let namespace = request.and_then(|request| request.namespace);
+            let named = request.and_then(|request| request.namespace);
             let key = request.map_or("", |request| request.key);
-            About::new(namespace.unwrap_or_default(), key)
+            About::new(named.unwrap_or(namespace.as_str()), key)
         });
     }
 }
