@@ -116,7 +116,14 @@ impl Cache {
     /// ledger has none left, the arena gives pages back, and entries go for it; `None` when even
     /// that is not enough, because all is pinned, reserved or held.
     pub fn charge(&self, account: Account, bytes: u64) -> Option<Charge> {
-        self.engine.charge_now(account, bytes)
+        self.engine.charge_now(account, bytes, None)
+    }
+
+    /// As [`Cache::charge`], for a put into a load ([`Cache::load`]; 0 is none): what the load's
+    /// namespace shows stays.
+    pub fn charge_in(&self, load: u32, account: Account, bytes: u64) -> Option<Charge> {
+        let spares = self.engine.loads.home_of(load);
+        self.engine.charge_now(account, bytes, spares)
     }
 
     /// Touches at most 1 MiB of memory ahead of need; `true` when there may be more to touch. First

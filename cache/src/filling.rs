@@ -11,6 +11,7 @@ use crate::head::split;
 use crate::ledger::{Account, Charge};
 use crate::read::Entry;
 use crate::reserve::Line;
+use crate::room::Asker;
 
 /// Bytes that are copied before they are hashed: they are in the second-level cache then, and at
 /// 64 KiB the calls themselves cost nothing.
@@ -18,6 +19,8 @@ const HASH_STEP: usize = 64 * 1024;
 
 pub(crate) struct Filling {
     engine: Arc<Engine>,
+    /// As [`Asker::spares`].
+    spares: Option<u32>,
     pages: Option<Pages>,
     /// Bytes that fit into the pages.
     page_bytes: u64,
@@ -34,9 +37,10 @@ pub(crate) struct Filling {
 }
 
 impl Filling {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, spares: Option<u32>) -> Self {
         Self {
             engine,
+            spares,
             pages: None,
             page_bytes: 0,
             staged: Vec::new(),
@@ -56,7 +60,7 @@ impl Filling {
         let wanted = u64::from(plan.pages) * PAGE_BYTES_U64;
         if let Some(more) = wanted.checked_sub(self.page_bytes).filter(|more| *more > 0) {
             let pages = u32::try_from(more / PAGE_BYTES_U64).unwrap_or(u32::MAX);
-            let more_pages = self.engine.pages(pages, self.line()).await?;
+            let more_pages = self.engine.pages(pages, self.asker()).await?;
             self.reserved += more;
             self.append(more_pages, more);
         }
@@ -68,8 +72,8 @@ impl Filling {
         if !resized {
             // The old charge first: it may be what the new one lacks.
             self.stage = None;
-            let line = self.line();
-            let charge = self.engine.charge_waiting(Account::Wire, staged, line);
+            let asker = self.asker();
+            let charge = (self.engine).charge_waiting(Account::Wire, staged, asker);
             self.stage = Some(charge.await?);
         }
         self.staged
@@ -149,11 +153,15 @@ impl Filling {
         (Some(pages).filter(|_| plan.pages > 0), inline)
     }
 
-    pub(crate) fn line(&self) -> Line {
-        if self.pages.is_some() {
+    pub(crate) fn asker(&self) -> Asker {
+        let line = if self.pages.is_some() {
             Line::Holder
         } else {
             Line::Newcomer
+        };
+        Asker {
+            line,
+            spares: self.spares,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::publish::{Coming, Commit, Draft};
 use crate::put::METADATA_BYTES_MAX;
 use crate::read::Entry;
 use crate::reserve::Line;
-use crate::room::GROW_TRIES;
+use crate::room::{Asker, GROW_TRIES};
 
 /// A tensor that wants to be published.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,11 @@ impl Engine {
                             self.config.memory
                         )));
                     }
-                    self.let_index_grow(full, Line::Holder).await?;
+                    let asker = Asker {
+                        line: Line::Holder,
+                        spares: candidate.coming.spares,
+                    };
+                    self.let_index_grow(full, asker).await?;
                 }
                 Commit::Closed => return Err(self.closed_load(candidate.coming.load)),
             }

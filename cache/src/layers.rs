@@ -122,6 +122,19 @@ impl Engine {
         standing
     }
 
+    /// What an entry of a merged load hides of the base.
+    pub(crate) fn below(&self, shard: &Shard<'_>, entry: &Pinned) -> Option<Handle> {
+        let space = self.spaces.at(entry.record().namespace())?;
+        let home = self.spaces.home_of(space);
+        if home.view().role() != Role::Over {
+            return None;
+        }
+        let base = self.spaces.base(home);
+        let standing = self.standing(shard, base.view, self.key(entry.record()));
+        let is_over = base.view.role() == Role::Over && standing.beside == Some(entry.handle);
+        standing.base.filter(|_| is_over)
+    }
+
     /// Pins what is in a locked shard.
     pub(crate) fn pin_locked(self: &Arc<Self>, handle: Handle) -> Result<Pinned> {
         loop {

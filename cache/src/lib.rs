@@ -69,6 +69,7 @@ mod settings;
 pub mod snapshot;
 pub mod stats;
 mod sweep;
+mod victim;
 mod view;
 
 #[cfg(test)]

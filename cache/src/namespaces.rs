@@ -343,9 +343,8 @@ impl Namespaces {
 
     /// At most `limit` namespaces, in the order in which they came.
     pub(crate) fn first(&self, limit: usize) -> Vec<NamespaceStats> {
-        let next = self.numbers.read().next;
-        let spaces = (0..next).filter_map(|number| self.at(number).filter(|s| s.home == number));
-        spaces.take(limit).map(|home| self.stats(home)).collect()
+        let homes = self.homes().take(limit);
+        homes.map(|home| self.stats(home)).collect()
     }
 
     /// How many there are, of all tenants.
@@ -358,19 +357,27 @@ impl Namespaces {
         self.max
     }
 
+    /// Every generation of every namespace, with its number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Space)> {
+        let next = self.numbers.read().next;
+        (0..next).filter_map(|number| Some((number, self.at(number)?)))
+    }
+
     /// Sums over all namespaces.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        let count = self.numbers.read().next;
-        for number in 0..count {
-            if let Some(home) = self.at(number).filter(|space| space.home == number) {
-                let visible = self.visible(home);
-                totals.entries += visible.entries;
-                totals.bytes += visible.bytes;
-                totals.hits += visible.hits;
-            }
+        for home in self.homes() {
+            let visible = self.visible(home);
+            totals.entries += visible.entries;
+            totals.bytes += visible.bytes;
+            totals.hits += visible.hits;
         }
         totals
+    }
+
+    fn homes(&self) -> impl Iterator<Item = &Space> {
+        let homes = self.all().filter(|(number, space)| space.home == *number);
+        homes.map(|(_, home)| home)
     }
 
     /// What a limit of a namespace is for: what it shows, or what an open load has.

@@ -1,5 +1,7 @@
 //! Pins of users: a pinned entry is not evicted. It can be replaced, and the new tensor is pinned
 //! then, for it is the key that was pinned; it can be deleted; and it expires when it is told to.
+//! A load that is merged replaces like a put: while it lies over a pinned entry, both are pinned, and
+//! one that replaces all begins without pins but its own.
 //!
 //! A pin is a bit in the record. No policy has a pinned entry, so that whoever looks for a victim
 //! passes none. What is pinned is counted as the pages and slots that it takes, and is limited: by
@@ -7,17 +9,18 @@
 //! but their users ends, leave room for puts; by
 //! [`busy_percent`](crate::config::CacheConfig::busy_percent) with puts and readers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowstring_wire::error::{Error, Result};
 
 use crate::arena::{Extent, PAGE_BYTES_U64};
 use crate::cache::Cache;
-use crate::engine::{Engine, Pinned};
+use crate::engine::{Engine, Pinned, policy_hash};
 use crate::evict::Enter;
 use crate::head::{Rest, split};
 use crate::id::Id;
-use crate::index::Record;
+use crate::index::{Handle, Record};
 
 /// What is pinned.
 #[derive(Debug, Default)]
@@ -93,21 +96,51 @@ impl Engine {
         kept.transpose()
     }
 
-    fn let_go(&self, entry: &Pinned) -> Option<bool> {
-        let hash = self.policy_hash_of(entry);
-        let unpinned = self.change(entry, |record| {
-            let was = record.is_kept();
-            if was {
-                record.set_kept(false);
-                self.pins.release(self.footprint(record));
-                let records = &self.index.records;
-                self.policy
-                    .insert(records, entry.handle, hash, Enter::Known);
-            }
-            was
-        });
+    /// Of a key that a load is merged over: what shows is pinned as what it hides is; says whether it
+    /// was not. Under the lock of the key's shard. No limit is asked: an open load leaves room beside
+    /// what is pinned, however much of that it will hide.
+    pub(crate) fn pin_over(&self, over: &Pinned, below: Handle) -> bool {
+        let (record, below) = (over.record(), self.record(below));
+        if record.is_kept() || !below.is_kept() || self.is_expired(below) {
+            return false;
+        }
+        self.pins.add(self.footprint(record));
+        record.set_kept(true);
+        self.policy.remove(&self.index.records, over.handle, None);
+        true
+    }
+
+    /// Lets an entry be evicted again, and what it hides. Says whether it was pinned; `None` where it
+    /// has left the index.
+    fn let_go(self: &Arc<Self>, entry: &Pinned) -> Option<bool> {
+        let space = self.spaces.at(entry.record().namespace())?;
+        let key = self.key(entry.record());
+        let hash = self.hash_in(space, key);
+        let shard = self.index.table.lock(hash);
+        if !shard.contains(entry.handle) {
+            return None;
+        }
+        let unpinned = self.unpin(entry, hash);
+        if let Some(below) = self.below(&shard, entry) {
+            self.unpin(&self.pin_locked(below).ok()?, hash);
+        }
+        drop(shard);
         self.queue.freed();
-        unpinned
+        Some(unpinned)
+    }
+
+    /// Under the lock of the key's shard.
+    fn unpin(&self, entry: &Pinned, hash: u64) -> bool {
+        let record = entry.record();
+        let was = record.is_kept();
+        if was {
+            record.set_kept(false);
+            self.pins.release(self.footprint(record));
+            let (records, hash) = (&self.index.records, policy_hash(hash));
+            self.policy
+                .insert(records, entry.handle, hash, Enter::Known);
+        }
+        was
     }
 
     /// For an entry about to be published in the place of `old`: pins it where that one is, or where

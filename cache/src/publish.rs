@@ -18,12 +18,12 @@ use crate::engine::{Engine, Pinned, policy_hash};
 use crate::event::{Event, What, Why};
 use crate::head::{self, HeadBytes, HeadParts, Rest, split};
 use crate::id::Name;
-use crate::index::{Full, Handle, Record};
+use crate::index::{Full, Handle, Record, Shard};
 use crate::layers::Standing;
 use crate::look::Seen;
 use crate::namespaces::{Base, Space};
 use crate::read::Entry;
-use crate::reserve::Line;
+use crate::room::Asker;
 use crate::settings::Over;
 use crate::view::{LOADED, View};
 
@@ -42,6 +42,8 @@ pub(crate) struct Coming<'a> {
     pub(crate) expires_at_ms: Option<u64>,
     /// The load that brings it; 0 is none.
     pub(crate) load: u32,
+    /// As [`Asker::spares`].
+    pub(crate) spares: Option<u32>,
     pub(crate) pin: bool,
     pub(crate) admit: Admit,
 }
@@ -253,7 +255,7 @@ impl Engine {
         coming: &Coming<'_>,
         pages: Option<Pages>,
         inline: &[&[u8]],
-        line: Line,
+        asker: Asker,
     ) -> Result<Draft> {
         let inline_len = inline.iter().map(|piece| piece.len()).sum();
         let extents = pages
@@ -274,7 +276,7 @@ impl Engine {
                 pages.as_ref().map_or(&[], |pages| pages.extents()),
                 coming.metadata,
             );
-            let own = self.pages_apart(&rest, line).await?;
+            let own = self.pages_apart(&rest, asker).await?;
             head.clear();
             let rest = Rest::Apart {
                 extents: own.extents().into(),
@@ -283,9 +285,9 @@ impl Engine {
             head::encode(&parts(rest), &mut head);
             apart = Some(own);
         }
-        let mut slot = self.slot_of(inline_len + head.len(), line).await?;
+        let mut slot = self.slot_of(inline_len + head.len(), asker).await?;
         fill(slot.bytes_mut(), inline, &head);
-        let handle = self.new_record(line).await?;
+        let handle = self.new_record(asker).await?;
         let extents =
             |pages: Option<Pages>| pages.map_or_else(ExtentList::new, Pages::into_extents);
         Ok(Draft::new(
@@ -298,9 +300,9 @@ impl Engine {
     }
 
     /// Pages for the part of a head that does not fit its slot.
-    async fn pages_apart(self: &Arc<Self>, rest: &[u8], line: Line) -> Result<Pages> {
+    async fn pages_apart(self: &Arc<Self>, rest: &[u8], asker: Asker) -> Result<Pages> {
         let n = pages_for(rest.len() as u64).unwrap_or(u32::MAX);
-        let mut pages = self.pages(n, line).await?;
+        let mut pages = self.pages(n, asker).await?;
         pages.write(0, rest);
         // It is the entry's now, not the put's.
         self.unreserve(pages.bytes());
@@ -346,7 +348,7 @@ impl Engine {
         let mut shard = self.index.table.lock(hash);
         let may_go = match why {
             Why::Expired => self.is_expired(record),
-            Why::Evicted => !record.is_kept(),
+            Why::Evicted => !record.is_kept() && !self.is_over_a_pin(&shard, &entry),
             Why::Replaced | Why::Deleted => true,
         };
         if !may_go || !shard.contains(entry.handle) {
@@ -370,6 +372,13 @@ impl Engine {
             self.after_unlink(also, why);
         }
         true
+    }
+
+    /// Whether a key is pinned by what an entry hides. Then so is the entry from now on: a commit has
+    /// not yet come to it.
+    fn is_over_a_pin(&self, shard: &Shard<'_>, entry: &Pinned) -> bool {
+        let below = self.below(shard, entry);
+        below.is_some_and(|below| self.pin_over(entry, below))
     }
 
     /// Changes what can be changed of an entry that can be found: under its shard's lock, so that

@@ -121,7 +121,7 @@ impl Cache {
         }
         let hash = engine.hash_of(id.name());
         let put = Put {
-            room: Filling::new(Arc::clone(&engine)),
+            room: Filling::new(Arc::clone(&engine), load.as_ref().map(|load| load.home)),
             engine,
             id,
             hash,
@@ -213,6 +213,7 @@ impl Put {
                 checksum,
                 expires_at_ms: self.engine.expiry_in(space, self.spec.expires_at_ms),
                 load: self.spec.load,
+                spares: self.load.as_ref().map(|load| load.home),
                 pin: self.spec.pin,
                 admit: self.spec.admit,
             },
@@ -228,11 +229,11 @@ impl Put {
             let (version, existed) = self.engine.stays(there, &candidate)?;
             return Ok(published(version, existed));
         }
-        let line = self.room.line();
+        let asker = self.room.asker();
         let (pages, inline) = self.room.take(self.written);
         let draft = self
             .engine
-            .draft(&candidate.coming, pages, &[&inline], line)
+            .draft(&candidate.coming, pages, &[&inline], asker)
             .await?;
         let (version, existed) = self.engine.settle(&candidate, draft).await?;
         Ok(published(version, existed))

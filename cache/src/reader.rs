@@ -222,7 +222,8 @@ fn copy_rest(
     let at = |offset: u64| usize::try_from(offset.saturating_sub(in_pages)).unwrap_or(0);
     let bytes = &entry.inline()[at(range.start)..at(range.end)];
     let wanted = bytes.len() as u64;
-    let charge = engine.charge_now(Account::Wire, wanted).ok_or_else(|| {
+    let charge = engine.charge_now(Account::Wire, wanted, None);
+    let charge = charge.ok_or_else(|| {
         Error::exhausted(format!(
             "no memory to read; limit=`memory` value=`{}` wanted_bytes=`{wanted}`",
             engine.config.memory,

@@ -39,6 +39,8 @@ pub(crate) enum Attempt<T> {
     Again,
     /// Nothing to be done until something is freed.
     Wait,
+    /// What could go has to stay.
+    Never,
 }
 
 /// Why no room was given.
@@ -48,6 +50,8 @@ pub(crate) enum NoRoom {
     TimedOut,
     /// More waiters than the queue takes.
     QueueFull,
+    /// What could go has to stay.
+    Spared,
 }
 
 pub(crate) struct RoomQueue {
@@ -88,10 +92,12 @@ impl RoomQueue {
         wait_max: Duration,
         mut attempt: impl FnMut() -> Attempt<T>,
     ) -> Result<T, NoRoom> {
-        if !self.must_queue(line)
-            && let Attempt::Done(room) = attempt()
-        {
-            return Ok(room);
+        if !self.must_queue(line) {
+            match attempt() {
+                Attempt::Done(room) => return Ok(room),
+                Attempt::Never => return Err(NoRoom::Spared),
+                Attempt::Again | Attempt::Wait => {}
+            }
         }
         let turn = self.enter(line)?;
         let deadline = self.clock.monotonic().saturating_add(wait_max);
@@ -103,6 +109,7 @@ impl RoomQueue {
                         tokio::task::yield_now().await;
                         continue;
                     }
+                    Attempt::Never => return Err(NoRoom::Spared),
                     Attempt::Wait => {}
                 }
             }

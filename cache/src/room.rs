@@ -3,7 +3,8 @@
 //! Whoever needs memory takes it if it is there. If not, one at a time evicts what the policy says
 //! until it is, and tries between any two victims: what one has freed, another must not take for
 //! its own shortage and evict on. Where nothing can be evicted (all is pinned, held, or reserved
-//! by open puts), the caller waits in the queue ([`crate::reserve`]).
+//! by open puts), the caller waits in the queue ([`crate::reserve`]). What goes is in
+//! [`crate::victim`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,13 +14,10 @@ use bowstring_wire::error::{Error, Result};
 
 use crate::arena::{Loc, PAGE_BYTES_U64, Pages, Slot};
 use crate::engine::{Engine, Pinned};
-use crate::event::Why;
-use crate::evict::{Choice, Look};
-use crate::head::split;
-use crate::index::{Full, Handle, Mark, Pin, Record};
+use crate::index::{Full, Handle, Mark, Pin};
 use crate::ledger::{Account, Charge};
-use crate::reads::Read;
 use crate::reserve::{Attempt, Line, NoRoom};
+use crate::victim::{Evicted, Terms};
 
 /// Victims that one attempt takes before it lets others run: about a millisecond.
 const VICTIMS_A_TURN: u32 = 256;
@@ -41,6 +39,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is charged beyond need for bytes on their way, so that a crowd of small charges does not
 /// evict one entry each.
 const GIVE_BACK_BYTES: u64 = 1 << 20;
+
+/// Who wants room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) line: Line,
+    /// The home of the namespace that it is for a load of: what that shows stays, and where nothing
+    /// else can go the asker is refused at once.
+    pub(crate) spares: Option<u32>,
+}
+
+impl From<Line> for Asker {
+    fn from(line: Line) -> Self {
+        Asker { line, spares: None }
+    }
+}
 
 impl Engine {
     /// The most that the arena may have now, with the other accounts as they are.
@@ -70,34 +83,34 @@ impl Engine {
 
     /// Waits for `pages` pages for a put, which are counted as reserved until
     /// [`Engine::unreserve`].
-    pub(crate) async fn pages(self: &Arc<Self>, pages: u32, line: Line) -> Result<Pages> {
+    pub(crate) async fn pages(self: &Arc<Self>, pages: u32, asker: Asker) -> Result<Pages> {
         let bytes = u64::from(pages) * PAGE_BYTES_U64;
         let attempt = || {
             if !self.reserve(bytes) {
                 return Attempt::Wait;
             }
-            let attempt = self.attempt(|| self.arena.alloc_pages(pages));
+            let attempt = self.attempt(asker.spares, || self.arena.alloc_pages(pages));
             if !matches!(attempt, Attempt::Done(_)) {
                 self.unreserve(bytes);
             }
             attempt
         };
-        self.wait(line, bytes, attempt).await
+        self.wait(asker, bytes, attempt).await
     }
 
     /// Waits for a slot.
-    pub(crate) async fn slot_of(self: &Arc<Self>, bytes: usize, line: Line) -> Result<Slot> {
-        let attempt = || self.attempt(|| self.arena.alloc_slot(bytes));
-        self.wait(line, bytes as u64, attempt).await
+    pub(crate) async fn slot_of(self: &Arc<Self>, bytes: usize, asker: Asker) -> Result<Slot> {
+        let attempt = || self.attempt(asker.spares, || self.arena.alloc_slot(bytes));
+        self.wait(asker, bytes as u64, attempt).await
     }
 
     /// Waits for a private record.
-    pub(crate) async fn new_record(self: &Arc<Self>, line: Line) -> Result<Handle> {
+    pub(crate) async fn new_record(self: &Arc<Self>, asker: Asker) -> Result<Handle> {
         for _ in 0..GROW_TRIES {
             if let Some(handle) = self.index.records.alloc() {
                 return Ok(handle);
             }
-            self.let_index_grow(Full { bytes: 0 }, line).await?;
+            self.let_index_grow(Full { bytes: 0 }, asker).await?;
         }
         Err(Error::exhausted(format!(
             "too many entries for the memory; limit=`memory` value=`{}`",
@@ -106,14 +119,14 @@ impl Engine {
     }
 
     /// Makes room for the index to grow, or for one entry more in it.
-    pub(crate) async fn let_index_grow(self: &Arc<Self>, full: Full, line: Line) -> Result<()> {
+    pub(crate) async fn let_index_grow(self: &Arc<Self>, full: Full, asker: Asker) -> Result<()> {
         let bytes = if full.bytes == 0 {
             RECORD_CHUNK_BYTES
         } else {
             full.bytes
         };
         // Held for a moment only: the index charges for itself.
-        self.charge_waiting(Account::Index, bytes, line)
+        self.charge_waiting(Account::Index, bytes, asker)
             .await
             .map(drop)
     }
@@ -123,19 +136,25 @@ impl Engine {
         self: &Arc<Self>,
         account: Account,
         bytes: u64,
-        line: Line,
+        asker: Asker,
     ) -> Result<Charge> {
-        let attempt = || self.attempt(|| self.charge_free(account, bytes));
-        self.wait(line, bytes, attempt).await
+        let attempt = || self.attempt(asker.spares, || self.charge_free(account, bytes));
+        self.wait(asker, bytes, attempt).await
     }
 
-    /// Charges `bytes` to `account`, and evicts for it; `None` where that is not enough.
-    pub(crate) fn charge_now(self: &Arc<Self>, account: Account, bytes: u64) -> Option<Charge> {
+    /// Charges `bytes` to `account`, and evicts for it; `None` where that is not enough. `spares` is
+    /// as in [`Asker`].
+    pub(crate) fn charge_now(
+        self: &Arc<Self>,
+        account: Account,
+        bytes: u64,
+        spares: Option<u32>,
+    ) -> Option<Charge> {
         loop {
-            match self.attempt(|| self.charge_free(account, bytes)) {
+            match self.attempt(spares, || self.charge_free(account, bytes)) {
                 Attempt::Done(charge) => return Some(charge),
                 Attempt::Again => {}
-                Attempt::Wait => return None,
+                Attempt::Wait | Attempt::Never => return None,
             }
         }
     }
@@ -177,16 +196,16 @@ impl Engine {
 
     async fn wait<T>(
         &self,
-        line: Line,
+        asker: Asker,
         bytes: u64,
         attempt: impl FnMut() -> Attempt<T>,
     ) -> Result<T> {
-        let wait_max = match line {
+        let wait_max = match asker.line {
             Line::Holder => self.config.reserve_wait,
             Line::Newcomer => self.config.first_wait,
         };
         self.queue
-            .room(line, wait_max, attempt)
+            .room(asker.line, wait_max, attempt)
             .await
             .map_err(|no_room| self.refusal(no_room, bytes, wait_max))
     }
@@ -196,6 +215,15 @@ impl Engine {
             NoRoom::QueueFull => Error::exhausted(format!(
                 "too many puts wait for room; limit=`waiters_max` value=`{}`",
                 self.config.waiters_max
+            )),
+            NoRoom::Spared => Error::exhausted(format!(
+                "no room for the load beside what its namespace shows, which stays until the \
+                 commit; limit=`memory` value=`{}` wanted_bytes=`{bytes}` loads_bytes=`{}` \
+                 held_bytes=`{}` pinned_bytes=`{}`",
+                self.config.memory,
+                self.loads_bytes(),
+                self.arena.held_bytes(),
+                self.pins.bytes(),
             )),
             NoRoom::TimedOut => Error::exhausted(format!(
                 "no room: what is there is held by open puts, readers and pins; limit=`memory` \
@@ -211,18 +239,23 @@ impl Engine {
     }
 
     /// Takes, and evicts until it can.
-    fn attempt<T>(self: &Arc<Self>, mut take: impl FnMut() -> Option<T>) -> Attempt<T> {
+    fn attempt<T>(
+        self: &Arc<Self>,
+        spares: Option<u32>,
+        mut take: impl FnMut() -> Option<T>,
+    ) -> Attempt<T> {
         if let Some(taken) = take() {
             return Attempt::Done(taken);
         }
         let _one_at_a_time = self.evicting.lock();
         let mut patience = PATIENCE;
+        let nothing_helps = spares.map_or(Attempt::Wait, |_| Attempt::Never);
         let mut progress = false;
         for turn in 1..=VICTIMS_A_TURN {
             if let Some(taken) = take() {
                 return Attempt::Done(taken);
             }
-            match self.evict(patience) {
+            match self.evict(Terms { patience, spares }) {
                 Evicted::One => progress = true,
                 Evicted::Later => progress = true,
                 Evicted::Nothing if self.compact(COMPACT_FILL_MAX) => progress = true,
@@ -230,7 +263,7 @@ impl Engine {
                     patience = Duration::ZERO;
                 }
                 Evicted::Nothing if progress => return Attempt::Again,
-                Evicted::Nothing => return Attempt::Wait,
+                Evicted::Nothing => return nothing_helps,
             }
             if turn % VICTIMS_A_COMPACTION == 0 {
                 self.compact(COMPACT_FILL_MAX);
@@ -238,75 +271,6 @@ impl Engine {
         }
         self.charge_overhead();
         Attempt::Again
-    }
-
-    /// One victim, or a bounded look for one.
-    fn evict(self: &Arc<Self>, patience: Duration) -> Evicted {
-        let mut look = Candidates {
-            engine: self,
-            patience,
-        };
-        if let Some(entry) = self.unseen_victim(&mut |handle| look.takes(handle)) {
-            return match self.unlink(entry, Why::Replaced) {
-                true => Evicted::One,
-                false => Evicted::Later,
-            };
-        }
-        let handle = match self.policy.victim(&self.index.records, &mut look) {
-            Choice::Victim(handle) => handle,
-            Choice::Later => return Evicted::Later,
-            Choice::Nothing => return Evicted::Nothing,
-        };
-        let Some(entry) = self.pin(handle) else {
-            return Evicted::Later;
-        };
-        // Not inside the policy, which is locked there: whoever waits for the reader is called.
-        let pages = split(entry.record().len()).pages;
-        loop {
-            match self.in_the_way(handle, pages, patience) {
-                InTheWay::Nothing => break,
-                InTheWay::Readers => return Evicted::Later,
-                InTheWay::Stalled(read) => self.reads.cut_off(&read),
-            };
-        }
-        let why = if self.is_expired(entry.record()) {
-            Why::Expired
-        } else {
-            Why::Evicted
-        };
-        if self.unlink(entry, why) {
-            Evicted::One
-        } else {
-            Evicted::Later
-        }
-    }
-
-    /// What stands in the way of an entry's leaving the index: what its readers have not taken
-    /// would be held from then on, and may be too much.
-    fn in_the_way(&self, handle: Handle, pages: u32, patience: Duration) -> InTheWay {
-        if pages == 0 || self.reads.count() == 0 {
-            return InTheWay::Nothing;
-        }
-        let own = u64::from(pages) * PAGE_BYTES_U64;
-        let more = self.reads.outstanding_of(handle).min(own);
-        if more == 0 || self.arena.held_bytes() + more <= self.held_bytes_max() {
-            return InTheWay::Nothing;
-        }
-        match self.reads.most_stalled(Some(handle)) {
-            // One reader may always finish one tensor.
-            None => InTheWay::Nothing,
-            Some((_, stalled)) if stalled < patience => InTheWay::Readers,
-            Some((read, _)) => InTheWay::Stalled(read),
-        }
-    }
-
-    /// Whether an entry belongs to an open load, which keeps it.
-    fn is_loading(&self, record: &Record) -> bool {
-        self.loads.any_open()
-            && self
-                .spaces
-                .at(record.namespace())
-                .is_some_and(|space| space.load.load(Ordering::Relaxed) != 0)
     }
 
     pub(crate) fn pin(self: &Arc<Self>, handle: Handle) -> Option<Pinned> {
@@ -388,45 +352,4 @@ impl Engine {
             self.overhead_at.store(committed, Ordering::Relaxed);
         }
     }
-}
-
-/// What the policy asks about its entries. Nobody unlinks them meanwhile: they leave the policy
-/// first, for which its lock is needed.
-struct Candidates<'a> {
-    engine: &'a Arc<Engine>,
-    patience: Duration,
-}
-
-impl Look for Candidates<'_> {
-    fn takes(&mut self, entry: Handle) -> bool {
-        let record = self.engine.record(entry);
-        let pages = split(record.len()).pages;
-        let in_the_way = || self.engine.in_the_way(entry, pages, self.patience);
-        record.pins() == 0
-            && !self.engine.is_loading(record)
-            && !matches!(in_the_way(), InTheWay::Readers)
-    }
-
-    fn hash(&mut self, entry: Handle) -> u32 {
-        // Pinned, so that its slot stays where it is; none where it is just being moved.
-        let Some(pinned) = self.engine.pin(entry) else {
-            return 0;
-        };
-        self.engine.policy_hash_of(&pinned)
-    }
-}
-
-enum Evicted {
-    One,
-    Later,
-    Nothing,
-}
-
-/// See [`Engine::in_the_way`].
-enum InTheWay {
-    Nothing,
-    /// Readers that get on.
-    Readers,
-    /// This one, which must be cut off.
-    Stalled(Arc<Read>),
 }

@@ -31,6 +31,7 @@ use crate::publish_all::{Arrival, Together};
 use crate::put::{Admit, Mode, Published, PutSpec};
 use crate::read::Entry;
 use crate::reserve::Line;
+use crate::room::Asker;
 
 /// Rows that are stored before others run: under a millisecond of small ones.
 const RUN: usize = 256;
@@ -287,9 +288,13 @@ impl Batch<'_> {
             let (version, existed) = self.engine.stays(there, &candidate)?;
             return published(version, existed, len);
         }
+        let asker = Asker {
+            line: Line::Newcomer,
+            spares: self.spares(),
+        };
         let draft = self
             .engine
-            .draft(&candidate.coming, None, &row.data, Line::Newcomer)
+            .draft(&candidate.coming, None, &row.data, asker)
             .await?;
         let (version, existed) = self.engine.settle(&candidate, draft).await?;
         published(version, existed, len)
@@ -327,6 +332,10 @@ impl Batch<'_> {
         }
     }
 
+    fn spares(&self) -> Option<u32> {
+        self.load.as_ref().map(|load| load.home)
+    }
+
     fn name<'a>(&'a self, row: &'a Row<'_>) -> Name<'a> {
         Name {
             tenant: self.tenant,
@@ -358,6 +367,7 @@ impl Batch<'_> {
                 checksum,
                 expires_at_ms,
                 load: self.spec.load,
+                spares: self.spares(),
                 pin: self.spec.pin,
                 admit: self.spec.admit,
             },

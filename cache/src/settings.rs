@@ -325,7 +325,7 @@ impl Engine {
 
     /// The entry of a namespace to go: of some drawn at random the one that was not asked for
     /// longest. `None` where none of those looked at can go.
-    fn own_victim(&self, space: &Space, spare: Option<Handle>) -> Option<Handle> {
+    pub(crate) fn own_victim(&self, space: &Space, spare: Option<Handle>) -> Option<Handle> {
         let now = self.second();
         let order = space.order.read();
         let all = order.len() <= ALL_MAX;
@@ -360,7 +360,7 @@ impl Engine {
     }
 
     /// Numbers without a pattern that matters here; nobody is kept from guessing them.
-    fn dice(&self) -> u64 {
+    pub(crate) fn dice(&self) -> u64 {
         let step = 0x9e37_79b9_7f4a_7c15;
         let word = self.thrown.fetch_add(step, Ordering::Relaxed);
         let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

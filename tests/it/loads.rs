@@ -1,10 +1,13 @@
 //! Loads: many puts that become visible at once.
 
+use std::sync::Arc;
+
 use bowstring_tests::{Server, until};
 use bowstring_wire::dtype::DType;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::space::{Space, refused};
+use crate::space::{Space, encoded, refused};
 use crate::tensor::{Tensor, bulk};
 
 async fn begin(space: &Space, members: Value) -> String {
@@ -152,6 +155,63 @@ async fn an_aborted_load_and_ids_that_are_none() {
         .await;
     refused(stray, "not_found", &[&load]);
     end(&space, "abort_load", &load).await.unwrap();
+}
+
+/// A load that finds no room is refused; what it is to replace does not go for it.
+#[tokio::test]
+async fn what_shows_stays_while_a_load_fills_memory() {
+    let server = Server::builder()
+        .memory("64MiB")
+        .flag("--put-idle", "10m")
+        .start();
+    let server = Arc::new(server);
+    let space = Space::on(server.clone(), "load-sparing").await;
+    let tensors = Tensor::sample(DType::Float32, &[28, 1 << 18]);
+    let (cells, old) = (tensors.cells(), |n: usize| format!("old{n:02}"));
+    for (n, cell) in cells.iter().enumerate() {
+        space.put(&old(n), cell).await.unwrap();
+    }
+    // Room that nothing can be evicted from.
+    let other = Space::on(server.clone(), "load-sparing-other").await;
+    let batch = Tensor::sample(DType::UInt8, &[1, 14 << 20]).batch();
+    let messages = encoded(other.path("open"), batch.schema(), vec![batch]);
+    let open = tokio::spawn(async move {
+        let put = other.put_messages(messages.chain(stream::pending())).await;
+        panic!("it is never ended: {put:?}");
+    });
+    until("the put to have its room", async || {
+        let reserved = server.metrics().count("bowstring_puts_reserved_bytes");
+        (reserved >= 14 << 20).then_some(())
+    })
+    .await;
+
+    let load = begin(&space, json!({"replace_all": true})).await;
+    let mut stored = 0;
+    let full = loop {
+        let members = json!({"load_id": load, "key": format!("new{stored}")});
+        match space.put_with(&members, &cells[stored]).await {
+            Ok(_) => stored += 1,
+            Err(full) => break full,
+        }
+    };
+    let words = ["what its namespace shows", "limit=`memory`", "loads_bytes"];
+    refused(Err::<(), _>(full), "resource_exhausted", &words);
+    assert!(stored >= 8, "{stored}");
+    let rows = bulk(&["r0", "r1", "r2", "r3"], &tensors.rows(0..4));
+    match space.bulk_with(&json!({"load_id": load}), rows).await {
+        Ok(reply) => assert_ne!(reply["errors_total"], 0),
+        full => drop(refused(full, "resource_exhausted", &["bytes="])),
+    }
+    assert_eq!(keys(&space).await, (0..28).map(old).collect::<Vec<_>>());
+    for (n, cell) in cells.iter().enumerate() {
+        assert_eq!(space.tensor(&old(n)).await.unwrap().bytes, cell.bytes);
+    }
+
+    let reply = end(&space, "commit_load", &load).await.unwrap();
+    assert!(reply["entries"].as_u64().unwrap() >= stored as u64);
+    assert_eq!(space.tensor("new0").await.unwrap().bytes, cells[0].bytes);
+    refused(space.tensor(&old(0)).await, "not_found", &[]);
+    open.abort();
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl Engine {
                 Ok(false) => tokio::task::yield_now().await,
                 Err(full) if grown < GROW_TRIES => {
                     grown += 1;
-                    self.let_index_grow(full, Line::Holder).await?;
+                    self.let_index_grow(full, Line::Holder.into()).await?;
                 }
                 Err(full) => {
                     return Err(Error::exhausted(format!(

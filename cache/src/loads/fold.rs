@@ -48,8 +48,9 @@ impl Engine {
         }
     }
 
-    /// Counts some of what a load hides of the base under it; true when all is counted.
-    pub(super) fn count_step(&self, home: &Space) -> bool {
+    /// Counts some of what a load hides of the base under it, and pins what is over something pinned;
+    /// true when all is counted.
+    pub(super) fn count_step(self: &Arc<Self>, home: &Space) -> bool {
         let view = home.view();
         let (Role::Over, Some(beside)) = (view.role(), self.spaces.beside(view)) else {
             return true;
@@ -66,6 +67,11 @@ impl Engine {
             }
             let standing = self.standing(&shard, view, key);
             let hidden = standing.base.filter(|_| standing.beside.is_some());
+            if let (Some(hidden), Some(over)) = (hidden, standing.beside)
+                && let Ok(over) = self.pin_locked(over)
+            {
+                self.pin_over(&over, hidden);
+            }
             let bytes = hidden.map(|hidden| self.record(hidden).len());
             home.shadow.lock().count(key, bytes);
         }

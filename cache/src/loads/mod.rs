@@ -100,7 +100,7 @@ pub(crate) struct Load {
     tenant: Tenant,
     namespace: Namespace,
     /// The home of its namespace.
-    home: u32,
+    pub(crate) home: u32,
     /// The generation that it fills.
     pub(crate) space: u32,
     replace_all: bool,
@@ -238,6 +238,18 @@ impl Loads {
     /// Whether there are entries that must not be evicted because their load is open.
     pub(crate) fn any_open(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// The home of a load's namespace; none for 0, which is no load.
+    pub(crate) fn home_of(&self, number: u32) -> Option<u32> {
+        let known = |number| {
+            self.registry
+                .lock()
+                .by_number
+                .get(&number)
+                .map(|load| load.home)
+        };
+        Some(number).filter(|number| *number != 0).and_then(known)
     }
 
     fn closed(&self, load: &Load) {

@@ -74,7 +74,7 @@ impl Cache {
         prefix: &str,
     ) -> Result<Snapshot> {
         let engine = Arc::clone(self.engine());
-        let line = Line::Newcomer;
+        let line = Line::Newcomer.into();
         let room = engine
             .charge_waiting(Account::Scan, FIRST_BYTES, line)
             .await?;
@@ -173,7 +173,7 @@ impl Engine {
         let wanted = watch.wants(ahead);
         // Half of it at a time, and not a few bytes for each key.
         if wanted > ahead / 2 {
-            let line = Line::Newcomer;
+            let line = Line::Newcomer.into();
             watch.pay(self.charge_waiting(Account::Scan, wanted, line).await?);
         }
         Ok(())
@@ -256,7 +256,7 @@ impl<'a> Walk<'a> {
             .sum();
         let paid: u64 = self.step_room.iter().map(Charge::bytes).sum();
         if bytes > paid {
-            let charge = engine.charge_waiting(Account::Scan, bytes - paid, Line::Newcomer);
+            let charge = engine.charge_waiting(Account::Scan, bytes - paid, Line::Newcomer.into());
             self.step_room.push(charge.await?);
         }
         for key in step.gone {
@@ -277,8 +277,11 @@ impl<'a> Walk<'a> {
         let bytes = key.as_str().as_bytes();
         if !self.room.take(bytes) {
             let engine = &self.snapshot.engine;
-            let charge =
-                engine.charge_waiting(Account::Scan, engine.part(FIRST_BYTES), Line::Newcomer);
+            let charge = engine.charge_waiting(
+                Account::Scan,
+                engine.part(FIRST_BYTES),
+                Line::Newcomer.into(),
+            );
             self.room.pay(charge.await?);
             // The longest key takes less than that.
             self.room.take(bytes);

@@ -2,7 +2,7 @@
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
 //! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, the lower tier, events; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
-//! `loading`, `taking_back`: loads; `snapshots`: walks beside writers; `model`: any sequence of operations against a simple map; `pressure`: many writers over many
+//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `model`: any sequence of operations against a simple map; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
 mod bulk;
@@ -19,6 +19,7 @@ mod racing;
 mod reading;
 mod settling;
 mod snapshots;
+mod sparing;
 mod taking_back;
 
 use std::sync::Arc;

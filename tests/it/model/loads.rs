@@ -87,6 +87,14 @@ impl<T: Target> Play<T> {
         }
         for (key, entry) in &load.map {
             let is_live = self.known.is_live(*entry, load.used_ms);
+            // It is the key that is pinned, as far as it was there until then.
+            if let Some(below) = before.get(key).filter(|_| !load.replace_all) {
+                let still = self.known.is_live(*below, load.used_ms);
+                let pinned = self.known.entries[*below].pinned;
+                let over = &mut self.known.entries[*entry];
+                over.pinned |= pinned && still;
+                over.learns |= pinned && !still;
+            }
             self.took_along |= !is_live;
             // What had expired by then may have been freed already, or hides what was there.
             let hides =
@@ -100,6 +108,7 @@ impl<T: Target> Play<T> {
             load: load.id.clone(),
             before,
             over: load.map.clone(),
+            merged: !load.replace_all,
             touched: BTreeSet::new(),
             lossy: self.target.evicted().await != 0 && self.short,
             at_ms: load.used_ms,
@@ -140,11 +149,30 @@ impl<T: Target> Play<T> {
         let mut gone = Vec::new();
         for key in shown.keys().filter(|key| !touched(key) && uncertain(key)) {
             if self.target.look(space, key).await.is_none() {
+                let over = last
+                    .over
+                    .get(key)
+                    .filter(|over| !self.known.is_live(**over, now));
+                let pinned = self.known.entries[shown[key]].pinned;
+                assert!(
+                    !last.merged || !pinned || over.is_some(),
+                    "{key:?} was pinned"
+                );
                 gone.push(key.clone());
             }
         }
         shown.retain(|key, _| !gone.contains(key));
         self.known.spaces[space].shown = shown;
+    }
+
+    /// A key was unpinned: so is what a merged load hides.
+    pub(super) fn unpin_hidden(&mut self, space: usize, key: &str) {
+        let last = self.known.spaces[space].last.as_ref();
+        if let Some(last) = last.filter(|last| last.merged && last.over.contains_key(key))
+            && let Some(hidden) = last.before.get(key)
+        {
+            self.known.entries[*hidden].pinned = false;
+        }
     }
 
     /// The same answer again, or that it is not possible any more.

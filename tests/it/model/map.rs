@@ -40,6 +40,8 @@ pub struct Last {
     pub before: Map,
     /// What it brought over what was there.
     pub over: Map,
+    /// Whether what it lacks stayed.
+    pub merged: bool,
     /// Put or deleted since.
     pub touched: BTreeSet<String>,
     /// Whether something has been evicted since.

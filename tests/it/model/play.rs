@@ -53,8 +53,14 @@ impl<T: Target> Play<T> {
     }
 
     pub async fn step(&mut self, step: Step) {
+        let spared = match &step {
+            Step::Put(space, _, put, _) | Step::Rows(space, _, put) => {
+                put.load.is_some().then_some(*space)
+            }
+            _ => None,
+        };
         self.apply(step).await;
-        self.forget_evicted().await;
+        self.forget_evicted(spared).await;
         self.steps += 1;
         if self.steps.is_multiple_of(STEPS_A_LOOK) {
             self.look_at_all().await;
@@ -70,7 +76,7 @@ impl<T: Target> Play<T> {
             self.apply(Step::Pass(601_000)).await;
             self.apply(Step::Tidy(true)).await;
         }
-        self.forget_evicted().await;
+        self.forget_evicted(None).await;
         self.look_at_all().await;
         self.held
             .drain(..)
@@ -147,6 +153,7 @@ impl<T: Target> Play<T> {
                 assert_eq!(found, there.is_some());
                 if let Some(there) = there {
                     self.known.entries[there].pinned = false;
+                    self.unpin_hidden(space, &key(number));
                 }
             }
             Step::DefaultTtl(space, ttl_ms) => {
@@ -315,7 +322,7 @@ impl<T: Target> Play<T> {
             (Some(there), Some(seen)) => self.known.check(there, &seen),
             (Some(_), None) => {
                 // To read may need room.
-                self.forget_evicted().await;
+                self.forget_evicted(None).await;
                 let there = self.there(space, key);
                 assert_eq!(there, None, "{key:?} of {space} is missing");
             }
@@ -413,7 +420,7 @@ impl<T: Target> Play<T> {
         };
         let seen: Vec<_> = self.names(keys).into_iter().map(look).collect();
         // To read may need room.
-        self.forget_evicted().await;
+        self.forget_evicted(None).await;
         for (key, seen) in seen {
             self.check_held(at, &key, seen);
         }
@@ -464,8 +471,9 @@ impl<T: Target> Play<T> {
         }
     }
 
-    /// The keys that were evicted are no more; nothing else has gone.
-    pub(super) async fn forget_evicted(&mut self) {
+    /// The keys that were evicted are no more; nothing else has gone, and nothing for a put into a load
+    /// of the `spared` namespace that this shows.
+    pub(super) async fn forget_evicted(&mut self, spared: Option<usize>) {
         let evicted = self.target.evicted().await;
         if evicted == self.evicted {
             return;
@@ -477,6 +485,7 @@ impl<T: Target> Play<T> {
             for (key, entry) in self.shown(space) {
                 if seen.binary_search_by(|seen| seen.key.cmp(&key)).is_err() {
                     assert!(!self.known.entries[entry].pinned, "{key:?} was pinned");
+                    assert_ne!(spared, Some(space), "{key:?} went for a load");
                     self.known.spaces[space].shown.remove(&key);
                     gone += 1;
                 }
@@ -495,7 +504,7 @@ impl<T: Target> Play<T> {
             for number in 0..self.world.keys {
                 self.look(space, &key(number)).await;
             }
-            self.forget_evicted().await;
+            self.forget_evicted(None).await;
             let shown = self.shown(space);
             let seen = self.target.scan(space, "").await;
             self.known.check_all(&shown, &seen, false);

@@ -66,6 +66,7 @@ pub async fn receive(
     };
     let mut incoming = Incoming {
         service,
+        load: receiver.spec.load,
         conn,
         messages,
         header: None,
@@ -105,6 +106,8 @@ enum Received {
 /// The batches of a put.
 struct Incoming<'a, 'm> {
     service: &'a Service,
+    /// That the rows belong to; 0 is none.
+    load: u32,
     conn: &'a Arc<ConnHandle>,
     messages: &'a mut Messages<'m>,
     /// Of the message that has begun.
@@ -183,7 +186,7 @@ impl Incoming<'_, '_> {
         let charge = if len > limit {
             None
         } else {
-            self.service.cache.charge(Account::Wire, len)
+            self.service.cache.charge_in(self.load, Account::Wire, len)
         };
         charge.ok_or_else(|| {
             Error::exhausted(format!(

@@ -42,11 +42,13 @@ pub async fn receive(
              [namespace, key], or a member `key` in CMD",
         ));
     };
-    let put = service.cache.put(
-        id(principal, &command.namespace, key),
-        spec(service, principal, &command, schema)?,
-    )?;
-    let values = ValuesWriter::new(schema.column().transform, schema.permute()?, &service.cache)?;
+    let spec = spec(service, principal, &command, schema)?;
+    let load = spec.load;
+    let put = service
+        .cache
+        .put(id(principal, &command.namespace, key), spec)?;
+    let (transform, permute) = (schema.column().transform, schema.permute()?);
+    let values = ValuesWriter::new(transform, permute, &service.cache, load)?;
     // Then its client may not be silent for long.
     messages.holds_room = values.holds_room();
     let mut receiver = Receiver {

@@ -30,13 +30,19 @@ struct Cell {
 
 impl ValuesWriter {
     /// For a column of this transform and order of axes. Room for a cell to be put in order is
-    /// made as for a batch: entries go for it where they must.
+    /// made as for a batch: entries go for it where they must. `load` is as in
+    /// [`Cache::charge_in`].
     ///
     /// # Errors
     /// `resource_exhausted` for a cell too large for the memory.
-    pub fn new(transform: Transform, permute: Option<Permute>, cache: &Cache) -> Result<Self> {
+    pub fn new(
+        transform: Transform,
+        permute: Option<Permute>,
+        cache: &Cache,
+        load: u32,
+    ) -> Result<Self> {
         let cell = permute
-            .map(|permute| Cell::new(permute, cache))
+            .map(|permute| Cell::new(permute, cache, load))
             .transpose()?;
         let bits = BitUnpacker::new(0, 0);
         Ok(Self {
@@ -110,14 +116,14 @@ impl ValuesWriter {
 }
 
 impl Cell {
-    fn new(permute: Permute, cache: &Cache) -> Result<Self> {
+    fn new(permute: Permute, cache: &Cache, load: u32) -> Result<Self> {
         // As it came, and in order.
         let bytes = permute.cell_bytes() as u64;
         let limit = cache.config().memory / CELL_MEMORY_SHARE;
         let room = if bytes > limit {
             None
         } else {
-            cache.charge(Account::Wire, 2 * bytes)
+            cache.charge_in(load, Account::Wire, 2 * bytes)
         };
         let room = room.ok_or_else(|| {
             Error::exhausted(format!(
