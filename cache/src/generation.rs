@@ -5,7 +5,6 @@
 //! and deletes show at once, as always.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
@@ -17,7 +16,7 @@ use crate::index::Mark;
 use crate::look::Seen;
 use crate::namespaces::Space;
 use crate::read::Entry;
-use crate::view::View;
+use crate::view::{Readers, View};
 
 /// See above.
 pub struct Generation {
@@ -100,23 +99,15 @@ impl Drop for Generation {
 impl Engine {
     /// The present view of a namespace, whose generations are not used again until it is let go.
     pub(crate) fn hold_view(&self, home: &Space) -> View {
-        loop {
-            let view = home.view();
-            self.count_readers(view, |readers| readers.fetch_add(1, Ordering::SeqCst));
-            // With the fence before the count is read: one of the two sees what the other did.
-            fence(Ordering::SeqCst);
-            if home.view() == view {
-                return view;
-            }
-            self.let_view_go(view);
-        }
+        let count = |view| self.count_readers(view, Readers::come);
+        home.word.hold(count, |view| self.let_view_go(view))
     }
 
     pub(crate) fn let_view_go(&self, view: View) {
-        self.count_readers(view, |readers| readers.fetch_sub(1, Ordering::SeqCst));
+        self.count_readers(view, Readers::go);
     }
 
-    fn count_readers(&self, view: View, count: impl Fn(&AtomicU32) -> u32) {
+    fn count_readers(&self, view: View, count: impl Fn(&Readers)) {
         let beside = self.spaces.beside(view).filter(|_| view.is_layered());
         for space in self.spaces.at(view.base()).into_iter().chain(beside) {
             count(&space.readers);

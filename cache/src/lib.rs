@@ -50,7 +50,8 @@ mod judge;
 mod layers;
 pub mod ledger;
 pub mod loads;
-mod look;
+#[doc(hidden)]
+pub mod look;
 pub mod lower;
 mod namespaces;
 mod pins;
@@ -70,7 +71,8 @@ pub mod snapshot;
 pub mod stats;
 mod sweep;
 mod victim;
-mod view;
+#[doc(hidden)]
+pub mod view;
 
 #[cfg(test)]
 mod tests;

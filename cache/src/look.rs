@@ -3,24 +3,82 @@
 //! The hash finds entries of every generation; the namespace's view, one word, says which one shows.
 //! It is read after an entry is pinned. Where it rules an entry out that a commit has just brought,
 //! or where the entry went before the view was read, there is nothing to believe: look again.
+//!
+//! What is around the entries is behind [`Ground`], so that a model of them can be checked in every
+//! order of events (`tests/loom_view.rs`).
 
 use std::sync::Arc;
 
 use crate::engine::{Engine, Pinned, policy_hash};
 use crate::id::Name;
-use crate::index::{Handle, Mark, Pin, Record};
+use crate::index::sync::relax;
+use crate::index::{Handle, Index, Mark, Pin, Record};
 use crate::namespaces::Space;
-use crate::view::{Layer, View};
+use crate::view::{Layer, View, Word};
 
 /// By what a look-up goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub enum Seen {
     /// What shows now.
     Now,
     /// What showed by this view.
     By(View),
     /// This generation alone: for a load, which is judged by its own keys.
     In(u32),
+}
+
+/// What a look-up for a key asks about the entries that it meets.
+pub trait Ground {
+    /// One generation of a namespace.
+    type Space;
+    /// A pin on an entry, taken off when this is dropped.
+    type Pinned;
+
+    /// The generation of a pinned record, where it is of the key and namespace that are looked for.
+    fn space(&self, record: &Record) -> Option<&Self::Space>;
+
+    /// What the namespace of a generation shows.
+    fn word<'a>(&'a self, space: &'a Self::Space) -> &'a Word;
+
+    /// Whether nothing of the base can be shown to who goes by this view.
+    fn is_lost(&self, view: View) -> bool;
+
+    /// Takes over a pin.
+    fn pinned(&self, handle: Handle) -> Self::Pinned;
+
+    /// Frees a record whose last pin was taken off.
+    fn free(&self, handle: Handle);
+}
+
+/// Finds and pins a live entry.
+pub fn find<G: Ground>(
+    index: &Index,
+    ground: &G,
+    hash: u64,
+    mark: Mark,
+    seen: Seen,
+) -> Option<(Handle, G::Pinned)> {
+    let mut round = 0;
+    loop {
+        let mut look = Look {
+            index,
+            ground,
+            seen,
+            view: None,
+            below: None,
+            again: false,
+        };
+        let is_it = |handle, record: &Record| look.is(handle, record);
+        if let Some(handle) = index.get(hash, mark, is_it, |last| ground.free(last)) {
+            return Some((handle, ground.pinned(handle)));
+        }
+        match look.end() {
+            Ended::Found(handle, pinned) => return Some((handle, pinned)),
+            Ended::Missed => return None,
+            Ended::Again => relax(round),
+        }
+        round += 1;
+    }
 }
 
 impl Engine {
@@ -32,80 +90,90 @@ impl Engine {
         mark: Mark,
         seen: Seen,
     ) -> Option<Pinned> {
-        loop {
-            let mut look = Look {
-                engine: self,
-                name,
-                seen,
-                view: None,
-                below: None,
-                again: false,
-            };
-            let is_it = |handle, record: &Record| look.is(handle, record);
-            let found = self.index.get(hash, mark, is_it, |last| self.free(last));
-            let ended = match found {
-                None => look.end(),
-                Some(handle) => Ended::Found(Pinned {
-                    engine: Arc::clone(self),
-                    handle,
-                }),
-            };
-            match ended {
-                Ended::Found(found) => {
-                    if mark != Mark::Peek {
-                        self.policy.hit(found.handle, policy_hash(hash));
-                    }
-                    return Some(found);
-                }
-                Ended::Missed => return None,
-                Ended::Again => std::hint::spin_loop(),
-            }
+        let ground = Named { engine: self, name };
+        let (handle, found) = find(&self.index, &ground, hash, mark, seen)?;
+        if mark != Mark::Peek {
+            self.policy.hit(handle, policy_hash(hash));
         }
+        Some(found)
+    }
+}
+
+/// The entries of a name.
+struct Named<'a> {
+    engine: &'a Arc<Engine>,
+    name: Name<'a>,
+}
+
+impl Ground for Named<'_> {
+    type Space = Space;
+    type Pinned = Pinned;
+
+    fn space(&self, record: &Record) -> Option<&Space> {
+        if self.engine.key(record) != self.name.key.as_bytes() {
+            return None;
+        }
+        let space = self.engine.spaces.at(record.namespace())?;
+        let same = space.namespace == *self.name.namespace && space.tenant == *self.name.tenant;
+        same.then_some(space)
+    }
+
+    fn word<'a>(&'a self, space: &'a Space) -> &'a Word {
+        &self.engine.spaces.home_of(space).word
+    }
+
+    fn is_lost(&self, view: View) -> bool {
+        self.engine.spaces.is_lost(view)
+    }
+
+    fn pinned(&self, handle: Handle) -> Pinned {
+        Pinned {
+            engine: Arc::clone(self.engine),
+            handle,
+        }
+    }
+
+    fn free(&self, handle: Handle) {
+        self.engine.free(handle);
     }
 }
 
 /// One round.
-struct Look<'a> {
-    engine: &'a Arc<Engine>,
-    name: Name<'a>,
+struct Look<'a, G: Ground> {
+    index: &'a Index,
+    ground: &'a G,
     seen: Seen,
-    /// The namespace's home and what it showed, once an entry has told.
-    view: Option<(&'a Space, View)>,
+    /// The namespace's word and what it showed, once an entry has told.
+    view: Option<(&'a Word, View)>,
     /// What the base has, until it is known that nothing is over it.
-    below: Option<Pinned>,
+    below: Option<(Handle, G::Pinned)>,
     again: bool,
 }
 
-enum Ended {
-    Found(Pinned),
+enum Ended<P> {
+    Found(Handle, P),
     Missed,
     Again,
 }
 
-impl<'a> Look<'a> {
+impl<'a, G: Ground> Look<'a, G> {
     /// Whether a pinned record is the one.
     fn is(&mut self, handle: Handle, record: &Record) -> bool {
-        let engine = self.engine;
+        // Read once: it may be merged into another one meanwhile.
         let number = record.namespace();
-        if engine.key(record) != self.name.key.as_bytes() {
-            return false;
-        }
-        let Some(space) = engine.spaces.at(number) else {
+        let Some(space) = self.ground.space(record) else {
             return false;
         };
-        if space.namespace != *self.name.namespace || space.tenant != *self.name.tenant {
-            return false;
-        }
         let view = match self.seen {
             Seen::In(wanted) => return number == wanted,
             Seen::By(view) => view,
             Seen::Now => {
-                let home = engine.spaces.home_of(space);
-                let view = home.view();
+                let word = self.ground.word(space);
+                let view = word.view();
                 if view.is_first() && number == view.base() {
                     return true;
                 }
-                self.note(home, view);
+                self.note(word, view);
                 view
             }
         };
@@ -126,36 +194,33 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn note(&mut self, home: &'a Space, view: View) {
+    fn note(&mut self, word: &'a Word, view: View) {
         match self.view {
-            None => self.view = Some((home, view)),
+            None => self.view = Some((word, view)),
             Some((_, before)) => self.again |= before != view,
         }
     }
 
     fn keep(&mut self, handle: Handle, record: &Record) {
         match record.try_pin(Mark::Peek) {
-            Pin::Pinned => {
-                self.below = Some(Pinned {
-                    engine: Arc::clone(self.engine),
-                    handle,
-                });
-            }
+            Pin::Pinned => self.below = Some((handle, self.ground.pinned(handle))),
             Pin::Busy | Pin::Gone => self.again = true,
         }
     }
 
     /// Nothing was found that shows whatever else there is.
-    fn end(self) -> Ended {
-        let changed = self.view.is_some_and(|(home, view)| home.view() != view);
+    fn end(self) -> Ended<G::Pinned> {
+        let changed = self.view.is_some_and(|(word, view)| word.view() != view);
         if self.again || changed {
             return Ended::Again;
         }
         match self.below {
-            Some(_) if matches!(self.seen, Seen::By(view) if self.engine.spaces.is_lost(view)) => {
+            Some(_) if matches!(self.seen, Seen::By(view) if self.ground.is_lost(view)) => {
                 Ended::Missed
             }
-            Some(below) if below.record().is_live() => Ended::Found(below),
+            Some((handle, below)) if self.index.records.at(handle).is_live() => {
+                Ended::Found(handle, below)
+            }
             Some(_) => Ended::Again,
             None => Ended::Missed,
         }

@@ -26,7 +26,7 @@ use crate::layers::{Merged, Shadow};
 use crate::settings::Own;
 use crate::snapshot::Watches;
 use crate::stats::NamespaceStats;
-use crate::view::{Role, View};
+use crate::view::{Readers, Role, View, Word};
 
 const CHUNK: usize = 64;
 /// Generations beyond the first, over all namespaces.
@@ -51,7 +51,7 @@ pub(crate) struct Space {
     /// The open load that fills it, 0 where there is none. Changed under the order's lock.
     pub(crate) load: AtomicU32,
     /// Who may look into it by a view that is not the present one.
-    pub(crate) readers: AtomicU32,
+    pub(crate) readers: Readers,
     /// Whether some of it has gone since no view shows it: who still looks into it does not know
     /// what it was over.
     pub(crate) lost: AtomicBool,
@@ -59,7 +59,8 @@ pub(crate) struct Space {
     pub(crate) hits: Alone,
     /// What all generations share.
     pub(crate) own: Arc<Own>,
-    view: AtomicU64,
+    /// What the namespace shows.
+    pub(crate) word: Word,
     /// What the load over the base hides of it.
     pub(crate) shadow: Mutex<Shadow>,
     /// Who is told of what leaves.
@@ -237,11 +238,11 @@ impl Namespaces {
             loaded_entries: AtomicU64::new(0),
             loaded_bytes: AtomicU64::new(0),
             load: AtomicU32::new(0),
-            readers: AtomicU32::new(0),
+            readers: Readers::default(),
             lost: AtomicBool::new(false),
             hits: Alone::default(),
             own,
-            view: AtomicU64::new(View::first(number).bits()),
+            word: Word::new(View::first(number)),
             shadow: Mutex::default(),
             watches: Watches::default(),
             turn: tokio::sync::Mutex::default(),
@@ -453,12 +454,12 @@ impl Namespaces {
 impl Space {
     /// What the namespace shows: the home's.
     pub(crate) fn view(&self) -> View {
-        View::from_bits(self.view.load(Ordering::Acquire))
+        self.word.view()
     }
 
     /// For who has the base locked.
     pub(crate) fn set_view(&self, view: View) {
-        self.view.store(view.bits(), Ordering::Release);
+        self.word.set(view);
     }
 
     /// An entry has come; `loaded`: its load brought it.

@@ -9,15 +9,16 @@
 //! ```
 
 use crate::index::record::ID_MAX;
+use crate::index::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// `load_generation` of an entry that its load brought into the generation where it still is.
-pub(crate) const LOADED: u32 = 1;
+pub const LOADED: u32 = 1;
 /// Numbers below this are no epochs: in `load_generation` they mean what is said above, or nothing.
 const EPOCH_FIRST: u32 = 2;
 
 /// What the generation beside the base is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
     /// There is none.
     Alone,
     /// A committed load: where both have a key, it shows.
@@ -31,7 +32,7 @@ pub(crate) enum Role {
 
 /// Where an entry stands in a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layer {
+pub enum Layer {
     /// It shows, whatever the base has.
     Over,
     /// It shows where nothing is over it.
@@ -42,32 +43,32 @@ pub(crate) enum Layer {
 
 /// See above. Two views of one namespace that are equal show the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct View(u64);
+pub struct View(u64);
 
 impl View {
     /// The first view of a namespace: one generation.
-    pub(crate) fn first(base: u32) -> View {
+    pub fn first(base: u32) -> View {
         View::pack(base, None, EPOCH_FIRST)
     }
 
-    pub(crate) fn from_bits(bits: u64) -> View {
+    pub fn from_bits(bits: u64) -> View {
         View(bits)
     }
 
-    pub(crate) fn bits(self) -> u64 {
+    pub fn bits(self) -> u64 {
         self.0
     }
 
-    pub(crate) fn base(self) -> u32 {
+    pub fn base(self) -> u32 {
         low20(self.0)
     }
 
     /// The generation beside the base.
-    pub(crate) fn beside(self) -> Option<u32> {
+    pub fn beside(self) -> Option<u32> {
         (self.role() != Role::Alone).then(|| low20(self.0 >> 20))
     }
 
-    pub(crate) fn role(self) -> Role {
+    pub fn role(self) -> Role {
         match self.0 >> 40 & 3 {
             0 => Role::Alone,
             1 => Role::Over,
@@ -77,17 +78,17 @@ impl View {
     }
 
     /// Counts what was committed and rolled back.
-    pub(crate) fn epoch(self) -> u32 {
+    pub fn epoch(self) -> u32 {
         low20(self.0 >> 42)
     }
 
     /// The same entries show, but the generation beside the base is this, or none.
-    pub(crate) fn with(self, beside: Option<(u32, Role)>) -> View {
+    pub fn with(self, beside: Option<(u32, Role)>) -> View {
         View::pack(self.base(), beside, self.epoch())
     }
 
     /// The view after a commit or a rollback.
-    pub(crate) fn next(self, base: u32, beside: Option<(u32, Role)>) -> View {
+    pub fn next(self, base: u32, beside: Option<(u32, Role)>) -> View {
         let epoch = if self.epoch() == ID_MAX {
             EPOCH_FIRST
         } else {
@@ -97,17 +98,17 @@ impl View {
     }
 
     /// Whether no load was ever committed here.
-    pub(crate) fn is_first(self) -> bool {
+    pub fn is_first(self) -> bool {
         self.epoch() == EPOCH_FIRST && self.role() == Role::Alone
     }
 
     /// Whether something beside the base shows.
-    pub(crate) fn is_layered(self) -> bool {
+    pub fn is_layered(self) -> bool {
         matches!(self.role(), Role::Over | Role::Back)
     }
 
     /// Where an entry of generation `number` stands, whose `load_generation` is `load`.
-    pub(crate) fn layer(self, number: u32, load: u32) -> Layer {
+    pub fn layer(self, number: u32, load: u32) -> Layer {
         if number == self.base() {
             // It may have been merged into the base by a load that this view is too old for.
             let newer = load >= EPOCH_FIRST && is_after(load, self.epoch());
@@ -136,6 +137,64 @@ impl View {
 fn is_after(epoch: u32, other: u32) -> bool {
     let ahead = epoch.wrapping_sub(other) & ID_MAX;
     ahead != 0 && ahead <= ID_MAX / 2
+}
+
+/// The word itself, of one namespace.
+pub struct Word(AtomicU64);
+
+impl Word {
+    /// One that shows this.
+    pub fn new(view: View) -> Self {
+        Self(AtomicU64::new(view.bits()))
+    }
+
+    /// What shows now.
+    pub fn view(&self) -> View {
+        View::from_bits(self.0.load(Ordering::Acquire))
+    }
+
+    /// For who has the base locked.
+    pub fn set(&self, view: View) {
+        self.0.store(view.bits(), Ordering::Release);
+    }
+
+    /// What shows now, once `count` has told the generations of that view that somebody reads it, and
+    /// `uncount` those of others that nobody does after all. Until it is let go, none of them is
+    /// emptied or used again.
+    pub fn hold(&self, count: impl Fn(View), uncount: impl Fn(View)) -> View {
+        loop {
+            let view = self.view();
+            count(view);
+            // With the fence in `Readers::none`: one of the two sees what the other did.
+            fence(Ordering::SeqCst);
+            if self.view() == view {
+                return view;
+            }
+            uncount(view);
+        }
+    }
+}
+
+/// Who may look into a generation by a view that is not the present one.
+#[derive(Default)]
+pub struct Readers(AtomicU32);
+
+impl Readers {
+    /// One more, for [`Word::hold`].
+    pub fn come(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One less.
+    pub fn go(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether there is nobody: then nor will there be, if the generation is in no view that shows.
+    pub fn none(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.0.load(Ordering::Acquire) == 0
+    }
 }
 
 fn low20(bits: u64) -> u32 {

@@ -41,7 +41,7 @@ mod range;
 pub mod record;
 mod slab;
 mod state;
-mod sync;
+pub(crate) mod sync;
 pub mod table;
 
 pub use hash::{KeyHash, NameHash};

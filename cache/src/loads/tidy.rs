@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::{Load, REMEMBERED_MAX, Registry, State};
 use crate::cache::Cache;
@@ -168,7 +168,7 @@ impl Engine {
     fn empty_some(self: &Arc<Self>) -> bool {
         let unread = |number: &u32| {
             let space = self.spaces.at(*number);
-            space.is_some_and(|space| space.readers.load(Ordering::Acquire) == 0)
+            space.is_some_and(|space| space.readers.none())
         };
         let next = |numbers: &VecDeque<u32>| numbers.iter().copied().find(unread);
         let Some(number) = next(&self.loads.doomed.numbers.lock()) else {
@@ -188,8 +188,6 @@ impl Engine {
             return true;
         }
         let mut numbers = self.loads.doomed.numbers.lock();
-        // With the fence in `hold_view`.
-        fence(Ordering::SeqCst);
         if !numbers.contains(&number) || !unread(&number) {
             return next(&numbers).is_some();
         }
