@@ -35,6 +35,8 @@ pub mod dtype;
 pub mod error;
 pub mod exchange;
 pub mod extension;
+#[doc(hidden)]
+pub mod feed;
 pub mod field;
 pub mod flight_data;
 pub mod form;
