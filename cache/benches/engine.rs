@@ -15,12 +15,15 @@ use std::thread;
 use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cache::put::{Admit, Mode, PutSpec};
-use bowstring_cache::rows::{Row, RowsSpec};
+use bowstring_cache::put::{Mode, PutSpec};
 use bowstring_cache::{Cache, CacheConfig, Id};
 use bowstring_wire::dtype::DType;
-use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
+
+#[path = "support/rows.rs"]
+mod rows;
+
+use rows::{block_on, id};
 
 const BATCH: usize = 1_000;
 const GETS: usize = 2_000_000;
@@ -39,7 +42,7 @@ fn main() {
         });
         show("bulk put of 64-byte rows", threads, took, rows);
         assert_eq!(cache.stats().entries, rows as u64);
-        let ids: Vec<Id> = (0..100_000).map(|n| id(&key(n * rows / 100_000))).collect();
+        let ids: Vec<Id> = (0..100_000).map(|n| id(n * rows / 100_000)).collect();
         let took = on_threads(&clock, threads, |thread| gets(&cache, &ids, thread * 777));
         show("get, 100,000 keys", threads, took, GETS * threads);
         let hot = &ids[..1];
@@ -49,34 +52,9 @@ fn main() {
     large(&clock);
 }
 
-fn bulk(cache: &Cache, rows: usize, thread: usize, threads: usize) {
-    let shape = Shape::new(&[16]).unwrap();
-    let data = [7_u8; 64];
-    let spec = RowsSpec {
-        mode: Mode::Keep,
-        load: 0,
-        pin: false,
-        admit: Admit::Hot,
-    };
-    let (tenant, namespace) = (Tenant::public(), Namespace::default());
-    let mine = thread * rows / threads..(thread + 1) * rows / threads;
-    let keys: Vec<String> = mine.map(key).collect();
-    for batch in keys.chunks(BATCH) {
-        let batch: Vec<Row<'_>> = batch
-            .iter()
-            .map(|key| Row {
-                key,
-                dtype: DType::Float32,
-                shape: &shape,
-                data: smallvec::smallvec![data.as_slice()],
-                metadata: &[],
-                expires_at_ms: None,
-                checksum: None,
-            })
-            .collect();
-        let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &batch));
-        assert!(answers.iter().all(Result::is_ok));
-    }
+fn bulk(cache: &Cache, all: usize, thread: usize, threads: usize) {
+    let mine = thread * all / threads..(thread + 1) * all / threads;
+    rows::put(cache, mine, 64, BATCH);
 }
 
 fn gets(cache: &Cache, ids: &[Id], from: usize) {
@@ -102,7 +80,7 @@ fn large(clock: &SystemClock) {
                 mode: Mode::Replace,
                 ..PutSpec::new(DType::UInt8)
             };
-            let mut put = cache.put(id(&key(n)), spec).unwrap();
+            let mut put = cache.put(id(n), spec).unwrap();
             for _ in 0..LARGE >> 20 {
                 block_on(put.reserve(data.len() as u64)).unwrap();
                 put.write(&data).unwrap();
@@ -117,7 +95,7 @@ fn large(clock: &SystemClock) {
     show("put of 16 MiB, per MiB", 1, took, mib);
     let took = timed(clock, || {
         for n in 0..LARGE_ROUNDS {
-            let Some(entry) = cache.get(&id(&key(LARGE_ROUNDS - 1 - n % 8))) else {
+            let Some(entry) = cache.get(&id(LARGE_ROUNDS - 1 - n % 8)) else {
                 panic!("the last ones are still there");
             };
             let mut reader = entry.reader(0..LARGE as u64).unwrap();
@@ -135,22 +113,6 @@ fn cache(clock: &Arc<SystemClock>) -> Cache {
         ..CacheConfig::default()
     };
     Cache::new(config, Arc::clone(clock) as _).unwrap()
-}
-
-fn key(n: usize) -> String {
-    format!("{:08x}", n.wrapping_mul(0x9e37_79b1) % (1 << 32))
-}
-
-fn id(key: &str) -> Id {
-    Id::public(Namespace::default(), Key::parse(key).unwrap())
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 fn on_threads(clock: &SystemClock, threads: usize, work: impl Fn(usize) + Sync) -> Duration {

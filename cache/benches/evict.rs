@@ -12,16 +12,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bowstring_cache::clock::SystemClock;
-use bowstring_cache::put::{Admit, Mode};
-use bowstring_cache::rows::{Row, RowsSpec};
 use bowstring_cache::{Cache, CacheConfig, Eviction, Id};
-use bowstring_wire::dtype::DType;
-use bowstring_wire::name::{Key, Namespace, Tenant};
-use bowstring_wire::shape::Shape;
-use tokio::runtime::{Builder, Runtime};
+
+#[path = "support/rows.rs"]
+mod rows;
+
+use rows::id;
 
 const MEMORY: u64 = 64 << 20;
 const GETS: usize = 500_000;
@@ -129,44 +128,7 @@ fn gets(cache: &Cache, ids: &[&Id], times: usize) -> usize {
 }
 
 fn put(cache: &Cache, scale: Scale, numbers: std::ops::Range<usize>) {
-    let shape = Shape::new(&[scale.bytes as u64 / 4]).unwrap();
-    let data = vec![7_u8; scale.bytes];
-    let spec = RowsSpec {
-        mode: Mode::Keep,
-        load: 0,
-        pin: false,
-        admit: Admit::Hot,
-    };
-    let (tenant, namespace) = (Tenant::public(), Namespace::default());
-    let keys: Vec<String> = numbers.map(key).collect();
-    for keys in keys.chunks(scale.batch) {
-        let rows = keys.iter().map(|key| Row {
-            key,
-            dtype: DType::Float32,
-            shape: &shape,
-            data: smallvec::smallvec![data.as_slice()],
-            metadata: &[],
-            expires_at_ms: None,
-            checksum: None,
-        });
-        let rows: Vec<Row<'_>> = rows.collect();
-        let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &rows));
-        assert!(answers.iter().all(Result::is_ok));
-    }
-}
-
-fn key(n: usize) -> String {
-    format!("{:08x}", n.wrapping_mul(0x9e37_79b1) % (1 << 32))
-}
-
-fn id(n: usize) -> Id {
-    Id::public(Namespace::default(), Key::parse(&key(n)).unwrap())
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    static RUNTIME: LazyLock<Runtime> =
-        LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
-    RUNTIME.block_on(future)
+    rows::put(cache, numbers, scale.bytes, scale.batch);
 }
 
 /// Nanoseconds of this thread's for each of so many.

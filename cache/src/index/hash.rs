@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn one_piece_or_several_is_the_same() {
         let hash = KeyHash::new([1, 2]);
-        for begin in 0..30 {
+        for begin in (0..30).step_by(if cfg!(miri) { 13 } else { 1 }) {
             let begin = [b"public".as_slice(), &[7; 30][..begin]];
             for len in 0..ONE_PIECE {
                 let key = &[9; ONE_PIECE][..len];

@@ -2,7 +2,7 @@
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
 //! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, the lower tier, events; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
-//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `model`: any sequence of operations against a simple map; `pressure`: many writers over many
+//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
 mod bulk;
@@ -10,8 +10,6 @@ mod expiring;
 mod keeping;
 mod leaving;
 mod loading;
-mod loads_model;
-mod model;
 mod pinning;
 mod pressure;
 mod putting;
@@ -45,7 +43,7 @@ pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
 }
 
 pub(super) fn cache_with(memory: u64, with: impl FnOnce(&mut Parts)) -> (Cache, Arc<ManualClock>) {
-    // It takes no memory of its own, which these tests count. `model` and `pressure` take them all.
+    // It takes no memory of its own, which these tests count. `pressure` takes them all.
     cache_by(Eviction::Sieve, memory, with)
 }
 

@@ -1,16 +1,18 @@
 //! Threads that put, replace, delete, move, scan and read at once: whatever is found is whole, and
 //! a key that is only ever replaced is always found. Under Miri with few rounds, where it is the engine's data races that are looked for.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use bowstring_wire::name::Tenant;
 use twox_hash::XxHash3_128;
 
+use super::loading::{begin, commit, put_in};
 use super::*;
 use crate::rows::{Row, RowsSpec};
 
-const ROUNDS: u64 = if cfg!(miri) { 12 } else { 3_000 };
+const ROUNDS: u64 = if cfg!(miri) { 4 } else { 3_000 };
 const KEYS: u64 = if cfg!(miri) { 8 } else { 300 };
 /// Sorts among the others.
 const ALWAYS: &str = "1 always";
@@ -207,4 +209,62 @@ fn write_rows(cache: &Cache, seed: u64, round: u64) {
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
     let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &rows));
     assert!(answers.iter().all(Result::is_ok));
+}
+
+/// Every generation is of one value; there are two keys that are always there.
+#[test]
+fn several_look_ups_never_mix_generations() {
+    const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    const ROUNDS: u64 = if cfg!(miri) { 4 } else { 400 };
+    let (cache, _) = cache_of(64 * MIB);
+    let put_all = |value: u64, replace_all: bool| {
+        let (tenant, load) = (Tenant::public(), begin(&cache, replace_all));
+        block_on(async {
+            for key in KEYS {
+                put_in(&cache, &load, key, Mode::Create, &value.to_le_bytes())
+                    .await
+                    .unwrap();
+            }
+            commit(&cache, &load).await.unwrap();
+            if value.is_multiple_of(3) {
+                cache.rollback_load(&tenant, &load).await.unwrap();
+            }
+        });
+    };
+    put_all(1, true);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for reader in 0..3 {
+            let (cache, done) = (&cache, &done);
+            scope.spawn(move || {
+                let (tenant, namespace) = (Tenant::public(), Namespace::default());
+                while !done.load(Ordering::Relaxed) {
+                    if reader == 0 {
+                        // One look-up alone is never a miss.
+                        for key in KEYS {
+                            assert!(cache.get(&id(key)).is_some(), "{key}");
+                        }
+                        continue;
+                    }
+                    let generation = cache.generation(&tenant, &namespace);
+                    let mut values = BTreeSet::new();
+                    for key in KEYS {
+                        if let Some(entry) = cache.get_in(&generation, &id(key)) {
+                            values.insert(entry.into_vec().unwrap());
+                        }
+                    }
+                    assert!(values.len() <= 1, "{values:?}");
+                    let items = cache.scan(&tenant, &namespace, "", None, 100);
+                    assert_eq!(items.len(), KEYS.len());
+                }
+            });
+        }
+        for round in 2..ROUNDS {
+            put_all(round, round.is_multiple_of(2));
+            if round.is_multiple_of(5) {
+                while cache.tidy_loads() {}
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

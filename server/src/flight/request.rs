@@ -1,7 +1,9 @@
-//! Unary requests: the protobuf message in the body.
+//! Requests as protobuf: the one message of a unary call, the descriptor of a stream.
 
+use arrow_flight::FlightDescriptor;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::limits::MAX_JSON_BYTES;
+use bytes::Bytes;
 use prost::Message;
 
 use super::service::Call;
@@ -21,4 +23,10 @@ impl Call<'_> {
             ))
         })
     }
+}
+
+/// The descriptor of a stream's first message.
+pub fn descriptor(bytes: Bytes) -> Result<FlightDescriptor> {
+    FlightDescriptor::decode(bytes)
+        .map_err(|error| Error::invalid(format!("the descriptor is no protobuf message; {error}")))
 }

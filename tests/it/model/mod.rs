@@ -1,7 +1,7 @@
 //! Random operations against simple maps: on the engine, a million of them, and through Flight.
 //!
 //! - `step`: the operations, and how they are drawn; `map`: what should be there
-//! - `play`: does each operation to both and compares; `loads`: those of loads
+//! - `play`: does each operation to both and compares; `puts` (and deletes), `reads`, `keep` (expiry, pins, limits), `held`, `loads`: by kind
 //! - `target`: what they are done to: `engine`, `flight`
 //!
 //! Each run begins with a seed of its own, which a failure prints, with the few operations that are
@@ -9,9 +9,13 @@
 
 mod engine;
 mod flight;
+mod held;
+mod keep;
 mod loads;
 mod map;
 mod play;
+mod puts;
+mod reads;
 mod step;
 mod target;
 

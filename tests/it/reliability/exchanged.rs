@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::dice::Dice;
-use super::mutate::{Ending, mutate};
+use super::mutate::{Ending, mutate, send};
 use super::mutated::{assert_clear, put_and_get};
 use super::raw::{Answer, Raw};
 use super::state::{InUse, charged_bytes, wipe};
@@ -53,7 +53,7 @@ async fn damaged_exchanges_leave_nothing_behind() {
                 };
                 let mutant = mutate(&mut dice, seeds, descriptor);
                 let (what, ending) = (mutant.what, mutant.ending);
-                let answer = send(&mut raw, mutant.frames, ending, &what).await;
+                let answer = exchange(&mut raw, &mutant.frames, ending, &what).await;
                 tally.add(&answer);
             }
         }
@@ -120,7 +120,7 @@ async fn mux(raw: &mut Raw, dice: &mut Dice) -> Answer {
         Ending::Reset,
         Ending::HangUp,
     ]);
-    send(raw, frames, ending, what).await
+    exchange(raw, &frames, ending, what).await
 }
 
 fn put_request(dice: &mut Dice, out: &mut Vec<u8>) {
@@ -160,22 +160,8 @@ fn put_request(dice: &mut Dice, out: &mut Vec<u8>) {
     }
 }
 
-async fn send(raw: &mut Raw, frames: Vec<Bytes>, ending: Ending, what: &str) -> Answer {
-    let mut open = raw.open("DoExchange").await;
-    for frame in frames {
-        if !open.send(frame, false) {
-            break;
-        }
-    }
-    match ending {
-        Ending::Finish => drop(open.send(Bytes::new(), true)),
-        Ending::Reset => open.reset(),
-        Ending::HangUp => {
-            tokio::task::yield_now().await;
-            raw.hang_up();
-        }
-    }
-    let answer = open.answer().await;
+async fn exchange(raw: &mut Raw, frames: &[Bytes], ending: Ending, what: &str) -> Answer {
+    let answer = send(raw, "DoExchange", frames, ending).await;
     if ending == Ending::Finish {
         assert_clear(&answer, || what.to_owned());
     }

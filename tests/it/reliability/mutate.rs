@@ -4,7 +4,7 @@ use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
 
 use super::dice::Dice;
-use super::raw::prefixed;
+use super::raw::{Answer, Raw, prefixed};
 use super::stream::{Message, PutStream, encode_fields, field, put_varint};
 
 /// A put as it will go over the wire.
@@ -28,6 +28,26 @@ pub enum Ending {
     Reset,
     /// The end of its connection.
     HangUp,
+}
+
+/// Makes a streaming call of these frames; gives what came back.
+pub async fn send(raw: &mut Raw, method: &str, frames: &[Bytes], ending: Ending) -> Answer {
+    let mut open = raw.open(method).await;
+    for frame in frames {
+        if !open.send(frame.clone(), false) {
+            break;
+        }
+    }
+    match ending {
+        Ending::Finish => drop(open.send(Bytes::new(), true)),
+        Ending::Reset => open.reset(),
+        Ending::HangUp => {
+            // What was queued is to be on its way.
+            tokio::task::yield_now().await;
+            raw.hang_up();
+        }
+    }
+    open.answer().await
 }
 
 /// Numbers at which something overflows, wraps or turns negative.

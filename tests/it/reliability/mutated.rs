@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::dice::Dice;
-use super::mutate::{Ending, Mutant, mutate, mutate_json};
+use super::mutate::{Ending, Mutant, mutate, mutate_json, send};
 use super::raw::{Answer, Raw};
 use super::state::{InUse, charged_bytes, namespaces, wipe};
 use super::stream::{PutStream, by_path, by_pyarrow, by_us, read_list, tensor_stream};
@@ -52,7 +52,7 @@ async fn damaged_puts_leave_nothing_behind() {
                     }
                 };
                 let mutant = mutate(&mut dice, &seeds, descriptor);
-                let answer = send(&mut raw, &mutant).await;
+                let answer = send(&mut raw, "DoPut", &mutant.frames, mutant.ending).await;
                 judge(&mutant, &answer);
                 tally.add(&answer);
             }
@@ -104,25 +104,6 @@ async fn damaged_tickets_descriptors_and_actions_are_refused() {
     assert_eq!(after.0, before.0, "{tally}");
     assert!(after.1 < before.1 + MORE_BYTES_MAX, "{before:?} {after:?}");
     tally.report("damaged requests", after.1.saturating_sub(before.1));
-}
-
-async fn send(raw: &mut Raw, mutant: &Mutant) -> Answer {
-    let mut open = raw.open("DoPut").await;
-    for frame in &mutant.frames {
-        if !open.send(frame.clone(), false) {
-            break;
-        }
-    }
-    match mutant.ending {
-        Ending::Finish => drop(open.send(Bytes::new(), true)),
-        Ending::Reset => open.reset(),
-        Ending::HangUp => {
-            // What was queued is to be on its way.
-            tokio::task::yield_now().await;
-            raw.hang_up();
-        }
-    }
-    open.answer().await
 }
 
 fn judge(mutant: &Mutant, answer: &Answer) {

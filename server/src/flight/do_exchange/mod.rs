@@ -7,15 +7,14 @@
 mod keys;
 mod mux;
 
-use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::exchange::{ExchangeCommand, not_ours};
 use bowstring_wire::flight_data::Event;
-use prost::Message;
 
 use super::do_put::Messages;
 use super::out::Failure;
+use super::request;
 use super::service::{Call, Service};
 use crate::grpc::Responder;
 
@@ -72,7 +71,7 @@ async fn opening(messages: &mut Messages<'_>) -> Result<ExchangeCommand> {
     let Some(Event::Descriptor(bytes)) = messages.next().await? else {
         return Err(not_ours());
     };
-    let descriptor = FlightDescriptor::decode(bytes).map_err(|_| not_ours())?;
+    let descriptor = request::descriptor(bytes).map_err(|_| not_ours())?;
     match descriptor.r#type() {
         DescriptorType::Cmd => ExchangeCommand::parse(&descriptor.cmd),
         DescriptorType::Path | DescriptorType::Unknown => Err(not_ours()),

@@ -10,8 +10,8 @@ mod messages;
 mod single;
 mod values;
 
+use arrow_flight::PutResult;
 use arrow_flight::flight_descriptor::DescriptorType;
-use arrow_flight::{FlightDescriptor, PutResult};
 use bowstring_cache::put::Mode;
 use bowstring_wire::descriptor::{self, PutCommand, Wait};
 use bowstring_wire::error::{Error, Result};
@@ -21,13 +21,12 @@ use bowstring_wire::name::Key;
 use bowstring_wire::put_result::PutReply;
 use bowstring_wire::put_schema::PutSchema;
 use bytes::Bytes;
-use prost::Message;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
 use super::out::Failure;
-use super::reply;
 use super::service::{Call, Service};
 use super::slow::About;
+use super::{reply, request};
 use crate::grpc::Responder;
 pub use messages::Messages;
 
@@ -107,9 +106,7 @@ async fn opening(messages: &mut Messages<'_>) -> Result<(PutCommand, Bytes)> {
 }
 
 fn command_of(bytes: Bytes) -> Result<PutCommand> {
-    let descriptor = FlightDescriptor::decode(bytes).map_err(|error| {
-        Error::invalid(format!("the descriptor is no protobuf message; {error}"))
-    })?;
+    let descriptor = request::descriptor(bytes)?;
     match descriptor.r#type() {
         DescriptorType::Path => PutCommand::from_path(&descriptor.path),
         DescriptorType::Cmd if json::is_ours(&descriptor.cmd) => {
