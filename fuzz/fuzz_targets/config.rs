@@ -22,5 +22,5 @@ static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fs::write(&*FILE, bytes).expect("a file");
     let flag = format!("--config={}", FILE.display());
-    let _ = cli::parse(["bowstring", "serve", &flag], &Environment::default());
+    let _ = cli::parse(["bowstring", "serve", flag.as_str()], &Environment::default());
 });
