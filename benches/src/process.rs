@@ -158,7 +158,7 @@ fn place() -> MutexGuard<'static, Place> {
 }
 
 /// All that the machine has, whatever this process is bound to.
-fn cores() -> usize {
+pub fn cores() -> usize {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let core = |line: &&str| {
         line.strip_prefix("cpu")

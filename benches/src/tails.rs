@@ -1,5 +1,7 @@
 //! Small gets while something large goes on beside them, against themselves when it is quiet.
 
+use std::process::Command;
+
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
@@ -8,14 +10,14 @@ use crate::load::{Sample, Turns, bench, command, load};
 use crate::peers::bowstring::Server;
 use crate::peers::stock_flight;
 use crate::peers::{Peer, Work};
-use crate::process::Process;
+use crate::process::{Process, cores};
 use crate::report::Goal;
 
 const STREAMS: usize = 64;
 const LARGE: u64 = 256 << 20;
 const SMALL: [&str; 6] = ["--size", "3KiB", "--keys", "10000", "--concurrency", "4"];
 
-/// Both rows.
+/// All rows.
 pub fn run(rounds: usize) -> Outcome<Vec<Goal>> {
     let mut goals = Vec::new();
     let server = Server::start("2GiB")?;
@@ -26,6 +28,8 @@ pub fn run(rounds: usize) -> Outcome<Vec<Goal>> {
     drop(large);
     let turns = beside(&server, rounds, || streams(&server))?;
     goals.extend(rows(&turns, "64 × 256 MiB stream"));
+    let turns = beside(&server, rounds, busy_loops)?;
+    goals.extend(controls(&turns));
     let server = Server::start("1GiB")?;
     load(&server.flight, &SMALL)?;
     let turns = beside(&server, rounds, || churn(&server))?;
@@ -73,6 +77,29 @@ fn rows(turns: &Turns, beside: &str) -> [Goal; 2] {
         fast.note(&format!("{missed:.0} misses"));
     }
     [slow, fast]
+}
+
+/// What is the machine's part in the rows above.
+fn controls(turns: &Turns) -> [Goal; 2] {
+    let name = "3 KiB gets beside a busy loop a core, which asks for nothing";
+    let figure = |what: &str, of: fn(&Sample) -> f64, unit: &str| {
+        let [busy, quiet] = turns.medians(of);
+        let found = format!(
+            "{:.2} ×; {busy:.0} against {quiet:.0} {unit}",
+            turns.ratio(of)
+        );
+        Goal::figure(&format!("{name}, {what}"), "itself, quiet", found)
+    };
+    [
+        figure("p99.9", |one| one.p99_9_micros, "µs"),
+        figure("throughput", |one| one.per_second, "a second"),
+    ]
+}
+
+/// A process a core that only counts, until this is dropped.
+fn busy_loops() -> Outcome<Vec<Process>> {
+    let start = || Process::start(Command::new("sh").args(["-c", "while :; do :; done"]));
+    (0..cores()).map(|_| start()).collect()
 }
 
 /// Readers who throw away what they read, until this is dropped.
