@@ -1,8 +1,9 @@
 //! Time. The runner measures the machine it is on; nobody simulates it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Measures from its start.
+#[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     start: Instant,
 }
@@ -16,6 +17,11 @@ impl Stopwatch {
     pub fn start() -> Stopwatch {
         let start = Instant::now();
         Stopwatch { start }
+    }
+
+    /// So many seconds after the start.
+    pub fn at(&self, seconds: f64) -> tokio::time::Instant {
+        (self.start + Duration::from_secs_f64(seconds)).into()
     }
 
     /// Seconds since the start.

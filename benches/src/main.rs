@@ -3,6 +3,7 @@
 //! - `peers/`: a file a peer, each with its server as a process of its own. `process`: those processes and what they cost.
 //! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `others`: the same in Redis and memcached. `lookup`: gets as keys grow.
 //! - `load`: `bowstring bench` and redis-benchmark in turn; `redis_rows`, `tails`: the rows made of that.
+//! - `overload`: more than a server can take.
 //! - `bulk`: ten million tensors put over the wire, into the engine, into Redis. `redhare_rows`: its own work.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
@@ -13,6 +14,7 @@ mod grid;
 mod load;
 mod lookup;
 mod others;
+mod overload;
 mod peers;
 mod plot;
 mod process;
@@ -58,6 +60,9 @@ struct Arguments {
     /// Where the two ends of the Rust peers run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Place::Free])]
     place: Vec<Place>,
+    /// How long it is overloaded
+    #[arg(long, default_value_t = 30)]
+    overload_seconds: u64,
     /// First bring the peers that are not built here under target/peers: Redis, memcached, redhare
     #[arg(long)]
     install_peers: bool,
@@ -86,6 +91,8 @@ enum Part {
     Tails,
     /// Look-ups as keys grow to ten million
     Lookup,
+    /// Five times the load it can take
+    Overload,
 }
 
 /// What the runner starts of itself
@@ -185,6 +192,11 @@ fn main() -> Outcome<()> {
     }
     if wanted(Part::Tails) {
         report.goals.extend(tails::run(arguments.repeats.min(5))?);
+    }
+    if wanted(Part::Overload) {
+        report
+            .goals
+            .extend(overload::run(arguments.overload_seconds)?);
     }
     let markdown = report.markdown();
     print!("{markdown}");

@@ -1,0 +1,231 @@
+//! Five times the load that a server can take: what it still gets done, how fast it says no, how soon it is itself again.
+//!
+//! The work is puts of a thousand rows, which cost the server ten times what they cost who sends them, so that one core can ask more
+//! than another can do. Requests begin on time, whatever became of those before, and are worth nothing after their deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, FlightDescriptor};
+use futures::TryStreamExt;
+use futures::future::try_join_all;
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::Outcome;
+use crate::clock::Stopwatch;
+use crate::entries::rows;
+use crate::peers::bowstring::Server;
+use crate::peers::stock_flight;
+use crate::process::Place;
+use crate::report::Goal;
+
+const CONNECTIONS: usize = 32;
+const ROWS: u64 = 1_000;
+/// Different batches, each of keys of its own.
+const BATCHES: u64 = 64;
+const DEADLINE: Duration = Duration::from_secs(1);
+const TIMES: f64 = 5.0;
+/// Of the load that it can take: what it has before and afterwards.
+const EASY: f64 = 0.5;
+const RECOVERY_MAX: f64 = 10.0;
+
+/// The rows of an overload of so many seconds.
+pub fn run(seconds: u64) -> Outcome<Vec<Goal>> {
+    Place::Apart.settle()?;
+    let server = Server::start("1GiB")?;
+    let goals = Runtime::new()?.block_on(measure(&server, seconds));
+    Place::Free.settle()?;
+    goals
+}
+
+async fn measure(server: &Server, seconds: u64) -> Outcome<Vec<Goal>> {
+    let uri = server.flight.replace("grpc://", "http://");
+    let clients = try_join_all((0..CONNECTIONS).map(|_| stock_flight::connect(&uri))).await?;
+    let puts = try_join_all((0..BATCHES).map(encode)).await?;
+    let load = Arc::new(Load { clients, puts });
+    let capacity = load.capacity(10.0).await?;
+    let quiet = load.offer(capacity * EASY, 10).await;
+    let over = load.offer(capacity * TIMES, seconds).await;
+    let after = load.offer(capacity * EASY, 30).await;
+    let goodput = over.done() / seconds as f64;
+    let what = format!("{TIMES} × the puts of {ROWS} rows that it can take, for {seconds} s");
+    let mut good = Goal::at_least(
+        &format!("{what}: done within {DEADLINE:?}"),
+        "itself, 16 callers at a time",
+        0.8,
+        goodput / capacity,
+    );
+    good.note(&format!(
+        "{goodput:.0} against {capacity:.0} a second; {}",
+        over.say()
+    ));
+    let recovery = after.recovered(quiet.quantile(&quiet.done, 0.99));
+    let mut well = Goal::at_most(
+        "seconds after it until every request is done, p99 within 3 × of before",
+        "itself before",
+        RECOVERY_MAX,
+        recovery,
+    );
+    well.note(&format!("before: {}; after: {}", quiet.say(), after.say()));
+    Ok(vec![good, well])
+}
+
+async fn encode(number: u64) -> Outcome<Vec<FlightData>> {
+    let batch = rows(number * ROWS, (number + 1) * ROWS)?;
+    let command = r#"{"namespace": "bulk", "mode": "replace"}"#;
+    let encoder = FlightDataEncoderBuilder::new()
+        .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command)))
+        .build(futures::stream::iter([Ok(batch)]));
+    Ok(encoder.try_collect().await?)
+}
+
+struct Load {
+    clients: Vec<FlightServiceClient<Channel>>,
+    puts: Vec<Vec<FlightData>>,
+}
+
+impl Load {
+    /// Puts a second that are done when the next follows the last, sixteen at a time.
+    async fn capacity(self: &Arc<Self>, seconds: f64) -> Outcome<f64> {
+        let watch = Stopwatch::start();
+        let callers = (0..16).map(|caller| {
+            let load = Arc::clone(self);
+            async move {
+                let mut done = 0_usize;
+                while watch.seconds() < seconds {
+                    load.put(caller + done * 16).await?;
+                    done += 1;
+                }
+                Outcome::Ok(done)
+            }
+        });
+        let done: usize = try_join_all(callers).await?.iter().sum();
+        Ok(done as f64 / watch.seconds())
+    }
+
+    /// So many puts a second begin, each in its time.
+    async fn offer(self: &Arc<Self>, rate: f64, seconds: u64) -> Seen {
+        let (watch, seen) = (Stopwatch::start(), Arc::new(Mutex::new(Seen::default())));
+        let mut tasks = JoinSet::new();
+        let count = (rate * seconds as f64) as usize;
+        for number in 0..count {
+            let due = number as f64 / rate;
+            sleep_until(watch.at(due)).await;
+            let (load, seen) = (Arc::clone(self), Arc::clone(&seen));
+            tasks.spawn(async move {
+                let answer = load.put(number).await;
+                seen.lock().await.add(due, watch.seconds() - due, answer);
+            });
+            while tasks.try_join_next().is_some() {}
+        }
+        tasks.join_all().await;
+        std::mem::take(&mut *seen.lock().await)
+    }
+
+    async fn put(&self, number: usize) -> Result<(), Status> {
+        let mut client = self.clients[number % CONNECTIONS].clone();
+        let messages = self.puts[number % self.puts.len()].clone();
+        let mut request = Request::new(futures::stream::iter(messages));
+        request.set_timeout(DEADLINE);
+        let results: Vec<_> = client
+            .do_put(request)
+            .await?
+            .into_inner()
+            .try_collect()
+            .await?;
+        if results.is_empty() {
+            Err(Status::internal("no result"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What became of the requests: when each was due and how long it took, in seconds.
+#[derive(Default)]
+struct Seen {
+    done: Vec<(f64, f64)>,
+    refused: Vec<(f64, f64)>,
+    late: Vec<(f64, f64)>,
+    failed: Vec<(f64, f64)>,
+    /// One of the failures.
+    why: Option<Status>,
+}
+
+impl Seen {
+    fn add(&mut self, at: f64, took: f64, answer: Result<(), Status>) {
+        let kind = match answer {
+            Ok(()) if took <= DEADLINE.as_secs_f64() => &mut self.done,
+            Ok(()) => &mut self.late,
+            Err(status) => match status.code() {
+                Code::ResourceExhausted | Code::Unavailable => &mut self.refused,
+                Code::DeadlineExceeded | Code::Cancelled => &mut self.late,
+                _ => {
+                    self.why = Some(status);
+                    &mut self.failed
+                }
+            },
+        };
+        kind.push((at, took));
+    }
+
+    fn done(&self) -> f64 {
+        self.done.len() as f64
+    }
+
+    fn quantile(&self, of: &[(f64, f64)], share: f64) -> f64 {
+        let mut times: Vec<f64> = of.iter().map(|(_, took)| *took).collect();
+        times.sort_by(f64::total_cmp);
+        let at = (times.len() as f64 * share) as usize;
+        times
+            .get(at.min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0.0)
+    }
+
+    /// The second from which on all were done, in times as they were when it was quiet.
+    fn recovered(&self, quiet: f64) -> f64 {
+        let bad = [&self.refused, &self.late, &self.failed];
+        let bad = bad.into_iter().flatten().map(|(at, _)| *at);
+        let slow = self
+            .done
+            .iter()
+            .filter(|(_, took)| *took > 3.0 * quiet)
+            .map(|(at, _)| *at);
+        // A hundredth may be slow at any time: the last second with more of them.
+        let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
+        slow.for_each(|at| *seconds.entry(at as u64).or_default() += 1);
+        let a_second = self.done.len() / 30;
+        let last_slow = seconds
+            .iter()
+            .rfind(|(_, count)| **count * 100 > a_second)
+            .map(|(second, _)| *second as f64 + 1.0);
+        bad.fold(last_slow.unwrap_or(0.0), f64::max)
+    }
+
+    fn say(&self) -> String {
+        let kinds = [
+            ("done", &self.done),
+            ("refused", &self.refused),
+            ("too late", &self.late),
+            ("failed", &self.failed),
+        ];
+        let mut said: Vec<String> = kinds
+            .iter()
+            .filter(|(_, of)| !of.is_empty())
+            .map(|(name, of)| {
+                let [half, most] = [0.5, 0.99].map(|share| self.quantile(of, share) * 1e3);
+                format!("{} {name} (p50 {half:.0}, p99 {most:.0} ms)", of.len())
+            })
+            .collect();
+        said.extend(self.why.as_ref().map(|status| format!("{status:.80}")));
+        said.join(", ")
+    }
+}
