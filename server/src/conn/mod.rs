@@ -129,6 +129,8 @@ pub async fn serve(
         .max_concurrent_streams(limits.streams_max)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
+        // Who gives up on all its calls at once, before we have seen one of them, has done no wrong.
+        .max_pending_accept_reset_streams(limits.streams_max as usize)
         .data_frame_budget(DATA_FRAME_BUDGET)
         .handshake::<_, Chunk>(io);
     let greeted = tokio::select! {

@@ -7,6 +7,7 @@
 //! - `select`: what a ticket means; `snapshots`: those that several gets share
 //! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
+//! - `turns`: whose rows are stored next
 //! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
 
 mod authorize;
@@ -28,6 +29,7 @@ mod service;
 mod slow;
 mod snapshots;
 mod stall;
+mod turns;
 pub mod verb;
 
 pub use service::{FlightSettings, Service};

@@ -21,6 +21,7 @@ use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
 use super::snapshots::Snapshots;
 use super::stall::{self, Cut, Stalls};
+use super::turns::Turns;
 use super::verb::Verb;
 use crate::conn::{ConnHandle, WireBudget};
 use crate::grpc::{self, Chunk, RequestBody, Responder};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub snapshots: Snapshots,
     /// Responses that wait for their peer.
     pub stalls: Stalls,
+    /// Whose rows are stored next.
+    pub turns: Turns,
     /// Counters.
     pub metrics: Metrics,
     /// Settings.
@@ -71,6 +74,8 @@ pub struct Call<'a> {
     pub principal: Principal,
     /// What kind of client.
     pub client: Client,
+    /// By when it must be done, counted from its beginning.
+    pub deadline: Option<Duration>,
     /// The request's body.
     pub body: RequestBody,
     /// Room for what has come of it.
@@ -113,6 +118,7 @@ impl Service {
             room,
             snapshots,
             stalls,
+            turns: Turns::new(),
             metrics,
             settings,
             health,
@@ -294,6 +300,7 @@ impl Service {
         let call = Call {
             principal,
             client,
+            deadline,
             body,
             room: self.room.nothing(),
             conn: conn.clone(),

@@ -210,6 +210,7 @@ impl Receiver<'_> {
         // The batch borrows from the reader, which the rows' counting does not touch.
         let reader = self.reader.clone();
         let batch = reader.decode(&batch.header, &batch.body)?;
+        let _turn = self.service.turns.take(&*self.service.clock).await;
         let mut first = 0;
         while first < batch.rows() {
             let end = batch.rows().min(first + STEP);

@@ -38,6 +38,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let Call {
         principal,
+        deadline,
         body,
         room,
         conn,
@@ -62,6 +63,7 @@ pub async fn run(
             single::receive(service, &principal, &conn, command, &schema, &mut messages).await?
         }
         PutSchema::Bulk(schema) => {
+            service.turns.refuse_late(deadline)?;
             bulk::receive(service, &principal, &conn, command, schema, &mut messages).await?
         }
     };
