@@ -1,6 +1,6 @@
 //! Five times the load that a server can take: what it still gets done, how fast it says no, how soon it is itself again.
 //!
-//! The work is puts of a thousand rows, which cost the server ten times what they cost who sends them, so that one core can ask more
+//! The work is puts of four thousand rows, which cost the server more than ten times what they cost who sends them, so that one core can ask more
 //! than another can do. Requests begin on time, whatever became of those before, and are worth nothing after their deadline.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::process::Place;
 use crate::report::Goal;
 
 const CONNECTIONS: usize = 32;
-const ROWS: u64 = 1_000;
+const ROWS: u64 = 4_000;
 /// Different batches, each of keys of its own.
 const BATCHES: u64 = 64;
 const DEADLINE: Duration = Duration::from_secs(1);

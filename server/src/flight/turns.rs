@@ -1,10 +1,13 @@
 //! Whose rows are stored next: as many batches at a time as there are threads, in the order in which they were whole.
 //!
 //! Without an order, a thousand puts that share the threads are all half done when each of them gives up. And one that says by when it must
-//! be done (`grpc-timeout`) is refused before its rows are received where those before it take too long: to receive what will not be stored is what
-//! a server that is asked for too much must not do. One that names no time waits.
+//! be done (`grpc-timeout`) is refused before its rows are received where those before it will take too long: to receive what will not be
+//! stored is what a server that is asked for too much must not do. One that names no time waits.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use std::thread;
 use std::time::Duration;
 
@@ -12,114 +15,143 @@ use bowstring_cache::clock::Clock;
 use bowstring_wire::error::{Error, Result};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// How many turns the mean time of a turn looks back.
+const MEMORY: u64 = 16;
+
 /// The turns of a server.
 #[derive(Debug)]
 pub struct Turns {
+    count: usize,
     turns: Semaphore,
-    /// How long the last one waited, in microseconds.
-    waited: AtomicU64,
+    /// Puts that have not had their first turn.
+    newcomers: AtomicUsize,
+    /// How long a turn took lately, in microseconds.
+    took: AtomicU64,
 }
+
+/// A put that has not had its first turn.
+#[must_use]
+#[derive(Debug)]
+pub struct Newcomer<'a>(&'a Turns);
 
 /// A turn, until it is dropped.
 #[must_use]
-#[derive(Debug)]
-pub struct Turn<'a>(
-    #[expect(dead_code, reason = "gives the turn back")] Option<SemaphorePermit<'a>>,
-);
+pub struct Turn<'a> {
+    of: &'a Turns,
+    clock: &'a dyn Clock,
+    began: Duration,
+    _permit: Option<SemaphorePermit<'a>>,
+}
 
 impl Turns {
     /// One for each thread.
     pub fn new() -> Self {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self::of(threads)
+        Self::of(thread::available_parallelism().map_or(1, usize::from))
     }
 
-    fn of(turns: usize) -> Self {
+    fn of(count: usize) -> Self {
         Self {
-            turns: Semaphore::new(turns),
-            waited: AtomicU64::new(0),
+            count,
+            turns: Semaphore::new(count),
+            newcomers: AtomicUsize::new(0),
+            took: AtomicU64::new(0),
         }
     }
 
-    /// Refuses who has only so much time `left`, where more than half of it would go by before the turn comes: the other half is for what has
-    /// come meanwhile, and for the work.
+    /// A put more, which has only so much time `left`. It is refused where the turns of those before it are expected to take more than half
+    /// of that; the other half is for its rows to come, and to be stored.
     ///
     /// # Errors
     /// `resource_exhausted`.
-    pub fn refuse_late(&self, left: Option<Duration>) -> Result<()> {
-        let waited = Duration::from_micros(self.waited.load(Relaxed));
+    pub fn enter(&self, left: Option<Duration>) -> Result<Newcomer<'_>> {
+        let before = self.newcomers.fetch_add(1, AcqRel);
+        let newcomer = Newcomer(self);
+        let wait = Duration::from_micros(self.took.load(Relaxed))
+            .saturating_mul(u32::try_from(before / self.count).unwrap_or(u32::MAX));
         match left {
-            Some(left) if waited > left / 2 && self.turns.available_permits() == 0 => {
+            Some(left) if wait > left / 2 && self.turns.available_permits() == 0 => {
                 Err(Error::exhausted(format!(
-                    "too many rows are waiting to be stored for this put to be done in time, send it later or with a longer deadline; \
-                     waited_ms=`{}` deadline_ms=`{}`",
-                    waited.as_millis(),
+                    "too many rows are to be stored for this put to be done in time, send it later or with a longer deadline; \
+                     expected_wait_ms=`{}` deadline_ms=`{}`",
+                    wait.as_millis(),
                     left.as_millis()
                 )))
             }
-            _ => Ok(()),
+            _ => Ok(newcomer),
         }
     }
 
     /// Waits for a turn.
-    pub async fn take(&self, clock: &dyn Clock) -> Turn<'_> {
-        let came = clock.monotonic();
+    pub async fn take<'a>(&'a self, clock: &'a dyn Clock) -> Turn<'a> {
         // The semaphore is never closed, so there is always a permit.
-        let turn = self.turns.acquire().await.ok();
-        let waited = clock.monotonic().saturating_sub(came);
-        self.waited.store(
-            u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
-            Relaxed,
-        );
-        Turn(turn)
+        let permit = self.turns.acquire().await.ok();
+        Turn {
+            of: self,
+            clock,
+            began: clock.monotonic(),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        self.0.newcomers.fetch_sub(1, AcqRel);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let took = self.clock.monotonic().saturating_sub(self.began);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Two that end at once may forget one of them: it is a mean.
+        let mean = self.of.took.load(Acquire);
+        let mean = (mean / MEMORY)
+            .saturating_mul(MEMORY - 1)
+            .saturating_add(took / MEMORY);
+        self.of.took.store(mean, Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bowstring_cache::clock::ManualClock;
     use bowstring_wire::error::Code;
-    use tokio::task::yield_now;
 
     use super::*;
 
     #[tokio::test]
     async fn who_would_be_late_is_refused_and_nobody_else() {
-        let (turns, clock) = (Arc::new(Turns::of(1)), Arc::new(ManualClock::new(0)));
+        let (turns, clock) = (Turns::of(1), ManualClock::new(0));
         let second = Duration::from_secs(1);
-        let first = turns.take(&*clock).await;
-        assert!(
-            turns.refuse_late(Some(second)).is_ok(),
-            "nobody has waited yet"
-        );
-        let waiting = tokio::spawn({
-            let (turns, clock) = (Arc::clone(&turns), Arc::clone(&clock));
-            async move {
-                let _turn = turns.take(&*clock).await;
-                std::future::pending::<()>().await;
+        for _ in 0..100 {
+            let _turn = turns.take(&clock).await;
+            clock.advance(second / 10);
+        }
+        let busy = turns.take(&clock).await;
+        let mut newcomers = Vec::new();
+        let refused = loop {
+            match turns.enter(Some(second)) {
+                Ok(newcomer) => newcomers.push(newcomer),
+                Err(error) => break error,
             }
-        });
-        yield_now().await;
-        clock.advance(second);
-        drop(first);
-        yield_now().await;
-        let refused = turns
-            .refuse_late(Some(second))
-            .expect_err("the last one waited a second");
+        };
         assert_eq!(refused.code, Code::ResourceExhausted);
         assert!(
-            refused.to_string().contains("waited_ms=`1000`"),
+            refused.to_string().contains("deadline_ms=`1000`"),
             "{refused}"
         );
-        assert!(turns.refuse_late(Some(2 * second)).is_ok());
-        assert!(turns.refuse_late(None).is_ok(), "it has time");
-        waiting.abort();
-        assert!(waiting.await.is_err());
         assert!(
-            turns.refuse_late(Some(second)).is_ok(),
-            "it is its turn at once"
+            (5..=7).contains(&newcomers.len()),
+            "about five tenths of a second of work: {}",
+            newcomers.len()
         );
+        drop(turns.enter(Some(2 * second)).expect("it has time"));
+        drop(turns.enter(None).expect("it waits"));
+        drop(newcomers.pop());
+        drop(turns.enter(Some(second)).expect("one less before it"));
+        drop(busy);
+        newcomers.extend(turns.enter(None));
+        drop(turns.enter(Some(second)).expect("nobody has the turn"));
     }
 }

@@ -20,6 +20,7 @@ use super::{load_of, mode_of, refuse_given};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES, Upload};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
+use crate::flight::turns::Newcomer;
 
 /// Rows handed to the cache at once: enough to share its locks among, few enough that the other
 /// streams of this thread have their turn.
@@ -28,8 +29,7 @@ const STEP: u64 = 512;
 /// Receives batches of rows and stores them.
 pub async fn receive(
     service: &Service,
-    principal: &Principal,
-    conn: &Arc<ConnHandle>,
+    (principal, conn, newcomer): (&Principal, &Arc<ConnHandle>, Newcomer<'_>),
     command: PutCommand,
     schema: BulkSchema,
     messages: &mut Messages<'_>,
@@ -48,6 +48,7 @@ pub async fn receive(
     let mut receiver = Receiver {
         service,
         principal,
+        newcomer: Some(newcomer),
         spec: RowsSpec {
             mode: mode_of(command.mode.or(settings.mode), Mode::Keep),
             load: load_of(service, principal, &command)?,
@@ -118,6 +119,7 @@ struct Incoming<'a, 'm> {
 struct Receiver<'a> {
     service: &'a Service,
     principal: &'a Principal,
+    newcomer: Option<Newcomer<'a>>,
     spec: RowsSpec,
     command: PutCommand,
     /// For rows that have none of their own.
@@ -211,6 +213,7 @@ impl Receiver<'_> {
         let reader = self.reader.clone();
         let batch = reader.decode(&batch.header, &batch.body)?;
         let _turn = self.service.turns.take(&*self.service.clock).await;
+        self.newcomer = None;
         let mut first = 0;
         while first < batch.rows() {
             let end = batch.rows().min(first + STEP);

@@ -63,8 +63,9 @@ pub async fn run(
             single::receive(service, &principal, &conn, command, &schema, &mut messages).await?
         }
         PutSchema::Bulk(schema) => {
-            service.turns.refuse_late(deadline)?;
-            bulk::receive(service, &principal, &conn, command, schema, &mut messages).await?
+            let newcomer = service.turns.enter(deadline)?;
+            let call = (&principal, &conn, newcomer);
+            bulk::receive(service, call, command, schema, &mut messages).await?
         }
     };
     send_reply(respond, &reply).await
