@@ -3,9 +3,13 @@
 use std::sync::OnceLock;
 
 use super::dice::Dice;
+use super::is_large;
 
 /// The longest tensor.
-pub const BYTES_MAX: usize = 8 << 20;
+pub fn bytes_max() -> usize {
+    if is_large() { 64 << 20 } else { 8 << 20 }
+}
+
 /// Places where a tensor may begin in the pool, in words.
 const STARTS: u64 = 1 << 20;
 /// A key's puts are told apart by so many bits.
@@ -51,7 +55,7 @@ fn start(key: u64, put: u64) -> u64 {
 fn pool() -> &'static [u8] {
     static POOL: OnceLock<Vec<u8>> = OnceLock::new();
     POOL.get_or_init(|| {
-        let words = STARTS + BYTES_MAX as u64 / 8;
+        let words = STARTS + bytes_max() as u64 / 8;
         (0..words)
             .flat_map(|at| at.wrapping_mul(FACTOR).to_le_bytes())
             .collect()
@@ -69,8 +73,8 @@ fn inverse() -> u64 {
 #[test]
 fn a_tensor_is_told_from_another_keys() {
     for key in 0..100 {
-        let len = len_of(key, 1024, BYTES_MAX);
-        assert!((1024..BYTES_MAX).contains(&len));
+        let len = len_of(key, 1024, bytes_max());
+        assert!((1024..bytes_max()).contains(&len));
         assert!(is_of(key, of(key, key * 7, len)));
         assert!(!is_of(key, of(key + 1, 0, len)));
         let mut damaged = of(key, 3, len).to_vec();

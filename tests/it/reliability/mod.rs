@@ -17,7 +17,8 @@
 //! number), `state` (what a server has and how to take it away).
 //!
 //! What is asserted is bytes, counts and that everything ends; never how soon. Sizes are those of a
-//! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold (`docs/reliability.md`).
+//! run of some minutes; `BOWSTRING_RELIABILITY_SCALE=10` makes them tenfold, `BOWSTRING_RELIABILITY_LARGE=1` takes
+//! memory and tensors for a large machine (`docs/reliability.md`).
 
 mod beside_puts;
 mod content;
@@ -53,6 +54,11 @@ use raw::Answer;
 fn scaled(count: usize) -> usize {
     let scale = std::env::var("BOWSTRING_RELIABILITY_SCALE").ok();
     count * scale.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Whether the environment wants larger memory and larger tensors.
+fn is_large() -> bool {
+    std::env::var_os("BOWSTRING_RELIABILITY_LARGE").is_some()
 }
 
 /// How calls ended, by code; for reports.
