@@ -1,6 +1,8 @@
 //! What entries cost in memory.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use arrow_array::{Array, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow_flight::Action;
@@ -14,7 +16,7 @@ use crate::Outcome;
 use crate::clock::Stopwatch;
 use crate::peers::bowstring::Server;
 use crate::peers::stock_flight;
-use crate::process::charged_bytes;
+use crate::process::{CpuUse, charged_bytes};
 
 /// Elements of a small entry: 64 bytes of float32.
 pub const SMALL: u64 = 16;
@@ -22,6 +24,11 @@ pub const SMALL: u64 = 16;
 pub const SMALL_BYTES: usize = 64;
 /// Rows of one batch of a bulk put.
 const BATCH_ROWS: u64 = 50_000;
+/// Puts into the namespace `bulk`.
+pub const FOREVER: &str = r#"{"namespace": "bulk"}"#;
+/// The same for so many seconds, which putting them must not take.
+const TTL_SECONDS: f64 = 60.0;
+const IDLE_SECONDS: f64 = 10.0;
 
 /// What a server holds and what it is charged.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +60,7 @@ pub fn small(memory: &str, count: u64) -> Outcome<Held> {
     let server = Server::start(memory)?;
     let (before, empty) = (stats(&server)?, charged_bytes(server.id())?);
     let watch = Stopwatch::start();
-    fill(&server, count)?;
+    fill(&server, count, FOREVER)?;
     let seconds = watch.seconds();
     let keys = count * key(0).len() as u64;
     let mut held = held(&server, &before, count, keys, seconds)?;
@@ -64,6 +71,55 @@ pub fn small(memory: &str, count: u64) -> Outcome<Held> {
         scan(&server, "k00", 100_000)?,
     ];
     Ok(held)
+}
+
+/// What entries cost that expire.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiring {
+    /// How many.
+    pub count: u64,
+    /// CPU seconds a second of the server with as many entries that never expire, and with these before the first was due.
+    pub idle: [f64; 2],
+    /// CPU-µs an entry of the server while they went.
+    pub micros: f64,
+    /// Seconds from when the last was due until none was left.
+    pub late: f64,
+}
+
+/// Entries of 64 bytes that all expire, after as many that do not.
+pub fn expiring(memory: &str, count: u64) -> Outcome<Expiring> {
+    let idle = |server: &Server| {
+        let before = CpuUse::of(server.id());
+        thread::sleep(Duration::from_secs_f64(IDLE_SECONDS));
+        CpuUse::of(server.id()).since(&before) / IDLE_SECONDS
+    };
+    let server = Server::start(memory)?;
+    fill(&server, count, FOREVER)?;
+    let quiet = idle(&server);
+    let server = Server::start(memory)?;
+    let watch = Stopwatch::start();
+    let command = format!(
+        r#"{{"namespace": "bulk", "ttl_ms": {}}}"#,
+        TTL_SECONDS * 1e3
+    );
+    fill(&server, count, &command)?;
+    let put = watch.seconds();
+    let waiting = idle(&server);
+    if watch.seconds() > TTL_SECONDS {
+        return Err(format!("putting them took too long: {put:.0} s").into());
+    }
+    let before = CpuUse::of(server.id());
+    let mut seen = stats(&server)?.entries;
+    while seen > 0 {
+        thread::sleep(Duration::from_millis(100));
+        seen = stats(&server)?.entries;
+    }
+    Ok(Expiring {
+        count,
+        idle: [quiet, waiting],
+        micros: CpuUse::of(server.id()).since(&before) / count as f64 * 1e6,
+        late: (watch.seconds() - put - TTL_SECONDS).max(0.0),
+    })
 }
 
 /// Seconds of a prefix get, after others that warm up.
@@ -113,8 +169,8 @@ pub fn key(i: u64) -> String {
     format!("k{i:07}")
 }
 
-/// Puts the entries from 0 to `count` into the namespace `bulk`.
-pub fn fill(server: &Server, count: u64) -> Outcome<()> {
+/// Puts the entries from 0 to `count` under `command`.
+pub fn fill(server: &Server, count: u64, command: &str) -> Outcome<()> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let mut client =
@@ -125,8 +181,7 @@ pub fn fill(server: &Server, count: u64) -> Outcome<()> {
             let batches: Outcome<Vec<RecordBatch>> = starts
                 .map(|from| rows(from, end.min(from + BATCH_ROWS)))
                 .collect();
-            let command = r#"{"namespace": "bulk"}"#.to_owned();
-            let result = stock_flight::put(&mut client, command, batches?).await?;
+            let result = stock_flight::put(&mut client, command.to_owned(), batches?).await?;
             let result = result.ok_or("no result")?.app_metadata;
             let reply = bowstring_wire::put_result::PutReply::parse(&result)?;
             if reply.stored != end - start {

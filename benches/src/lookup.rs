@@ -4,7 +4,7 @@ use bowstring_client::Connection;
 
 use crate::Outcome;
 use crate::clock::Stopwatch;
-use crate::entries::{fill, key};
+use crate::entries::{FOREVER, fill, key};
 use crate::grid::{median, pairs};
 use crate::peers::bowstring::Server;
 use crate::process::{CpuUse, background_load};
@@ -33,7 +33,7 @@ pub fn run(repeats: usize) -> Outcome<Vec<Lookup>> {
     let mut ends = Vec::new();
     for (keys, memory) in SERVERS {
         let server = Server::start(memory)?;
-        fill(&server, keys)?;
+        fill(&server, keys, FOREVER)?;
         let connection = server.connect()?;
         ends.push((server, connection));
     }

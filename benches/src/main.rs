@@ -165,6 +165,7 @@ fn main() -> Outcome<()> {
     }
     if wanted(Part::Many) {
         report.small(&entries::small("2560MiB", 10_000_000)?);
+        report.expiring(&entries::expiring("2560MiB", 10_000_000)?);
     }
     if wanted(Part::Lookup) {
         report.lookup(&lookup::run(arguments.repeats)?);

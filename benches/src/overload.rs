@@ -3,6 +3,7 @@
 //! The work is puts of four thousand rows, which cost the server more than ten times what they cost who sends them, so that one core can ask more
 //! than another can do. Requests begin on time, whatever became of those before, and are worth nothing after their deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::peers::stock_flight;
 use crate::process::Place;
 use crate::report::Goal;
 
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 256;
 const ROWS: u64 = 4_000;
 /// Different batches, each of keys of its own.
 const BATCHES: u64 = 64;
@@ -34,6 +35,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const TIMES: f64 = 5.0;
 /// Of the load that it can take: what it has before and afterwards.
 const EASY: f64 = 0.5;
+const AFTER_SECONDS: u64 = 30;
 const RECOVERY_MAX: f64 = 10.0;
 
 /// The rows of an overload of so many seconds.
@@ -53,7 +55,7 @@ async fn measure(server: &Server, seconds: u64) -> Outcome<Vec<Goal>> {
     let capacity = load.capacity(10.0).await?;
     let quiet = load.offer(capacity * EASY, 10).await;
     let over = load.offer(capacity * TIMES, seconds).await;
-    let after = load.offer(capacity * EASY, 30).await;
+    let after = load.offer(capacity * EASY, AFTER_SECONDS).await;
     let goodput = over.done() / seconds as f64;
     let what = format!("{TIMES} × the puts of {ROWS} rows that it can take, for {seconds} s");
     let mut good = Goal::at_least(
@@ -66,7 +68,7 @@ async fn measure(server: &Server, seconds: u64) -> Outcome<Vec<Goal>> {
         "{goodput:.0} against {capacity:.0} a second; {}",
         over.say()
     ));
-    let recovery = after.recovered(quiet.quantile(&quiet.done, 0.99));
+    let recovery = after.recovered(quiet.quantile(&quiet.done, 99));
     let mut well = Goal::at_most(
         "seconds after it until every request is done, p99 within 3 × of before",
         "itself before",
@@ -114,13 +116,15 @@ impl Load {
     async fn offer(self: &Arc<Self>, rate: f64, seconds: u64) -> Seen {
         let (watch, seen) = (Stopwatch::start(), Arc::new(Mutex::new(Seen::default())));
         let mut tasks = JoinSet::new();
-        let count = (rate * seconds as f64) as usize;
-        for number in 0..count {
-            let due = number as f64 / rate;
+        for number in 0_u32.. {
+            let due = f64::from(number) / rate;
+            if due >= seconds as f64 {
+                break;
+            }
             sleep_until(watch.at(due)).await;
             let (load, seen) = (Arc::clone(self), Arc::clone(&seen));
             tasks.spawn(async move {
-                let answer = load.put(number).await;
+                let answer = load.put(number as usize).await;
                 seen.lock().await.add(due, watch.seconds() - due, answer);
             });
             while tasks.try_join_next().is_some() {}
@@ -180,10 +184,10 @@ impl Seen {
         self.done.len() as f64
     }
 
-    fn quantile(&self, of: &[(f64, f64)], share: f64) -> f64 {
+    fn quantile(&self, of: &[(f64, f64)], percent: usize) -> f64 {
         let mut times: Vec<f64> = of.iter().map(|(_, took)| *took).collect();
         times.sort_by(f64::total_cmp);
-        let at = (times.len() as f64 * share) as usize;
+        let at = times.len() * percent / 100;
         times
             .get(at.min(times.len().saturating_sub(1)))
             .copied()
@@ -200,14 +204,16 @@ impl Seen {
             .filter(|(_, took)| *took > 3.0 * quiet)
             .map(|(at, _)| *at);
         // A hundredth may be slow at any time: the last second with more of them.
-        let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
-        slow.for_each(|at| *seconds.entry(at as u64).or_default() += 1);
-        let a_second = self.done.len() / 30;
-        let last_slow = seconds
-            .iter()
-            .rfind(|(_, count)| **count * 100 > a_second)
-            .map(|(second, _)| *second as f64 + 1.0);
-        bad.fold(last_slow.unwrap_or(0.0), f64::max)
+        let mut seconds = BTreeMap::<u64, usize>::new();
+        for at in slow {
+            *seconds
+                .entry(Duration::from_secs_f64(at).as_secs())
+                .or_default() += 1;
+        }
+        let a_second = self.done.len() / usize::try_from(AFTER_SECONDS).unwrap_or(1);
+        let last_slow = seconds.iter().rfind(|(_, count)| **count * 100 > a_second);
+        let last_slow = last_slow.map_or(0.0, |(second, _)| (second + 1) as f64);
+        bad.fold(last_slow, f64::max)
     }
 
     fn say(&self) -> String {
@@ -221,7 +227,7 @@ impl Seen {
             .iter()
             .filter(|(_, of)| !of.is_empty())
             .map(|(name, of)| {
-                let [half, most] = [0.5, 0.99].map(|share| self.quantile(of, share) * 1e3);
+                let [half, most] = [50, 99].map(|percent| self.quantile(of, percent) * 1e3);
                 format!("{} {name} (p50 {half:.0}, p99 {most:.0} ms)", of.len())
             })
             .collect();

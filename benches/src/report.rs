@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::entries::Held;
+use crate::entries::{Expiring, Held};
 use crate::grid::{SMALL_BYTES, Series, size_name};
 use crate::lookup::Lookup;
 use crate::peers::Work;
@@ -155,6 +155,25 @@ impl Report {
                 "{:.2} ms, {:.0} ms ({rate:.2} million a second)",
                 some * 1e3,
                 more * 1e3
+            ),
+        ));
+    }
+
+    /// The rows of entries that expire.
+    pub fn expiring(&mut self, seen: &Expiring) {
+        let name = format!("{} entries of 64 B with a time to live", seen.count);
+        let [quiet, waiting] = seen.idle.map(|share| share * 100.0);
+        self.goals.push(Goal::figure(
+            &format!("{name}: the server's CPU while none is due"),
+            "as many without",
+            format!("{waiting:.2} against {quiet:.2} % of a core"),
+        ));
+        self.goals.push(Goal::figure(
+            &format!("{name}: the server's CPU an entry that goes"),
+            "",
+            format!(
+                "{:.2} µs; none left {:.1} s after the last was due",
+                seen.micros, seen.late
             ),
         ));
     }
