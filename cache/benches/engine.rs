@@ -5,7 +5,8 @@
 //! ```
 //!
 //! *Bulk* is the peer that a bulk put over the wire is measured against: hash, checksum, copy,
-//! insert and order of 64-byte rows under random-looking keys, in batches of 1,000. *Get* finds,
+//! insert and order of 64-byte rows under random-looking keys, in batches of 1,000. *Again* puts
+//! 200-byte rows under keys in order that are all there. *Get* finds,
 //! pins and unpins; the hot key shows what sharing one record costs. *Large* moves 16 MiB tensors.
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::put::{Mode, PutSpec};
-use bowstring_cache::{Cache, CacheConfig, Id};
+use bowstring_cache::{Cache, CacheConfig, Eviction, Id};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::shape::Shape;
 
@@ -45,6 +46,13 @@ fn main() {
         let ids: Vec<Id> = (0..100_000).map(|n| id(n * rows / 100_000)).collect();
         let took = on_threads(&clock, threads, |thread| gets(&cache, &ids, thread * 777));
         show("get, 100,000 keys", threads, took, GETS * threads);
+        let again = || {
+            on_threads(&clock, threads, |thread| {
+                again(&cache, rows, thread, threads);
+            })
+        };
+        again();
+        show("bulk put of 200-byte rows again", threads, again(), rows);
         let hot = &ids[..1];
         let took = on_threads(&clock, threads, |_| gets(&cache, hot, 0));
         show("get, one hot key", threads, took, GETS * threads);
@@ -55,6 +63,13 @@ fn main() {
 fn bulk(cache: &Cache, all: usize, thread: usize, threads: usize) {
     let mine = thread * all / threads..(thread + 1) * all / threads;
     rows::put(cache, mine, 64, BATCH);
+}
+
+/// Each thread has every so manieth key, as a put that is spread over threads has.
+fn again(cache: &Cache, all: usize, thread: usize, threads: usize) {
+    let mine = (thread..all).step_by(threads);
+    let keys: Vec<String> = mine.map(|n| format!("word:{n:07}")).collect();
+    rows::put_keys(cache, Mode::Replace, &keys, 200, BATCH);
 }
 
 fn gets(cache: &Cache, ids: &[Id], from: usize) {
@@ -68,6 +83,8 @@ fn large(clock: &SystemClock) {
     let cache = Cache::new(
         CacheConfig {
             memory: 256 << 20,
+            // What was put last is there.
+            eviction: Eviction::Lru,
             ..CacheConfig::default()
         },
         Arc::new(SystemClock::new()),

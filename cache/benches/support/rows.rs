@@ -12,16 +12,21 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Puts rows of so many bytes, `batch` in a call.
 pub fn put(cache: &Cache, numbers: Range<usize>, bytes: usize, batch: usize) {
+    let keys: Vec<String> = numbers.map(key).collect();
+    put_keys(cache, Mode::Keep, &keys, bytes, batch);
+}
+
+/// As [`put`], under these keys.
+pub fn put_keys(cache: &Cache, mode: Mode, keys: &[String], bytes: usize, batch: usize) {
     let shape = Shape::new(&[bytes as u64 / 4]).unwrap();
     let data = vec![7_u8; bytes];
     let spec = RowsSpec {
-        mode: Mode::Keep,
+        mode,
         load: 0,
         pin: false,
         admit: Admit::Hot,
     };
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
-    let keys: Vec<String> = numbers.map(key).collect();
     for keys in keys.chunks(batch) {
         let rows = keys.iter().map(|key| Row {
             key,
