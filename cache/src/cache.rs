@@ -8,7 +8,7 @@ use bowstring_wire::version::Version;
 
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Parts};
-use crate::engine::Engine;
+use crate::engine::{Engine, PinnedHere};
 use crate::event::Why;
 use crate::id::Id;
 use crate::index::Mark;
@@ -95,7 +95,7 @@ impl Cache {
         // A delete that loses against another change of the key looks again.
         while let Some(entry) = self.peek(id) {
             if let Some(wanted) = if_version {
-                check_version(id.name(), wanted, Some(&entry))?;
+                check_version(id.name(), wanted, Some(entry.version()))?;
             }
             let version = entry.version();
             if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
@@ -184,5 +184,6 @@ impl Cache {
         let name = id.name();
         self.engine
             .find_current(self.engine.hash_of(name), name, mark, seen)
+            .map(PinnedHere::into_entry)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::version::Version;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -158,17 +159,17 @@ impl Engine {
         name: Name<'_>,
         mark: Mark,
         seen: Seen,
-    ) -> Option<Entry> {
+    ) -> Option<PinnedHere<'_>> {
         let pinned = self.find(hash, name, mark, seen)?;
         if self.is_expired(pinned.record()) {
             // Who goes by a view that he holds takes nothing away from others who do: what an entry
             // was over would be lost to them.
             if !matches!(seen, Seen::By(_)) {
-                self.unlink(pinned, Why::Expired);
+                self.unlink(pinned.into_pinned(), Why::Expired);
             }
             return None;
         }
-        Some(Entry::new(pinned))
+        Some(pinned)
     }
 
     pub(crate) fn record(&self, handle: Handle) -> &Record {
@@ -206,6 +207,20 @@ impl Engine {
             self.arena.free_slot(loc);
         }
         self.index.records.free(handle);
+    }
+
+    /// As [`Engine::free`], of several.
+    pub(crate) fn free_all(&self, handles: &[Handle]) {
+        let mut slots = Vec::with_capacity(handles.len());
+        for &handle in handles {
+            let record = self.record(handle);
+            if head::has_pages(self.head_bytes(record)) {
+                self.free_pages_of(record);
+            }
+            slots.extend(Loc::from_bits(record.loc()));
+        }
+        self.arena.free_slots(&slots);
+        self.index.records.free_many(handles.iter().copied());
     }
 
     fn free_pages_of(&self, record: &Record) {
@@ -296,6 +311,51 @@ impl Pinned {
 }
 
 impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.record().unpin() {
+            self.engine.free(self.handle);
+        }
+    }
+}
+
+/// As [`Pinned`], for as long as somebody else has the engine: to count one more who has it is a
+/// write to a line that all threads write to.
+pub(crate) struct PinnedHere<'e> {
+    pub(crate) engine: &'e Arc<Engine>,
+    pub(crate) handle: Handle,
+}
+
+impl<'e> PinnedHere<'e> {
+    pub(crate) fn record(&self) -> &'e Record {
+        self.engine.record(self.handle)
+    }
+
+    pub(crate) fn into_pinned(self) -> Pinned {
+        let (engine, handle) = (Arc::clone(self.engine), self.handle);
+        // The pin lives on.
+        std::mem::forget(self);
+        Pinned { engine, handle }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        let (hlc, start) = self.record().version();
+        Version { hlc, start }
+    }
+
+    pub(crate) fn into_entry(self) -> Entry {
+        Entry::new(self.into_pinned())
+    }
+
+    /// Takes the pin off; `true` where the entry is the caller's to free then.
+    #[must_use = "the last pin of an unlinked record frees it"]
+    pub(crate) fn unpin(self) -> bool {
+        let last = self.record().unpin();
+        std::mem::forget(self);
+        last
+    }
+}
+
+impl Drop for PinnedHere<'_> {
     fn drop(&mut self) {
         if self.record().unpin() {
             self.engine.free(self.handle);

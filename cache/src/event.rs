@@ -89,29 +89,23 @@ impl Events {
     }
 
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        let counter = match event.what {
-            What::Published => &self.published,
-            What::Unlinked(Why::Replaced) => &self.replaced,
-            What::Unlinked(Why::Deleted) => &self.deleted,
-            What::Unlinked(Why::Expired) => &self.expired,
-            What::Unlinked(Why::Evicted) => {
-                self.evicted_bytes.fetch_add(event.bytes, Ordering::Relaxed);
-                &self.evicted
-            }
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if event.what == What::Unlinked(Why::Evicted) {
+            self.evicted_bytes.fetch_add(event.bytes, Ordering::Relaxed);
+        }
+        self.counter(event.what).fetch_add(1, Ordering::Relaxed);
         for listener in &self.listeners {
             listener.on_event(event);
         }
     }
 
-    /// So many entries came.
-    pub(crate) fn emit_published<'a, E: Iterator<Item = Event<'a>>>(
+    /// To so many entries the same has happened, but not that they were evicted.
+    pub(crate) fn emit_all<'a, E: Iterator<Item = Event<'a>>>(
         &self,
+        what: What,
         count: u64,
         events: impl FnOnce() -> E,
     ) {
-        self.published.fetch_add(count, Ordering::Relaxed);
+        self.counter(what).fetch_add(count, Ordering::Relaxed);
         if self.listeners.is_empty() {
             return;
         }
@@ -119,6 +113,16 @@ impl Events {
             for listener in &self.listeners {
                 listener.on_event(&event);
             }
+        }
+    }
+
+    fn counter(&self, what: What) -> &AtomicU64 {
+        match what {
+            What::Published => &self.published,
+            What::Unlinked(Why::Replaced) => &self.replaced,
+            What::Unlinked(Why::Deleted) => &self.deleted,
+            What::Unlinked(Why::Expired) => &self.expired,
+            What::Unlinked(Why::Evicted) => &self.evicted,
         }
     }
 

@@ -7,7 +7,7 @@ use bowstring_wire::error::{Error, Result, clip};
 use bowstring_wire::limits::MAX_QUOTED_BYTES;
 use bowstring_wire::version::Version;
 
-use crate::engine::{Engine, Pinned};
+use crate::engine::{Engine, PinnedHere};
 use crate::id::Name;
 use crate::index::Mark;
 use crate::publish::{Coming, Commit, Draft};
@@ -25,33 +25,34 @@ pub(crate) struct Candidate<'a> {
     pub(crate) coming: Coming<'a>,
 }
 
-pub(crate) enum Judged {
+pub(crate) enum Judged<'e> {
     /// What is there stays.
     Stays(Entry),
     /// The candidate comes, in place of what is there now.
-    Comes(Option<Pinned>),
+    Comes(Option<PinnedHere<'e>>),
 }
 
 impl Engine {
     /// What becomes of a candidate as things are now. `same` compares its bytes with an entry's.
-    pub(crate) fn judge(
-        self: &Arc<Self>,
+    pub(crate) fn judge<'e>(
+        self: &'e Arc<Self>,
         candidate: &Candidate<'_>,
         same: impl FnOnce(&Entry) -> bool,
-    ) -> Result<Judged> {
+    ) -> Result<Judged<'e>> {
         let Candidate { name, coming, .. } = candidate;
         let found = self.find_current(coming.hash, *name, Mark::Peek, coming.seen());
         if let Some(wanted) = candidate.if_version {
-            check_version(*name, wanted, found.as_ref())?;
-            return Ok(Judged::Comes(found.map(Entry::into_pinned)));
+            check_version(*name, wanted, found.as_ref().map(PinnedHere::version))?;
+            return Ok(Judged::Comes(found));
         }
-        let Some(entry) = found else {
+        let Some(found) = found else {
             return Ok(Judged::Comes(None));
         };
         match candidate.mode {
-            Mode::Replace => Ok(Judged::Comes(Some(entry.into_pinned()))),
-            Mode::Keep => Ok(Judged::Stays(entry)),
+            Mode::Replace => Ok(Judged::Comes(Some(found))),
+            Mode::Keep => Ok(Judged::Stays(found.into_entry())),
             Mode::Create => {
+                let entry = found.into_entry();
                 // The checksum tells most apart; it is no proof, so the bytes decide.
                 let equal = entry.checksum() == coming.checksum
                     && entry.len() == coming.len
@@ -87,7 +88,7 @@ impl Engine {
         loop {
             let expected = match self.judge(candidate, |there| draft.holds(there))? {
                 Judged::Stays(entry) => return self.stays(entry, candidate),
-                Judged::Comes(expected) => expected,
+                Judged::Comes(expected) => expected.map(PinnedHere::into_pinned),
             };
             let there = expected.as_ref().map(|there| there.handle);
             match draft.commit(&candidate.coming, expected) {
@@ -159,9 +160,9 @@ pub(crate) fn check_metadata(metadata: &[u8]) -> Result<()> {
 }
 
 /// Whether what is there has the version that a put or a delete asks for.
-pub(crate) fn check_version(name: Name<'_>, wanted: Version, found: Option<&Entry>) -> Result<()> {
+pub(crate) fn check_version(name: Name<'_>, wanted: Version, found: Option<Version>) -> Result<()> {
     let key = clip(name.key, MAX_QUOTED_BYTES);
-    match found.map(Entry::version) {
+    match found {
         Some(version) if version == wanted => Ok(()),
         Some(version) => Err(Error::precondition(format!(
             "the key has another version; key=`{key}` version=`{version}` if_version=`{wanted}`"

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, Pinned, policy_hash};
+use crate::engine::{Engine, PinnedHere, policy_hash};
 use crate::id::Name;
 use crate::index::sync::relax;
 use crate::index::{Handle, Index, Mark, Pin, Record};
@@ -89,7 +89,7 @@ impl Engine {
         name: Name<'_>,
         mark: Mark,
         seen: Seen,
-    ) -> Option<Pinned> {
+    ) -> Option<PinnedHere<'_>> {
         let ground = Named { engine: self, name };
         let (handle, found) = find(&self.index, &ground, hash, mark, seen)?;
         if mark != Mark::Peek {
@@ -100,14 +100,14 @@ impl Engine {
 }
 
 /// The entries of a name.
-struct Named<'a> {
-    engine: &'a Arc<Engine>,
-    name: Name<'a>,
+struct Named<'e, 'n> {
+    engine: &'e Arc<Engine>,
+    name: Name<'n>,
 }
 
-impl Ground for Named<'_> {
+impl<'e> Ground for Named<'e, '_> {
     type Space = Space;
-    type Pinned = Pinned;
+    type Pinned = PinnedHere<'e>;
 
     fn space(&self, record: &Record) -> Option<&Space> {
         if self.engine.key(record) != self.name.key.as_bytes() {
@@ -126,9 +126,9 @@ impl Ground for Named<'_> {
         self.engine.spaces.is_lost(view)
     }
 
-    fn pinned(&self, handle: Handle) -> Pinned {
-        Pinned {
-            engine: Arc::clone(self.engine),
+    fn pinned(&self, handle: Handle) -> PinnedHere<'e> {
+        PinnedHere {
+            engine: self.engine,
             handle,
         }
     }

@@ -479,10 +479,15 @@ impl Space {
 
     /// An entry has gone.
     pub(crate) fn subtract(&self, bytes: u64, loaded: bool) {
-        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.subtract_all(1, bytes, loaded);
+    }
+
+    /// So many entries have gone, of so many bytes together.
+    pub(crate) fn subtract_all(&self, entries: u64, bytes: u64, loaded: bool) {
+        self.entries.fetch_sub(entries, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if loaded {
-            self.loaded_entries.fetch_sub(1, Ordering::Relaxed);
+            self.loaded_entries.fetch_sub(entries, Ordering::Relaxed);
             self.loaded_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

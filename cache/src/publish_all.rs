@@ -13,10 +13,10 @@ use bowstring_wire::descriptor::Admit;
 use bowstring_wire::version::Version;
 
 use crate::arena::Loc;
-use crate::engine::{Engine, Pinned, policy_hash};
+use crate::engine::{Engine, PinnedHere, policy_hash};
 use crate::event::{Event, What, Why};
 use crate::index::{Fields, Finger, Handle, Shards};
-use crate::namespaces::Base;
+use crate::namespaces::{Base, Space};
 use crate::view::LOADED;
 
 /// What they share.
@@ -41,7 +41,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) slot: Loc,
     pub(crate) handle: Handle,
     /// What is there now, in whose place it comes.
-    pub(crate) expected: Option<Pinned>,
+    pub(crate) expected: Option<PinnedHere<'a>>,
     /// Set when it is published.
     pub(crate) version: Option<Version>,
 }
@@ -84,36 +84,91 @@ impl Engine {
         let space = base.space;
         space.add_all(count, bytes, shared.load != 0);
         drop(base);
+        self.tell_policy_of_all(arrivals, shared.admit);
+        self.went_all(space, arrivals);
         let come = || arrivals.iter().filter(|one| one.version.is_some());
-        let new = come().filter(|one| one.expected.is_none());
-        let new: Vec<_> = new.map(|one| (one.handle, policy_hash(one.hash))).collect();
-        (self.policy).insert_all(&self.index.records, &new, shared.admit.into());
-        for one in come() {
-            if let Some(old) = &one.expected {
-                self.replace_in_policy(old, one.handle, one.hash, shared.admit);
-                self.went(old, Why::Replaced);
-            }
-        }
-        self.events.emit_published(count, || {
-            come().filter_map(|one| {
-                Some(Event {
-                    tenant: &space.tenant,
-                    namespace: &space.namespace,
-                    key: one.key,
-                    version: one.version?,
-                    bytes: one.len,
-                    what: What::Published,
-                })
-            })
+        self.events.emit_all(What::Published, count, || {
+            come().filter_map(|one| Some(event(space, one, one.version?, one.len, What::Published)))
         });
         drop(shards);
-        for one in arrivals.iter_mut().filter(|one| one.version.is_some()) {
-            self.expiry.note(one.handle, one.expires_at_ms);
-            if let Some(old) = one.expected.take() {
-                self.after_unlink(old, Why::Replaced);
+        come().for_each(|one| self.expiry.note(one.handle, one.expires_at_ms));
+        self.after_unlink_all(arrivals);
+        self.charge_overhead();
+    }
+
+    /// As [`Engine::publish_in`] has left them: what is new, and what is where another one was.
+    fn tell_policy_of_all(&self, arrivals: &[Arrival<'_>], admit: Admit) {
+        let records = &self.index.records;
+        let wanted = admit == Admit::Hot;
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for one in arrivals.iter().filter(|one| one.version.is_some()) {
+            match &one.expected {
+                None => new.push((one.handle, policy_hash(one.hash))),
+                Some(old) => {
+                    // As for one, see `replace_in_policy`.
+                    let marks = old.record().marks() + u32::from(wanted);
+                    self.record(one.handle).set_marks(marks);
+                    again.push((old.handle, one.handle));
+                }
             }
         }
-        self.charge_overhead();
+        self.policy.insert_all(records, &new, admit.into());
+        self.policy.replace_all(records, &again);
+        if wanted {
+            for one in replacing(arrivals) {
+                self.policy.hit(one.handle, policy_hash(one.hash));
+            }
+        }
+    }
+
+    /// As [`Engine::went`], of all that have been replaced.
+    fn went_all(&self, space: &Space, arrivals: &[Arrival<'_>]) {
+        // Those that no load brought, and those that one did.
+        let mut gone = [(0, 0); 2];
+        for old in replacing(arrivals).filter_map(|one| one.expected.as_ref()) {
+            let record = old.record();
+            let (count, bytes) = &mut gone[usize::from(record.load_generation() == LOADED)];
+            *count += 1;
+            *bytes += record.len();
+            let last = record.unlink();
+            debug_assert!(!last, "it is pinned");
+        }
+        for ((count, bytes), loaded) in gone.into_iter().zip([false, true]) {
+            if count > 0 {
+                space.subtract_all(count, bytes, loaded);
+            }
+        }
+        let what = What::Unlinked(Why::Replaced);
+        self.events.emit_all(what, gone[0].0 + gone[1].0, || {
+            replacing(arrivals).filter_map(|one| {
+                let old = one.expected.as_ref()?;
+                Some(event(space, one, old.version(), old.record().len(), what))
+            })
+        });
+    }
+
+    /// As [`Engine::after_unlink`], of all that have been replaced.
+    fn after_unlink_all(&self, arrivals: &mut [Arrival<'_>]) {
+        let come = arrivals.iter_mut().filter(|one| one.version.is_some());
+        let old: Vec<PinnedHere<'_>> = come.filter_map(|one| one.expected.take()).collect();
+        if old.is_empty() {
+            return;
+        }
+        self.reads
+            .unlinked_all(|| old.iter().map(|old| old.handle).collect::<Vec<_>>());
+        if self.sink.wants(Why::Replaced) {
+            for old in old {
+                self.sink.unlinked(old.into_entry(), Why::Replaced);
+            }
+        } else {
+            let handles = old.into_iter().filter_map(|old| {
+                let handle = old.handle;
+                old.unpin().then_some(handle)
+            });
+            self.free_all(&handles.collect::<Vec<_>>());
+        }
+        // Only without the pins is what their readers have counted as held.
+        self.enforce_held();
     }
 
     /// Publishes one of them; false, with nothing changed, where it is not plain.
@@ -156,10 +211,12 @@ impl Engine {
             expires_at_ms: one.expires_at_ms,
             ..*fields
         });
-        if (base.order.insert_behind(finger, key, handle, &**self)).is_err() {
+        let old = one.expected.as_ref();
+        let replaced = old.is_some_and(|old| base.order.replace_near(finger, old.handle, handle));
+        if !replaced && (base.order.insert_behind(finger, key, handle, &**self)).is_err() {
             return false;
         }
-        if let Some(old) = &one.expected {
+        if let Some(old) = old {
             self.leaves_order(base.space, old.record(), key);
         }
         let publish = || record.publish();
@@ -180,5 +237,28 @@ impl Engine {
         }
         let shown = self.spaces.counted(base.space);
         base.space.over(shown, entries, bytes).is_some()
+    }
+}
+
+/// Those that have come in the place of another one.
+fn replacing<'a, 'r>(arrivals: &'a [Arrival<'r>]) -> impl Iterator<Item = &'a Arrival<'r>> {
+    let come = |one: &&Arrival<'_>| one.version.is_some() && one.expected.is_some();
+    arrivals.iter().filter(come)
+}
+
+fn event<'a>(
+    space: &'a Space,
+    one: &Arrival<'a>,
+    version: Version,
+    bytes: u64,
+    what: What,
+) -> Event<'a> {
+    Event {
+        tenant: &space.tenant,
+        namespace: &space.namespace,
+        key: one.key,
+        version,
+        bytes,
+        what,
     }
 }

@@ -14,7 +14,7 @@ use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
-use crate::engine::Engine;
+use crate::engine::{Engine, PinnedHere};
 use crate::filling::Filling;
 use crate::id::Id;
 use crate::index::Mark;
@@ -247,9 +247,14 @@ impl Put {
         };
         let found = self
             .engine
-            .find_current(self.hash, self.id.name(), Mark::Peek, seen);
+            .find_current(self.hash, self.id.name(), Mark::Peek, seen)
+            .map(PinnedHere::into_entry);
         if let Some(wanted) = self.spec.if_version {
-            return judge::check_version(self.id.name(), wanted, found.as_ref());
+            return judge::check_version(
+                self.id.name(),
+                wanted,
+                found.as_ref().map(Entry::version),
+            );
         }
         let Some(entry) = found else {
             return Ok(());

@@ -150,12 +150,18 @@ impl Reads {
 
     /// What readers of `handle` hold is held from now on.
     pub(crate) fn unlinked(&self, handle: Handle) {
+        self.unlinked_all(|| [handle]);
+    }
+
+    /// As [`Reads::unlinked`], of several, which are asked for where anybody reads.
+    pub(crate) fn unlinked_all<H: AsRef<[Handle]>>(&self, handles: impl FnOnce() -> H) {
         fence(Ordering::SeqCst);
         if self.count() == 0 {
             return;
         }
+        let handles = handles();
         for read in self.open.lock().by_id.values() {
-            if read.handle == handle {
+            if handles.as_ref().contains(&read.handle) {
                 read.unlinked.store(true, Ordering::Release);
             }
         }

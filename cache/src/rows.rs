@@ -17,10 +17,10 @@ use bowstring_wire::version::Version;
 use smallvec::SmallVec;
 use twox_hash::XxHash3_128;
 
-use crate::arena::{ExtentList, SlotBatch, slot_bytes_for};
+use crate::arena::{ExtentList, Loc, SlotBatch, slot_bytes_for};
 use crate::cache::Cache;
 use crate::engine::Engine;
-use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest};
+use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest, split};
 use crate::id::{Id, Name};
 use crate::index::{Handle, NameHash};
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
@@ -68,7 +68,32 @@ pub struct RowsSpec {
     pub admit: Admit,
 }
 
+/// Deals out the keys of a namespace to several who store rows at the same time: each key is always
+/// the same one's, and none of them waits for the index's locks of another.
+#[derive(Clone)]
+pub struct Deal {
+    hash: NameHash,
+    parts: usize,
+}
+
+impl Deal {
+    /// The number of the one whose key it is.
+    #[must_use]
+    pub fn of(&self, key: &str) -> usize {
+        // The hash's upper bits choose what is locked: a part is a range of them.
+        let scaled = u128::from(self.hash.hash(key.as_bytes())) * self.parts as u128;
+        usize::try_from(scaled >> 64).unwrap_or(0)
+    }
+}
+
 impl Cache {
+    /// Deals out a namespace's keys to so many, for [`Cache::put_rows`].
+    #[must_use]
+    pub fn deal(&self, tenant: &Tenant, namespace: &Namespace, parts: usize) -> Deal {
+        let hash = self.engine().hash_within(tenant, namespace);
+        Deal { hash, parts }
+    }
+
     /// Puts every row, each with its own answer, in the order of `rows`. A row that fails does
     /// not hinder the others. Room is held only for the row that is being stored.
     pub async fn put_rows(
@@ -159,7 +184,7 @@ impl Batch<'_> {
                 Err(refused) => answers[at] = Some(Err(refused)),
             }
         }
-        self.touch(&ready);
+        self.look_ahead(&ready);
         let mut slots = self.engine.arena.slot_batch();
         let with_slots = alloc_slots(&mut slots, &ready);
         let mut records = Vec::with_capacity(with_slots.len());
@@ -229,15 +254,24 @@ impl Batch<'_> {
         answers
     }
 
-    /// Has the misses of the look-ups that follow overlap.
-    fn touch(&self, ready: &[Ready]) {
+    /// Has the misses of the look-ups that follow overlap: each step for all of them before the
+    /// next, which reads what it has asked for. The table's shards are on their way.
+    fn look_ahead(&self, ready: &[Ready]) {
         let index = &self.engine.index;
-        let there: Vec<Handle> = ready
+        ready
             .iter()
-            .filter_map(|ready| index.table.touch(ready.hash))
+            .for_each(|ready| index.table.prefetch(ready.hash));
+        let there = ready
+            .iter()
+            .filter_map(|ready| index.table.touch(ready.hash));
+        let there: Vec<Handle> = there
+            .inspect(|handle| index.records.prefetch(*handle))
             .collect();
-        let records = there.iter().map(|handle| index.records.at(*handle).loc());
-        std::hint::black_box(records.fold(0, |all, loc| all ^ loc));
+        for record in there.into_iter().map(|handle| index.records.at(handle)) {
+            if let Some(loc) = Loc::from_bits(record.loc()) {
+                self.engine.arena.prefetch(loc, split(record.len()).inline);
+            }
+        }
     }
 
     /// Checks a row and makes its head. `None` for a row that is stored alone.
@@ -263,9 +297,11 @@ impl Batch<'_> {
         }
         let start = heads.len();
         heads.extend_from_slice(&bytes);
+        let hash = self.hash.hash(row.key.as_bytes());
+        self.engine.index.table.prefetch_shard(hash);
         Ok(Some(Ready {
             row: at,
-            hash: self.hash.hash(row.key.as_bytes()),
+            hash,
             len,
             head: start..heads.len(),
         }))

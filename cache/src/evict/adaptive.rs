@@ -228,10 +228,19 @@ impl Policy for Adaptive {
     }
 
     fn replace(&self, records: &Records, old: Handle, new: Handle) {
+        self.replace_all(records, &[(old, new)]);
+    }
+
+    fn replace_all(&self, records: &Records, pairs: &[(Handle, Handle)]) {
         let state = &mut *self.state.lock();
-        state.bytes += bytes_of(records, new);
-        state.bytes -= bytes_of(records, old);
-        self.policies[self.of(records, old)].replace(records, old, new);
+        for &(old, new) in pairs {
+            state.bytes += bytes_of(records, new);
+            state.bytes -= bytes_of(records, old);
+        }
+        let of = |pair: &(Handle, Handle)| self.of(records, pair.0);
+        for pairs in pairs.chunk_by(|one, next| of(one) == of(next)) {
+            self.policies[of(&pairs[0])].replace_all(records, pairs);
+        }
     }
 
     fn hit(&self, entry: Handle, hash: u32) {

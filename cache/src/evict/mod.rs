@@ -125,6 +125,13 @@ pub(crate) trait Policy: Send + Sync {
     /// `new` has just been published in the place of `old`, which is removed with this.
     fn replace(&self, records: &Records, old: Handle, new: Handle);
 
+    /// As [`Policy::replace`], of several: the old one and the new one of each.
+    fn replace_all(&self, records: &Records, pairs: &[(Handle, Handle)]) {
+        for (old, new) in pairs {
+            self.replace(records, *old, *new);
+        }
+    }
+
     /// `entry`, found by a get, has its mark already. Must neither lock nor wait.
     fn hit(&self, _entry: Handle, _hash: u32) {}
 

@@ -79,12 +79,13 @@ impl Queue {
     /// Puts `new` where `old` is, which leaves.
     pub(super) fn substitute(&mut self, records: &Records, old: Handle, new: Handle) {
         let (newer, older) = (records.prev(old), records.next(old));
-        let place = records.place(old);
-        self.remove(records, old);
         self.link(records, new, newer, older);
-        records.set_place(new, place);
-        self.len += 1;
+        records.set_place(new, records.place(old));
+        records.set_prev(old, None);
+        records.set_next(old, None);
+        records.set_place(old, 0);
         self.bytes += bytes_of(records, new);
+        self.bytes -= bytes_of(records, old);
     }
 
     pub(super) fn make_newest(&mut self, records: &Records, entry: Handle) {

@@ -98,8 +98,14 @@ impl Policy for S3Fifo {
     }
 
     fn replace(&self, records: &Records, old: Handle, new: Handle) {
+        self.replace_all(records, &[(old, new)]);
+    }
+
+    fn replace_all(&self, records: &Records, pairs: &[(Handle, Handle)]) {
         let state = &mut *self.state.lock();
-        state.queue(records, old).substitute(records, old, new);
+        for &(old, new) in pairs {
+            state.queue(records, old).substitute(records, old, new);
+        }
     }
 
     fn remove(&self, records: &Records, entry: Handle, evicted: Option<u32>) {

@@ -17,6 +17,8 @@ use super::record::Handle;
 pub(super) const LEAF_MAX: usize = 512;
 /// Equals that a search may meet before the leaf is measured anew.
 const EQUALS_MAX: usize = 16;
+/// Entries that are passed one by one before a search.
+const NEAR: usize = 8;
 /// Bytes of a key, behind the common prefix, that make its place; fewer where the number
 /// would not fit 64 bits.
 const DIGITS_MAX: usize = 12;
@@ -76,7 +78,7 @@ impl Leaf {
             .map_err(|at| from + at)
     }
 
-    /// As [`Leaf::search`], for a key greater than the one before `at`, probably there or next.
+    /// As [`Leaf::search`], for a key greater than the one before `at`, probably there or near.
     pub(super) fn search_from(
         &self,
         at: usize,
@@ -84,8 +86,13 @@ impl Leaf {
         place: u16,
         keys: &impl Keys,
     ) -> Result<usize, usize> {
+        let mut at = at.min(self.items.len());
+        // Of keys that are put by several, each has some and passes those of the others.
+        let before = |item: &&Item| item.place < place;
+        let passed = self.items[at..].iter().take(NEAR).take_while(before);
+        at += passed.count();
         let Some(next) = self.items.get(at).filter(|next| next.place <= place) else {
-            return Err(at.min(self.items.len()));
+            return Err(at);
         };
         if next.place == place {
             match keys.with_key(next.handle, |next| next.cmp(key)) {
@@ -95,6 +102,14 @@ impl Leaf {
             }
         }
         self.search(key, place, keys)
+    }
+
+    /// Where a handle is, if that is one of the next from `at` on.
+    pub(super) fn find_near(&self, at: usize, handle: Handle) -> Option<usize> {
+        let mut near = self.items.iter().skip(at).take(NEAR);
+        // The field is copied out: no reference to it would be aligned.
+        near.position(|item| { item.handle } == handle)
+            .map(|near| at + near)
     }
 
     /// Adds an entry where [`Leaf::search`] said it belongs.

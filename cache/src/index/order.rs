@@ -127,6 +127,23 @@ impl Order {
         Ok(None)
     }
 
+    /// Puts `new` in the place of `old`, an entry with the same key, where that is right behind the
+    /// finger; `false` where it is not, and nothing has changed. It reads no key.
+    pub fn replace_near(&mut self, finger: &mut Finger, old: Handle, new: Handle) -> bool {
+        let Some((run, leaf, at)) = finger.0 else {
+            return false;
+        };
+        let there = self.runs.get_mut(run).and_then(|run| run.get_mut(leaf));
+        let Some((there, at)) =
+            there.and_then(|there| there.find_near(at, old).map(|at| (there, at)))
+        else {
+            return false;
+        };
+        there.replace(at, new);
+        finger.0 = Some((run, leaf, at + 1));
+        true
+    }
+
     /// Takes an entry out; `false` where the handle is not there under this key.
     pub fn remove(&mut self, key: &[u8], handle: Handle, keys: &impl Keys) -> bool {
         if self.runs.is_empty() {

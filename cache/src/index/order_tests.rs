@@ -131,8 +131,13 @@ proptest! {
             for key in keys {
                 if what == 2 {
                     let handle = names.add(&key);
-                    let before = order.insert_behind(&mut finger, &key, handle, &names).unwrap();
-                    prop_assert_eq!(before, model.insert(key, handle));
+                    let there = model.get(&key).copied();
+                    let near = there.is_some_and(|there| order.replace_near(&mut finger, there, handle));
+                    if !near {
+                        let before = order.insert_behind(&mut finger, &key, handle, &names).unwrap();
+                        prop_assert_eq!(before, there);
+                    }
+                    model.insert(key, handle);
                 } else if what == 1 {
                     let handle = names.add(&key);
                     let before = order.insert(&key, handle, &names).unwrap();

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::record::{Handle, Record};
 use super::sync::{AtomicU8, AtomicU32, Mutex, Ordering};
 use super::{Budget, Full};
+use crate::arena::prefetch;
 
 /// Records a chunk. 4,096 make 292 KiB with their links and places: small beside any budget, and the
 /// directory of a billion records still fits a few megabytes.
@@ -93,6 +94,12 @@ impl Records {
     pub fn try_at(&self, handle: Handle) -> Option<&Record> {
         let chunk = self.hot.get(handle.index() / CHUNK)?.get()?;
         chunk.get(handle.index() % CHUNK)
+    }
+
+    /// Has the processor fetch a record, and what a policy keeps of it.
+    pub fn prefetch(&self, handle: Handle) {
+        prefetch(self.at(handle));
+        prefetch(self.links(handle));
     }
 
     /// The policy's link to the record before.

@@ -19,12 +19,15 @@ use super::record::Handle;
 use super::state::low32;
 use super::sync::{Mutex, MutexGuard, relax};
 use super::{Budget, Full};
+use crate::arena::prefetch;
 
 /// Entries a shard at the table's limit: keeps a growth, during which the shard's misses
 /// wait, under 0.2 ms.
 const SHARD_ENTRIES: u64 = 16_384;
 const SHARDS_MIN: u64 = 64;
 const SHARDS_MAX: u64 = 4_096;
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
 /// Rounds of a look-up before it takes the lock.
 #[cfg(not(feature = "loom"))]
 const ROUNDS: u32 = 8;
@@ -65,8 +68,10 @@ pub struct Position(usize);
 /// Several shards, locked for writing; look-ups go on.
 pub struct Shards<'t> {
     table: &'t Table,
+    /// A bit for each shard that is locked, and how many there are in the words before.
+    which: Vec<(u64, usize)>,
     /// By their numbers.
-    locked: Vec<(usize, Shard<'t>)>,
+    locked: Vec<Shard<'t>>,
 }
 
 impl Table {
@@ -135,26 +140,36 @@ impl Table {
         self.shard(hash).lines.prefetch(low32(hash));
     }
 
+    /// Has the processor fetch what [`Table::prefetch`] of this hash reads.
+    pub fn prefetch_shard(&self, hash: u64) {
+        prefetch(self.shard(hash));
+    }
+
     /// Locks the shard of a hash for writing. Whoever has one locked locks no other.
     pub fn lock(&self, hash: u64) -> Shard<'_> {
-        let shard = self.shard(hash);
-        Shard {
-            lines: &shard.lines,
-            count: shard.count.lock(),
-            budget: &*self.budget,
-            hash: low32(hash),
-        }
+        self.lock_shard(self.shard(hash), hash)
     }
 
     /// Locks the shards of all these hashes for writing, in the order in which everybody does.
     pub fn lock_all(&self, hashes: impl Iterator<Item = u64>) -> Shards<'_> {
-        let mut numbers: Vec<(usize, u64)> = hashes.map(|hash| (self.number(hash), hash)).collect();
-        numbers.sort_unstable();
-        numbers.dedup_by_key(|(number, _)| *number);
-        let lock = |(number, hash)| (number, self.lock(hash));
+        let mut which = vec![(0_u64, 0); self.shards.len().div_ceil(WORD)];
+        for number in hashes.map(|hash| self.number(hash)) {
+            which[number / WORD].0 |= 1 << (number % WORD);
+        }
+        let mut locked = Vec::new();
+        for ((bits, before), shards) in which.iter_mut().zip(self.shards.chunks(WORD)) {
+            *before = locked.len();
+            let mut left = *bits;
+            while left != 0 {
+                let shard = &shards[left.trailing_zeros() as usize];
+                locked.push(self.lock_shard(shard, 0));
+                left &= left - 1;
+            }
+        }
         Shards {
             table: self,
-            locked: numbers.into_iter().map(lock).collect(),
+            which,
+            locked,
         }
     }
 
@@ -186,6 +201,15 @@ impl Table {
         self.shards.iter().map(one).sum::<u64>() + self.directory_bytes
     }
 
+    fn lock_shard<'t>(&'t self, shard: &'t ShardState, hash: u64) -> Shard<'t> {
+        Shard {
+            lines: &shard.lines,
+            count: shard.count.lock(),
+            budget: &*self.budget,
+            hash: low32(hash),
+        }
+    }
+
     fn shard(&self, hash: u64) -> &ShardState {
         &self.shards[self.number(hash)]
     }
@@ -207,8 +231,13 @@ impl<'t> Shards<'t> {
     /// The shard of one of the hashes that were locked.
     pub fn of(&mut self, hash: u64) -> Option<&mut Shard<'t>> {
         let number = self.table.number(hash);
-        let at = self.locked.binary_search_by_key(&number, |(n, _)| *n);
-        let (_, shard) = self.locked.get_mut(at.ok()?)?;
+        let (bits, before) = *self.which.get(number / WORD)?;
+        let bit = 1 << (number % WORD);
+        if bits & bit == 0 {
+            return None;
+        }
+        let at = before + (bits & (bit - 1)).count_ones() as usize;
+        let shard = self.locked.get_mut(at)?;
         shard.hash = low32(hash);
         Some(shard)
     }

@@ -118,6 +118,50 @@ async fn of_a_key_that_comes_twice_the_mode_says_which_stays() {
 }
 
 #[tokio::test]
+async fn a_run_that_replaces_frees_what_nobody_reads() {
+    let (cache, _) = cache_of(64 * MIB);
+    let shape = Shape::new(&[300]).unwrap();
+    let keys: Vec<String> = (0..600).map(|n| format!("{n:03}")).collect();
+    let replace = RowsSpec {
+        mode: Mode::Replace,
+        ..KEEP
+    };
+    let mut used = Vec::new();
+    let mut read = None;
+    for round in 0..4 {
+        let data = bytes(round, 300);
+        let rows: Vec<Row<'_>> = keys.iter().map(|key| row(key, &shape, &data)).collect();
+        let answers = put_rows(&cache, replace, &rows).await;
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.as_ref().is_ok_and(|put| !put.existed))
+        );
+        if let Some(entry) = std::mem::replace(&mut read, cache.get(&id("007"))) {
+            assert_eq!(entry.into_vec().unwrap(), bytes(round - 1, 300));
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.live_bytes), (600, 600 * 300));
+        assert_eq!(stats.events.replaced, round * 600);
+        used.push(stats.arena_used_bytes);
+    }
+    assert_eq!(used[1], used[3], "what was replaced is used again");
+}
+
+#[test]
+fn a_key_is_dealt_to_the_same_one_and_all_get_some() {
+    let (cache, _) = cache_of(64 * MIB);
+    let deal = cache.deal(&Tenant::public(), &Namespace::default(), 3);
+    let mut counts = [0; 3];
+    for key in (0..3_000).map(|n| format!("{n}")) {
+        let one = deal.of(&key);
+        assert_eq!(deal.clone().of(&key), one);
+        counts[one] += 1;
+    }
+    assert!(counts.iter().all(|count| *count > 800), "{counts:?}");
+}
+
+#[tokio::test]
 async fn rows_beyond_a_limit_of_their_namespace_push_out_its_own() {
     let (cache, _) = cache_of(64 * MIB);
     let change = SettingsChange::parse(r#"{"entries_max":100}"#).unwrap();
