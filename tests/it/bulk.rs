@@ -97,6 +97,37 @@ async fn batches_become_visible_one_by_one_and_rows_count_on() {
     assert_eq!(space.tensor("0778").await.unwrap(), tensors.cells()[778]);
 }
 
+/// So many rows are dealt out to several writers, where there are threads for them.
+#[tokio::test]
+async fn of_many_batches_the_last_row_of_a_key_wins_and_errors_are_in_order() {
+    let space = Space::new("bulk-spread").await;
+    let (rows, keys) = (12_000, 5_000);
+    let tensors = Tensor::sample(DType::Int32, &[rows, 2]);
+    let keys: Vec<_> = (0..rows).map(|i| format!("{:05}", i % keys)).collect();
+    let mut names: Vec<_> = keys.iter().map(String::as_str).collect();
+    let bad = [7, 2_999, 3_000, 11_111];
+    bad.iter().for_each(|at| names[*at] = "");
+    let whole = bulk(&names, &tensors);
+    let batches = (0..4).map(|i| whole.slice(i * 3_000, 3_000));
+    let command = space.command(&json!({"mode": "replace"}));
+    let reply = space.put_batches(command, batches).await.unwrap();
+    assert_eq!(reply["stored"], rows - bad.len());
+    assert_eq!(reply["bytes"], 8 * (rows - bad.len()));
+    assert_eq!(reply["errors_total"], bad.len());
+    let told: Vec<_> = (0..bad.len())
+        .map(|at| reply["errors"][at]["row"].as_u64().unwrap())
+        .collect();
+    assert_eq!(told, bad.map(|at| at as u64));
+    let cells = tensors.cells();
+    for at in (7_000..rows).step_by(67).filter(|at| !bad.contains(at)) {
+        assert_eq!(
+            space.tensor(&keys[at]).await.unwrap(),
+            cells[at],
+            "row {at}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_bad_row_does_not_lose_the_others() {
     let space = Space::new("bulk-rows").await;
@@ -137,6 +168,28 @@ async fn a_bad_row_does_not_lose_the_others() {
     assert_eq!(space.tensor("a").await.unwrap(), tensor(&[0, 1]));
     assert_eq!(space.tensor("e").await.unwrap(), tensor(&[7, 8]));
     refused(space.tensor("c").await, "not_found", &[]);
+}
+
+#[tokio::test]
+async fn the_first_list_of_a_put_says_how_long_those_of_later_batches_are() {
+    let space = Space::new("bulk-lists").await;
+    let item = Arc::new(Field::new("item", DataType::UInt8, false));
+    let batches = [("a", [2, 2]), ("b", [3, 2])].map(|(name, lengths)| {
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        let total = lengths.iter().sum();
+        let values = leaf(&DataType::UInt8, total, vec![7; total]);
+        let lists = ListArray::new(Arc::clone(&item), offsets, values, None);
+        let keys = StringArray::from_iter_values((0..2).map(|i| format!("{name}{i}")));
+        table(vec![plain("key", keys), plain("tensor", lists)])
+    });
+    let command = space.command(&json!({}));
+    let reply = space.put_batches(command, batches).await.unwrap();
+    assert_eq!(
+        (&reply["stored"], &reply["errors_total"]),
+        (&json!(3), &json!(1))
+    );
+    assert_eq!(reply["errors"][0]["row"], 2);
+    assert_eq!(reply["errors"][0]["key"], "b0");
 }
 
 #[tokio::test]

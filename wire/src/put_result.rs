@@ -58,6 +58,18 @@ impl PutReply {
         }
     }
 
+    /// Adds what another one counted, whose errors are of other rows of the same put.
+    pub fn merge(&mut self, other: PutReply) {
+        self.stored += other.stored;
+        self.existed += other.existed;
+        self.bytes += other.bytes;
+        self.errors_total += other.errors_total;
+        self.errors.extend(other.errors);
+        // Each has its own first ones, so the first of all are among them.
+        self.errors.sort_by_key(|error| error.row);
+        self.errors.truncate(MAX_PUT_ERRORS);
+    }
+
     /// The JSON.
     pub fn to_json(&self) -> String {
         json::to_string(self)
@@ -87,6 +99,28 @@ mod tests {
         assert_eq!((reply.errors.len(), reply.errors_total), (100, 250));
         assert_eq!(reply.errors[99].row, 99);
         assert_eq!(PutReply::parse(reply.to_json().as_bytes()), Ok(reply));
+    }
+
+    #[test]
+    fn of_two_halves_the_first_errors_are_spelt_out() {
+        let error = Error::invalid("key is empty");
+        let half = |rows: std::ops::Range<u64>, skip| {
+            let mut reply = PutReply {
+                stored: 1,
+                existed: 2,
+                bytes: 3,
+                ..PutReply::default()
+            };
+            rows.step_by(skip)
+                .for_each(|row| reply.push_error(row, None, &error));
+            reply
+        };
+        let mut reply = half(0..300, 2);
+        reply.merge(half(1..300, 2));
+        assert_eq!((reply.stored, reply.existed, reply.bytes), (2, 4, 6));
+        assert_eq!(reply.errors_total, 300);
+        let rows: Vec<u64> = reply.errors.iter().map(|error| error.row).collect();
+        assert_eq!(rows, (0..100).collect::<Vec<_>>());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use super::authorize::{Principal, authenticate};
 use super::client::Client;
+use super::do_put::Writers;
 use super::gather::BufferPool;
 use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub room: CallRoom,
     /// Snapshots whose partitions may be asked for.
     pub snapshots: Snapshots,
+    /// Who stores the rows of bulk puts.
+    pub writers: Writers,
     /// Responses that wait for their peer.
     pub stalls: Stalls,
     /// Whose rows are stored next.
@@ -117,6 +120,7 @@ impl Service {
             buffers,
             room,
             snapshots,
+            writers: Writers::default(),
             stalls,
             turns: Turns::new(),
             metrics,

@@ -4,6 +4,7 @@
 //! be done (`grpc-timeout`) is refused before its rows are received where those before it will take too long: to receive what will not be
 //! stored is what a server that is asked for too much must not do. One that names no time waits.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
@@ -18,9 +19,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// How many turns the mean time of a turn looks back.
 const MEMORY: u64 = 16;
 
-/// The turns of a server.
+/// The turns of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Turns {
+struct Inner {
     count: usize,
     turns: Semaphore,
     /// Puts that have not had their first turn.
@@ -32,12 +36,12 @@ pub struct Turns {
 /// A put that has not had its first turn.
 #[must_use]
 #[derive(Debug)]
-pub struct Newcomer<'a>(&'a Turns);
+pub struct Newcomer(Turns);
 
 /// A turn, until it is dropped.
 #[must_use]
 pub struct Turn<'a> {
-    of: &'a Turns,
+    of: &'a Inner,
     clock: &'a dyn Clock,
     began: Duration,
     _permit: Option<SemaphorePermit<'a>>,
@@ -50,12 +54,12 @@ impl Turns {
     }
 
     fn of(count: usize) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             count,
             turns: Semaphore::new(count),
             newcomers: AtomicUsize::new(0),
             took: AtomicU64::new(0),
-        }
+        }))
     }
 
     /// A put more, which has only so much time `left`. It is refused where the turns of those before it are expected to take more than half
@@ -63,13 +67,14 @@ impl Turns {
     ///
     /// # Errors
     /// `resource_exhausted`.
-    pub fn enter(&self, left: Option<Duration>) -> Result<Newcomer<'_>> {
-        let before = self.newcomers.fetch_add(1, AcqRel);
-        let newcomer = Newcomer(self);
-        let wait = Duration::from_micros(self.took.load(Relaxed))
-            .saturating_mul(u32::try_from(before / self.count).unwrap_or(u32::MAX));
+    pub fn enter(&self, left: Option<Duration>) -> Result<Newcomer> {
+        let inner = &*self.0;
+        let before = inner.newcomers.fetch_add(1, AcqRel);
+        let newcomer = Newcomer(self.clone());
+        let wait = Duration::from_micros(inner.took.load(Relaxed))
+            .saturating_mul(u32::try_from(before / inner.count).unwrap_or(u32::MAX));
         match left {
-            Some(left) if wait > left / 2 && self.turns.available_permits() == 0 => {
+            Some(left) if wait > left / 2 && inner.turns.available_permits() == 0 => {
                 Err(Error::exhausted(format!(
                     "too many rows are to be stored for this put to be done in time, send it later or with a longer deadline; \
                      expected_wait_ms=`{}` deadline_ms=`{}`",
@@ -84,9 +89,9 @@ impl Turns {
     /// Waits for a turn.
     pub async fn take<'a>(&'a self, clock: &'a dyn Clock) -> Turn<'a> {
         // The semaphore is never closed, so there is always a permit.
-        let permit = self.turns.acquire().await.ok();
+        let permit = self.0.turns.acquire().await.ok();
         Turn {
-            of: self,
+            of: &self.0,
             clock,
             began: clock.monotonic(),
             _permit: permit,
@@ -94,9 +99,9 @@ impl Turns {
     }
 }
 
-impl Drop for Newcomer<'_> {
+impl Drop for Newcomer {
     fn drop(&mut self) {
-        self.0.newcomers.fetch_sub(1, AcqRel);
+        self.0.0.newcomers.fetch_sub(1, AcqRel);
     }
 }
 

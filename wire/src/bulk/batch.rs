@@ -103,7 +103,14 @@ impl<'a> BulkBatch<'a> {
     /// What is wrong with this row, which says nothing of the others: a null, a bad key, a list
     /// of another length, a time to live out of range, ….
     pub fn row(&self, row: u64) -> Result<BulkRow<'_>> {
-        let key = self.key(row)?;
+        self.row_of(row, self.key(row)?)
+    }
+
+    /// As [`BulkBatch::row`], for who has its key.
+    ///
+    /// # Errors
+    /// As [`BulkBatch::row`].
+    pub fn row_of<'b>(&'b self, row: u64, key: Cow<'b, str>) -> Result<BulkRow<'b>> {
         let (dtype, shape, data, first_bit) = self.tensors.get(row)?;
         Ok(BulkRow {
             key,

@@ -1,0 +1,91 @@
+//! A put of many tensors: a batch is received as it came, and its rows are copied from the frames
+//! to where they will live once it is whole, so that nobody sees half a batch. While that is done
+//! the next ones are received, where there is room for them: else either end would wait for the other.
+//!
+//! - `incoming`: batches as they arrive
+//! - `storing`: their rows, on as many threads as there are for it
+
+mod incoming;
+mod storing;
+
+use std::sync::Arc;
+
+use bowstring_cache::put::{Admit, Mode};
+use bowstring_cache::rows::RowsSpec;
+use bowstring_wire::bulk::BulkSchema;
+use bowstring_wire::descriptor::PutCommand;
+use bowstring_wire::error::Result;
+use bowstring_wire::put_result::PutReply;
+
+use super::messages::Messages;
+use super::{load_of, mode_of, refuse_given};
+use crate::conn::ConnHandle;
+use crate::flight::authorize::Principal;
+use crate::flight::service::Service;
+use crate::flight::turns::Newcomer;
+use incoming::{Incoming, Received};
+pub use storing::Writers;
+use storing::{Store, Storing};
+
+/// Receives batches of rows and stores them.
+pub async fn receive(
+    service: &Service,
+    (principal, conn, newcomer): (&Principal, &Arc<ConnHandle>, Newcomer),
+    command: PutCommand,
+    schema: BulkSchema,
+    messages: &mut Messages<'_>,
+) -> Result<PutReply> {
+    let single_only = [
+        ("key", command.key.is_some()),
+        ("if_version", command.if_version.is_some()),
+        ("checksum", command.checksum.is_some()),
+        ("size_bytes", command.size_bytes.is_some()),
+    ];
+    refuse_given(&single_only, "a put of one column")?;
+    let reader = schema.with_command(&command)?;
+    let settings = service
+        .cache
+        .settings(&principal.tenant, &command.namespace);
+    let load = load_of(service, principal, &command)?;
+    let store = Store {
+        service: service.clone(),
+        tenant: principal.tenant.clone(),
+        spec: RowsSpec {
+            mode: mode_of(command.mode.or(settings.mode), Mode::Keep),
+            load,
+            pin: command.pin,
+            admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
+        },
+        metadata: command
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.encode())
+            .unwrap_or_default(),
+        ttl_ms: command.ttl_ms,
+        namespace: command.namespace,
+        reader,
+    };
+    let mut storing = Storing::new(store, newcomer);
+    let mut incoming = Incoming::new(service, load, conn, messages);
+    let received = batches(&mut incoming, &mut storing).await;
+    // What came whole before the stream broke is stored all the same.
+    let reply = storing.finish().await?;
+    received.map(|()| reply)
+}
+
+async fn batches(incoming: &mut Incoming<'_, '_>, storing: &mut Storing) -> Result<()> {
+    let mut next = incoming.batch(false).await?;
+    while let Some(received) = next {
+        next = match received {
+            Received::Whole(batch) => {
+                storing.push(batch).await?;
+                incoming.batch(storing.is_busy()).await?
+            }
+            Received::Begun(len) => {
+                storing.idle().await;
+                Some(incoming.rest(len).await?)
+            }
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! The rows of whole batches on their way into the cache.
+//!
+//! Where there are threads for it, the rows of a put are dealt out to several writers by their
+//! keys: each looks at every batch, in order, and stores those that are its own. So what is put
+//! twice is put in order, and no writer waits for another one's locks of the index.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bowstring_cache::rows::{Deal, Row, RowsSpec};
+use bowstring_wire::bulk::{BulkBatch, BulkReader, BulkRow};
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::put_result::PutReply;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::incoming::Batch;
+use crate::flight::service::Service;
+use crate::flight::turns::Newcomer;
+
+/// Rows handed to the cache at once: enough to share its locks among, few enough that the other
+/// streams of this thread have their turn.
+const STEP: usize = 256;
+/// Batches whose rows are being stored: one that is begun while another writer ends the one before.
+const BATCHES_MAX: u32 = 2;
+/// A put whose first batch has fewer rows is stored by one writer.
+const ROWS_TO_SPREAD: u64 = 2 * 1024;
+/// Writers of one put: each reads the keys of all rows to know its own.
+const WRITERS_MAX: usize = 8;
+
+/// Counts the writers of all puts, so that together they are about as many as there are threads.
+#[derive(Clone, Debug, Default)]
+pub struct Writers(Arc<AtomicUsize>);
+
+/// What all rows of a put share.
+pub struct Store {
+    pub service: Service,
+    pub tenant: Tenant,
+    pub namespace: Namespace,
+    pub spec: RowsSpec,
+    pub reader: BulkReader,
+    /// For rows that have none of their own.
+    pub metadata: Vec<u8>,
+    pub ttl_ms: Option<u64>,
+}
+
+/// Stores batches while others are received. Dropping it ends that after the rows at hand.
+pub struct Storing {
+    store: Arc<Store>,
+    writers: Vec<mpsc::Sender<Arc<Whole>>>,
+    tasks: JoinSet<Result<PutReply>>,
+    busy: Arc<Semaphore>,
+    /// Until the first writer has its first turn.
+    newcomer: Option<Newcomer>,
+    /// Rows of earlier batches.
+    rows: u64,
+}
+
+/// A batch that is being stored.
+struct Whole {
+    batch: Batch,
+    /// Rows before it.
+    first: u64,
+    _busy: OwnedSemaphorePermit,
+}
+
+impl Storing {
+    pub fn new(store: Store, newcomer: Newcomer) -> Self {
+        Self {
+            store: Arc::new(store),
+            writers: Vec::new(),
+            tasks: JoinSet::new(),
+            busy: Arc::new(Semaphore::new(BATCHES_MAX as usize)),
+            newcomer: Some(newcomer),
+            rows: 0,
+        }
+    }
+
+    /// Takes a batch, once few enough others are being stored.
+    pub async fn push(&mut self, batch: Batch) -> Result<()> {
+        // Whatever is wrong with all of it is wrong for every writer.
+        let rows = self.store.decode(&batch)?.rows();
+        if self.writers.is_empty() {
+            self.start(rows);
+        }
+        let Ok(busy) = Arc::clone(&self.busy).acquire_owned().await else {
+            return Err(stopped());
+        };
+        let whole = Arc::new(Whole {
+            batch,
+            first: self.rows,
+            _busy: busy,
+        });
+        self.rows += rows;
+        for writer in &self.writers {
+            let sent = writer.send(Arc::clone(&whole)).await;
+            sent.map_err(|_| stopped())?;
+        }
+        Ok(())
+    }
+
+    /// Whether any batch is being stored.
+    pub fn is_busy(&self) -> bool {
+        self.busy.available_permits() < BATCHES_MAX as usize
+    }
+
+    /// Waits until no batch is being stored.
+    pub async fn idle(&self) {
+        // It is never closed.
+        let _ = self.busy.acquire_many(BATCHES_MAX).await;
+    }
+
+    /// The answer, once all is stored.
+    pub async fn finish(mut self) -> Result<PutReply> {
+        self.writers.clear();
+        let mut reply = PutReply::default();
+        while let Some(ended) = self.tasks.join_next().await {
+            reply.merge(ended.map_err(|_| stopped())??);
+        }
+        Ok(reply)
+    }
+
+    fn start(&mut self, rows: u64) {
+        let Store {
+            service,
+            tenant,
+            namespace,
+            ..
+        } = &*self.store;
+        let threads = Handle::current().metrics().num_workers();
+        let most = if rows < ROWS_TO_SPREAD {
+            1
+        } else {
+            WRITERS_MAX
+        };
+        let count = service.writers.share(threads).min(most);
+        let deal = (count > 1).then(|| service.cache.deal(tenant, namespace, count));
+        for number in 0..count {
+            let (sender, receiver) = mpsc::channel(BATCHES_MAX as usize);
+            let writer = Writer {
+                store: Arc::clone(&self.store),
+                deal: deal.clone(),
+                number,
+                newcomer: self.newcomer.take(),
+                reply: PutReply::default(),
+                _counted: service.writers.count(),
+            };
+            self.writers.push(sender);
+            self.tasks.spawn(writer.run(receiver));
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::internal("a writer of this put has stopped")
+}
+
+impl Store {
+    fn decode<'a>(&'a self, batch: &'a Batch) -> Result<BulkBatch<'a>> {
+        self.reader.decode(&batch.header, &batch.body)
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    /// Which rows are whose, where there are others.
+    deal: Option<Deal>,
+    number: usize,
+    newcomer: Option<Newcomer>,
+    reply: PutReply,
+    _counted: Counted,
+}
+
+/// A row of this writer's, its metadata as they are kept, and what its bytes may need.
+type Read<'b> = (u64, BulkRow<'b>, Cow<'b, [u8]>, Vec<u8>);
+
+impl Writer {
+    async fn run(mut self, mut batches: mpsc::Receiver<Arc<Whole>>) -> Result<PutReply> {
+        let store = Arc::clone(&self.store);
+        while let Some(whole) = batches.recv().await {
+            let batch = store.decode(&whole.batch)?;
+            let service = &store.service;
+            let _turn = service.turns.take(&*service.clock).await;
+            self.newcomer = None;
+            let mut from = 0;
+            while from < batch.rows() {
+                // Not all of a large batch, should none of it be its own.
+                let end = batch.rows().min(from + 4 * STEP as u64);
+                let mut read = Vec::with_capacity(STEP);
+                from = self.read(&store, whole.first, &batch, from..end, &mut read);
+                self.put(&store, whole.first, &batch, &mut read).await;
+            }
+        }
+        Ok(self.reply)
+    }
+
+    /// Reads its own rows, at most [`STEP`], and tells where that ended.
+    fn read<'b>(
+        &mut self,
+        store: &'b Store,
+        first: u64,
+        batch: &'b BulkBatch<'_>,
+        mut rows: Range<u64>,
+        read: &mut Vec<Read<'b>>,
+    ) -> u64 {
+        while !rows.is_empty() && read.len() < STEP {
+            let at = rows.start;
+            rows.start += 1;
+            let key = batch.key(at);
+            if !self.is_own(key.as_deref().ok()) {
+                continue;
+            }
+            match key.and_then(|key| batch.row_of(at, key)) {
+                Ok(row) => {
+                    let metadata = if row.metadata.is_empty() {
+                        Cow::Borrowed(&store.metadata[..])
+                    } else {
+                        Cow::Owned(row.metadata.encode())
+                    };
+                    read.push((at, row, metadata, Vec::new()));
+                }
+                Err(error) => self.error(first, batch, at, &error),
+            }
+        }
+        rows.start
+    }
+
+    /// Without a legal key a row is the first writer's.
+    fn is_own(&self, key: Option<&str>) -> bool {
+        let Some(deal) = &self.deal else { return true };
+        self.number == key.map_or(0, |key| deal.of(key))
+    }
+
+    async fn put(
+        &mut self,
+        store: &Store,
+        first: u64,
+        batch: &BulkBatch<'_>,
+        read: &mut [Read<'_>],
+    ) {
+        let now_ms = store.service.clock.now_ms();
+        let mut at_rows = Vec::with_capacity(read.len());
+        let mut rows = Vec::with_capacity(read.len());
+        for (at, row, metadata, scratch) in read {
+            match batch.pieces(row, scratch) {
+                Ok(pieces) => {
+                    let ttl_ms = row.ttl_ms.or(store.ttl_ms);
+                    at_rows.push(*at);
+                    rows.push(Row {
+                        key: &row.key,
+                        dtype: row.dtype,
+                        shape: &row.shape,
+                        data: pieces.collect(),
+                        metadata,
+                        expires_at_ms: ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
+                        checksum: row.checksum,
+                    });
+                }
+                Err(error) => self.error(first, batch, *at, &error),
+            }
+        }
+        if rows.is_empty() {
+            return tokio::task::yield_now().await;
+        }
+        let cache = &store.service.cache;
+        let outcomes = cache
+            .put_rows(&store.tenant, &store.namespace, store.spec, &rows)
+            .await;
+        for (at, outcome) in at_rows.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(published) if published.existed => self.reply.existed += 1,
+                Ok(published) => {
+                    self.reply.stored += 1;
+                    self.reply.bytes += published.bytes;
+                }
+                Err(error) => self.error(first, batch, at, &error),
+            }
+        }
+    }
+
+    fn error(&mut self, first: u64, batch: &BulkBatch<'_>, at: u64, error: &Error) {
+        let key = batch.key(at).ok();
+        self.reply.push_error(first + at, key.as_deref(), error);
+    }
+}
+
+impl Writers {
+    /// How many of so many threads no other put has a writer for; always one.
+    fn share(&self, threads: usize) -> usize {
+        let others = self.0.load(Ordering::Relaxed);
+        threads.saturating_sub(others).max(1)
+    }
+
+    fn count(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+/// A writer that is counted.
+struct Counted(Writers);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
