@@ -289,7 +289,7 @@ impl Engine {
         }
     }
 
-    /// Lets some of a namespace's entries go; false where none can.
+    /// Lets some of a namespace's entries go; false where none can and it is still too much.
     async fn evict_own(self: &Arc<Self>, space: &Space, over: Over, spare: Option<Handle>) -> bool {
         let mut any = false;
         for _ in 0..VICTIMS_A_TURN {
@@ -297,18 +297,21 @@ impl Engine {
             let generations = [self.spaces.at(view.base()), self.spaces.beside(view)];
             let mut generations = generations.into_iter().flatten();
             let victim = generations.find_map(|space| self.own_victim(space, spare));
-            let Some(entry) = victim.and_then(|victim| self.pin(victim)) else {
+            let Some(victim) = victim else {
                 break;
             };
-            let why = if self.is_expired(entry.record()) {
-                Why::Expired
-            } else {
-                Why::Evicted
-            };
-            any |= self.unlink(entry, why);
+            // Others make room as well, and may have been quicker with this one.
+            if let Some(entry) = self.pin(victim) {
+                let why = if self.is_expired(entry.record()) {
+                    Why::Expired
+                } else {
+                    Why::Evicted
+                };
+                any |= self.unlink(entry, why);
+            }
             let shown = self.spaces.counted(space);
             if space.over(shown, over.entries, over.bytes).is_none() {
-                return any;
+                return true;
             }
         }
         tokio::task::yield_now().await;
