@@ -36,7 +36,7 @@ const ARENA_PART: u64 = 64;
 /// Of the arena, in hundredths, from one budget's worth of puts after a shift on.
 const USED_PERCENT_MIN: f64 = 90.0;
 /// Looks at an arena that seems emptier than that.
-const LOOKS: usize = 3;
+const LOOKS: usize = 10;
 /// Puts that may fail at the first try, of a thousand.
 const FAILED_PERMILLE_MAX: u64 = 1;
 
@@ -188,7 +188,8 @@ impl Work {
         let (puts, failed) = (self.seen.puts.load(Relaxed), self.seen.failed.load(Relaxed));
         assert!(failed * 1000 <= puts * FAILED_PERMILLE_MAX, "{self}");
         assert!(self.seen.hits.load(Relaxed) > 100, "{self}");
-        let used = self.used_min.lock().expect("no panic before");
+        // Not locked any more when this is shown.
+        let used = *self.used_min.lock().expect("no panic before");
         let (live, _) = used.expect("samples after a budget's worth");
         assert!(live >= USED_PERCENT_MIN, "{self}");
     }
@@ -347,11 +348,11 @@ fn observe(server: &Server, work: &Work) {
         work.seen.samples.fetch_add(1, Relaxed);
         if settled {
             let mut now = use_of_arena(&metrics);
-            // The figures are read one after the other, and a tensor may have left one of them and
-            // not have come to the next.
+            // The figures are read one after the other, and tensors may have left one of them and not
+            // have come to the next; many of them, where others have the cores meanwhile.
             for _ in 0..LOOKS {
                 if now.0 < USED_PERCENT_MIN {
-                    thread::sleep(Duration::from_millis(5));
+                    thread::sleep(Duration::from_millis(20));
                     let again = use_of_arena(&server.metrics());
                     now = (now.0.max(again.0), now.1.max(again.1));
                 }
