@@ -110,11 +110,12 @@ fn beside_readers() -> Outcome<Goal> {
     let after = read("4s")?;
     let seconds = put.map_err(|_| "the writers panicked")??;
     let (beside, entries) = (beside?, COUNT);
-    let mut goal = Goal::at_most(
+    let mut goal = Goal::below(
         "points of hit ratio lost by readers beside a bulk put into a full cache",
         "themselves, quiet",
         1.0,
         quiet - beside.min(after),
+        "point",
     );
     goal.note(&format!(
         "{quiet:.2} %, {beside:.2} % beside it, {after:.2} % after; {entries} entries in {seconds:.1} s, of which what fits stays"

@@ -69,11 +69,12 @@ async fn measure(server: &Server, seconds: u64) -> Outcome<Vec<Goal>> {
         over.say()
     ));
     let recovery = after.recovered(quiet.quantile(&quiet.done, 99));
-    let mut well = Goal::at_most(
+    let mut well = Goal::below(
         "seconds after it until every request is done, p99 within 3 × of before",
         "itself before",
         RECOVERY_MAX,
         recovery,
+        "s",
     );
     well.note(&format!("before: {}; after: {}", quiet.say(), after.say()));
     Ok(vec![good, well])

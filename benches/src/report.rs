@@ -345,6 +345,15 @@ impl Goal {
         }
     }
 
+    /// A figure with a unit of its own that is to be no higher.
+    pub fn below(work: &str, against: &str, most: f64, figure: f64, unit: &str) -> Goal {
+        Goal {
+            reach: format!("≤ {most:.0} {unit}"),
+            met: figure <= most,
+            ..Goal::figure(work, against, format!("{figure:.2}"))
+        }
+    }
+
     /// A figure that nobody has to reach.
     pub fn figure(work: &str, against: &str, measured: String) -> Goal {
         Goal {
