@@ -7,11 +7,12 @@
 //! - `select`: what a ticket means; `snapshots`: those that several gets share
 //! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
-//! - `turns`: whose rows are stored next
+//! - `turns`: whose rows are stored next; `counter`: how many there are of something
 //! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
 
 mod authorize;
 mod client;
+mod counter;
 mod do_action;
 mod do_exchange;
 mod do_get;

@@ -15,7 +15,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use super::authorize::{Principal, authenticate};
 use super::client::Client;
-use super::do_put::Writers;
+use super::counter::Counter;
 use super::gather::BufferPool;
 use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
@@ -57,8 +57,8 @@ pub struct Parts {
     pub room: CallRoom,
     /// Snapshots whose partitions may be asked for.
     pub snapshots: Snapshots,
-    /// Who stores the rows of bulk puts.
-    pub writers: Writers,
+    /// Who stores the rows of all bulk puts: together about as many as there are threads.
+    pub writers: Counter,
     /// Responses that wait for their peer.
     pub stalls: Stalls,
     /// Whose rows are stored next.
@@ -120,7 +120,7 @@ impl Service {
             buffers,
             room,
             snapshots,
-            writers: Writers::default(),
+            writers: Counter::default(),
             stalls,
             turns: Turns::new(),
             metrics,

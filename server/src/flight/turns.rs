@@ -4,11 +4,7 @@
 //! be done (`grpc-timeout`) is refused before its rows are received where those before it will take too long: to receive what will not be
 //! stored is what a server that is asked for too much must not do. One that names no time waits.
 
-use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -16,32 +12,29 @@ use bowstring_cache::clock::Clock;
 use bowstring_wire::error::{Error, Result};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::counter::{Counted, Counter};
+
 /// How many turns the mean time of a turn looks back.
 const MEMORY: u64 = 16;
 
-/// The turns of a server. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Turns(Arc<Inner>);
-
+/// The turns of a server.
 #[derive(Debug)]
-struct Inner {
+pub struct Turns {
     count: usize,
     turns: Semaphore,
     /// Puts that have not had their first turn.
-    newcomers: AtomicUsize,
+    newcomers: Counter,
     /// How long a turn took lately, in microseconds.
     took: AtomicU64,
 }
 
 /// A put that has not had its first turn.
-#[must_use]
-#[derive(Debug)]
-pub struct Newcomer(Turns);
+pub type Newcomer = Counted;
 
 /// A turn, until it is dropped.
 #[must_use]
 pub struct Turn<'a> {
-    of: &'a Inner,
+    of: &'a Turns,
     clock: &'a dyn Clock,
     began: Duration,
     _permit: Option<SemaphorePermit<'a>>,
@@ -54,12 +47,17 @@ impl Turns {
     }
 
     fn of(count: usize) -> Self {
-        Self(Arc::new(Inner {
+        Self {
             count,
             turns: Semaphore::new(count),
-            newcomers: AtomicUsize::new(0),
+            newcomers: Counter::default(),
             took: AtomicU64::new(0),
-        }))
+        }
+    }
+
+    /// How many there are at a time: the threads of the server.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// A put more, which has only so much time `left`. It is refused where the turns of those before it are expected to take more than half
@@ -68,13 +66,11 @@ impl Turns {
     /// # Errors
     /// `resource_exhausted`.
     pub fn enter(&self, left: Option<Duration>) -> Result<Newcomer> {
-        let inner = &*self.0;
-        let before = inner.newcomers.fetch_add(1, AcqRel);
-        let newcomer = Newcomer(self.clone());
-        let wait = Duration::from_micros(inner.took.load(Relaxed))
-            .saturating_mul(u32::try_from(before / inner.count).unwrap_or(u32::MAX));
+        let (newcomer, before) = self.newcomers.add();
+        let wait = Duration::from_micros(self.took.load(Relaxed))
+            .saturating_mul(u32::try_from(before / self.count).unwrap_or(u32::MAX));
         match left {
-            Some(left) if wait > left / 2 && inner.turns.available_permits() == 0 => {
+            Some(left) if wait > left / 2 && self.turns.available_permits() == 0 => {
                 Err(Error::exhausted(format!(
                     "too many rows are to be stored for this put to be done in time, send it later or with a longer deadline; \
                      expected_wait_ms=`{}` deadline_ms=`{}`",
@@ -89,19 +85,13 @@ impl Turns {
     /// Waits for a turn.
     pub async fn take<'a>(&'a self, clock: &'a dyn Clock) -> Turn<'a> {
         // The semaphore is never closed, so there is always a permit.
-        let permit = self.0.turns.acquire().await.ok();
+        let permit = self.turns.acquire().await.ok();
         Turn {
-            of: &self.0,
+            of: self,
             clock,
             began: clock.monotonic(),
             _permit: permit,
         }
-    }
-}
-
-impl Drop for Newcomer {
-    fn drop(&mut self) {
-        self.0.0.newcomers.fetch_sub(1, AcqRel);
     }
 }
 
@@ -110,7 +100,7 @@ impl Drop for Turn<'_> {
         let took = self.clock.monotonic().saturating_sub(self.began);
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Two that end at once may forget one of them: it is a mean.
-        let mean = self.of.took.load(Acquire);
+        let mean = self.of.took.load(Relaxed);
         let mean = (mean / MEMORY)
             .saturating_mul(MEMORY - 1)
             .saturating_add(took / MEMORY);

@@ -28,7 +28,6 @@ use super::service::{Call, Service};
 use super::slow::About;
 use super::{reply, request};
 use crate::grpc::Responder;
-pub use bulk::Writers;
 pub use messages::Messages;
 
 /// Answers one DoPut.

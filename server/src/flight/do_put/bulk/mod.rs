@@ -24,7 +24,6 @@ use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
 use incoming::{Incoming, Received};
-pub use storing::Writers;
 use storing::{Store, Storing};
 
 /// Receives batches of rows and stores them.

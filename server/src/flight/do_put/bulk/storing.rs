@@ -7,18 +7,17 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bowstring_cache::rows::{Deal, Row, RowsSpec};
 use bowstring_wire::bulk::{BulkBatch, BulkReader, BulkRow};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::put_result::PutReply;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::incoming::Batch;
+use crate::flight::counter::{Counted, Counter};
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
 
@@ -31,10 +30,6 @@ const BATCHES_MAX: u32 = 2;
 const ROWS_TO_SPREAD: u64 = 2 * 1024;
 /// Writers of one put: each reads the keys of all rows to know its own.
 const WRITERS_MAX: usize = 8;
-
-/// Counts the writers of all puts, so that together they are about as many as there are threads.
-#[derive(Clone, Debug, Default)]
-pub struct Writers(Arc<AtomicUsize>);
 
 /// What all rows of a put share.
 pub struct Store {
@@ -131,13 +126,12 @@ impl Storing {
             namespace,
             ..
         } = &*self.store;
-        let threads = Handle::current().metrics().num_workers();
         let most = if rows < ROWS_TO_SPREAD {
             1
         } else {
             WRITERS_MAX
         };
-        let count = service.writers.share(threads).min(most);
+        let count = free_threads(service.turns.count(), &service.writers).min(most);
         let deal = (count > 1).then(|| service.cache.deal(tenant, namespace, count));
         for number in 0..count {
             let (sender, receiver) = mpsc::channel(BATCHES_MAX as usize);
@@ -147,12 +141,17 @@ impl Storing {
                 number,
                 newcomer: self.newcomer.take(),
                 reply: PutReply::default(),
-                _counted: service.writers.count(),
+                _counted: service.writers.add().0,
             };
             self.writers.push(sender);
             self.tasks.spawn(writer.run(receiver));
         }
     }
+}
+
+/// How many of so many threads no other put has a writer for; always one.
+fn free_threads(threads: usize, writers: &Counter) -> usize {
+    threads.saturating_sub(writers.get()).max(1)
 }
 
 fn stopped() -> Error {
@@ -285,27 +284,5 @@ impl Writer {
     fn error(&mut self, first: u64, batch: &BulkBatch<'_>, at: u64, error: &Error) {
         let key = batch.key(at).ok();
         self.reply.push_error(first + at, key.as_deref(), error);
-    }
-}
-
-impl Writers {
-    /// How many of so many threads no other put has a writer for; always one.
-    fn share(&self, threads: usize) -> usize {
-        let others = self.0.load(Ordering::Relaxed);
-        threads.saturating_sub(others).max(1)
-    }
-
-    fn count(&self) -> Counted {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Counted(self.clone())
-    }
-}
-
-/// A writer that is counted.
-struct Counted(Writers);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
