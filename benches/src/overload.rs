@@ -13,7 +13,6 @@ use arrow_flight::{FlightData, FlightDescriptor};
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use tokio::runtime::Runtime;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tonic::transport::Channel;
@@ -68,7 +67,7 @@ async fn measure(server: &Server, seconds: u64) -> Outcome<Vec<Goal>> {
         "{goodput:.0} against {capacity:.0} a second; {}",
         over.say()
     ));
-    let recovery = after.recovered(quiet.quantile(&quiet.done, 99));
+    let recovery = after.recovered(quantile(&quiet.done, 99));
     let mut well = Goal::below(
         "seconds after it until every request is done, p99 within 3 × of before",
         "itself before",
@@ -115,7 +114,7 @@ impl Load {
 
     /// So many puts a second begin, each in its time.
     async fn offer(self: &Arc<Self>, rate: f64, seconds: u64) -> Seen {
-        let (watch, seen) = (Stopwatch::start(), Arc::new(Mutex::new(Seen::default())));
+        let (watch, mut seen) = (Stopwatch::start(), Seen::default());
         let mut tasks = JoinSet::new();
         for number in 0_u32.. {
             let due = f64::from(number) / rate;
@@ -123,15 +122,21 @@ impl Load {
                 break;
             }
             sleep_until(watch.at(due)).await;
-            let (load, seen) = (Arc::clone(self), Arc::clone(&seen));
+            let load = Arc::clone(self);
             tasks.spawn(async move {
                 let answer = load.put(number as usize).await;
-                seen.lock().await.add(due, watch.seconds() - due, answer);
+                (due, watch.seconds() - due, answer)
             });
-            while tasks.try_join_next().is_some() {}
+            while let Some(Ok(ended)) = tasks.try_join_next() {
+                seen.add(ended);
+            }
         }
-        tasks.join_all().await;
-        std::mem::take(&mut *seen.lock().await)
+        tasks
+            .join_all()
+            .await
+            .into_iter()
+            .for_each(|ended| seen.add(ended));
+        seen
     }
 
     async fn put(&self, number: usize) -> Result<(), Status> {
@@ -165,7 +170,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, at: f64, took: f64, answer: Result<(), Status>) {
+    fn add(&mut self, (at, took, answer): (f64, f64, Result<(), Status>)) {
         let kind = match answer {
             Ok(()) if took <= DEADLINE.as_secs_f64() => &mut self.done,
             Ok(()) => &mut self.late,
@@ -183,16 +188,6 @@ impl Seen {
 
     fn done(&self) -> f64 {
         self.done.len() as f64
-    }
-
-    fn quantile(&self, of: &[(f64, f64)], percent: usize) -> f64 {
-        let mut times: Vec<f64> = of.iter().map(|(_, took)| *took).collect();
-        times.sort_by(f64::total_cmp);
-        let at = times.len() * percent / 100;
-        times
-            .get(at.min(times.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0.0)
     }
 
     /// The second from which on all were done, in times as they were when it was quiet.
@@ -228,11 +223,22 @@ impl Seen {
             .iter()
             .filter(|(_, of)| !of.is_empty())
             .map(|(name, of)| {
-                let [half, most] = [50, 99].map(|percent| self.quantile(of, percent) * 1e3);
+                let [half, most] = [50, 99].map(|percent| quantile(of, percent) * 1e3);
                 format!("{} {name} (p50 {half:.0}, p99 {most:.0} ms)", of.len())
             })
             .collect();
         said.extend(self.why.as_ref().map(|status| format!("{status:.80}")));
         said.join(", ")
     }
+}
+
+/// How long so many hundredths of them took at most.
+fn quantile(of: &[(f64, f64)], percent: usize) -> f64 {
+    let mut times: Vec<f64> = of.iter().map(|(_, took)| *took).collect();
+    times.sort_by(f64::total_cmp);
+    let at = times.len() * percent / 100;
+    times
+        .get(at.min(times.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0.0)
 }
