@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from calls import CODES, PATIENCE, act, command, message_of, put, ticket
-from tensors import array_of, column_of, table_of
+from tensors import array_of, table_of
 from test_bulk import bulk
 from watch import MIB
 
@@ -53,6 +53,10 @@ def rows_of(group, generation):
     rows[:] = np.arange(group * ROWS, (group + 1) * ROWS, dtype=np.float32)[:, None]
     rows[:, 1] = generation
     return [f"{group:04}/{row:04}" for row in range(ROWS)], rows
+
+
+def ticket_of_rows(space, **members):
+    return ticket(namespace=space, dtype="float32", shape=[WIDTH], **members)
 
 
 def check_rows(keys, tensors):
@@ -150,19 +154,17 @@ class Worker:
         group = self.group()
         asked = [f"{group:04}/{self.random.randrange(ROWS + 20):04}" for _ in range(100)]
         asked = list(dict.fromkeys(asked))
-        table = self.client.do_get(
-            ticket(namespace=space, keys=asked, dtype="float32", shape=[WIDTH]), PATIENCE
-        ).read_all()
+        table = self.client.do_get(ticket_of_rows(space, keys=asked), PATIENCE).read_all()
         keys = table["key"].to_pylist()
         check(set(keys) <= set(asked) and len(set(keys)) == len(keys), "keys that nobody asked for")
         if keys:
             check_rows(keys, table["tensor"])
 
     def do_get_prefix(self, space):
-        self.read_prefix(self.client, ticket(namespace=space, prefix=f"{self.group():04}"[:3], dtype="float32", shape=[WIDTH]))
+        self.read_prefix(self.client, ticket_of_rows(space, prefix=f"{self.group():04}"[:3]))
 
     def do_everything(self, space):
-        self.read_prefix(self.client, ticket(namespace=space, prefix="0", dtype="float32", shape=[WIDTH]))
+        self.read_prefix(self.client, ticket_of_rows(space, prefix="0"))
 
     def read_prefix(self, client, what):
         last = ""
@@ -231,8 +233,7 @@ class Worker:
             put(self.client, command(namespace=space, load_id=load), bulk(keys, rows))
         for end in self.random.choice([["commit"], ["commit"], ["commit", "rollback"], ["abort"], []]):
             self.act(f"{end}_load", load_id=load)
-        what = ticket(namespace=space, keys=rows_of(0, 0)[0], dtype="float32", shape=[WIDTH])
-        table = self.client.do_get(what, PATIENCE).read_all()
+        table = self.client.do_get(ticket_of_rows(space, keys=rows_of(0, 0)[0]), PATIENCE).read_all()
         if len(table):
             check(len(check_rows(table["key"].to_pylist(), table["tensor"])) == 1, "a mix of generations")
 
@@ -250,7 +251,7 @@ class Worker:
             raise Wrong("nonsense was answered")
 
     def do_break_off_a_get(self, space):
-        reader = self.client.do_get(ticket(namespace=space, prefix="0", dtype="float32", shape=[WIDTH]), PATIENCE)
+        reader = self.client.do_get(ticket_of_rows(space, prefix="0"), PATIENCE)
         with contextlib.suppress(StopIteration):
             reader.read_chunk()
         reader.cancel()

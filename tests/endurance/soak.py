@@ -60,7 +60,7 @@ def main():
                 thread.join()
             report = json.loads(mux.communicate()[0])
         failures = [f"client {worker.number}: {line}" for worker in workers for line in worker.wrong]
-        if mux.returncode:
+        if mux.returncode or report["wrong"] or report["failed"]:
             failures.append(f"mux ended with {mux.returncode}: {report}")
         failures += at_rest(server)
         failures += sloping(samples)
