@@ -27,26 +27,31 @@ async fn flags_before_environment_before_file() {
         "memory = \"64MiB\"\nconnections_max = 7\nlog_format = \"json\"\nput_idle = \"9s\"\n";
     fs::write(&file, text).unwrap();
     // The line that says it is ready says what it goes by.
-    let ready = |server: &Server| {
-        let stderr = server.stderr();
-        let line = stderr
-            .lines()
-            .find(|line| line.contains("connections_max"))
-            .unwrap()
-            .to_owned();
+    let ready = async |server: &Server| {
+        let line = server.said("connections_max").await;
         serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("not JSON: {line}"))
     };
 
     let server = bare().flag("--config", &file).start();
     assert_eq!(memory(&server).await, 64 * MIB);
-    assert!(ready(&server).to_string().contains("\"connections_max\":7"));
+    assert!(
+        ready(&server)
+            .await
+            .to_string()
+            .contains("\"connections_max\":7")
+    );
 
     let from_environment = bare()
         .flag("--config", &file)
         .variable("BOWSTRING_MEMORY", "96MiB");
     let server = from_environment.start();
     assert_eq!(memory(&server).await, 96 * MIB);
-    assert!(ready(&server).to_string().contains("\"connections_max\":7"));
+    assert!(
+        ready(&server)
+            .await
+            .to_string()
+            .contains("\"connections_max\":7")
+    );
 
     let server = from_environment.memory("128MiB").start();
     assert_eq!(memory(&server).await, 128 * MIB);

@@ -112,12 +112,7 @@ async fn an_exchange_says_how_long_it_waited_for_its_client() {
     assert!(replies.iter().all(Result::is_ok));
 
     for (verb, least_bytes) in [("mux.get", 1 << 20), ("exchange.get", 2 << 20)] {
-        let line = until(verb, async || {
-            let log = space.server.stderr();
-            let line = log.lines().find(|line| line.contains(verb));
-            line.map(ToOwned::to_owned)
-        })
-        .await;
+        let line = space.server.said(verb).await;
         let number = |name: &str| -> u64 {
             let (_, rest) = line.split_once(name).expect("a number");
             let digits = rest.split(|c: char| !c.is_ascii_digit()).next();

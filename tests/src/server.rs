@@ -132,9 +132,23 @@ impl Server {
         connect::flight(self.uri()).await
     }
 
-    /// All that it has said on standard error.
+    /// What it has said on standard error: all of it once it has ended; of a server that runs, what has come so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// The first line on standard error that contains `part`, waited for: what a server says can come behind what it answers.
+    ///
+    /// # Panics
+    /// Where none comes.
+    pub async fn said(&self, part: &str) -> String {
+        until(part, async || {
+            let stderr = self.stderr();
+            let whole = &stderr[..stderr.rfind('\n')?];
+            let mut lines = whole.lines();
+            lines.find(|line| line.contains(part)).map(str::to_owned)
+        })
+        .await
     }
 
     /// Sends SIGTERM: it drains.
@@ -161,6 +175,7 @@ impl Server {
     pub fn kill(&mut self) {
         self.child.kill().expect("a running server");
         self.ended = Some(self.child.wait().expect("a child"));
+        self.stderr.joined();
     }
 
     /// Whether it still runs.
@@ -183,6 +198,7 @@ impl Server {
             (!self.is_running()).then_some(())
         })
         .await;
+        self.stderr.joined();
         self.ended.and_then(|status| status.code())
     }
 

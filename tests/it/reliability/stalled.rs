@@ -98,11 +98,11 @@ async fn stalled_readers_hold_no_more_than_they_may_and_puts_go_on() {
         (streams > 0 && sockets > 0 && streams + sockets >= cut).then_some(())
     })
     .await;
+    server.said("cut off a reader that stalled").await;
     let told = server
         .stderr()
         .matches("cut off a reader that stalled")
         .count();
-    assert!(told > 0, "the log has no word of it");
     let metrics = server.metrics();
     eprintln!(
         "stalled readers: {all} began, {cut} lost what they held, {} streams were reset and {} \
