@@ -1,4 +1,4 @@
-//! The command line: `bowstring serve …`, `bowstring bench …`.
+//! The command line: `bowstring serve …`, `bowstring bench …`, and what people ask of a server, which is the room `cli`'s.
 
 use std::ffi::OsString;
 
@@ -26,6 +26,8 @@ enum Flags {
     Serve(Config),
     #[command(after_help = AFTER_BENCH_HELP)]
     Bench(bench::Settings),
+    #[command(flatten)]
+    Ask(bowstring_cli::Command),
 }
 
 const AFTER_HELP: &str = "\
@@ -46,6 +48,8 @@ pub enum Command {
     Serve(Config),
     /// Put load on one.
     Bench(bench::Settings),
+    /// Ask one.
+    Ask(bowstring_cli::Command),
 }
 
 /// What the command line and the environment ask for.
@@ -64,6 +68,7 @@ pub fn parse(
             None => Ok(Command::Serve(flags)),
         },
         Flags::Bench(settings) => Ok(Command::Bench(settings)),
+        Flags::Ask(command) => Ok(Command::Ask(command)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The program `bowstring`: reads the command line, logs, and runs a server, or a load on one, to its end.
+//! The program `bowstring`: reads the command line, logs, and runs a server, a load on one, or a question to one, to its end.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,6 +25,13 @@ fn main() -> ExitCode {
         Command::Serve(config) => end_of(serve(config)),
         Command::Bench(settings) => match bench::run(&settings, &mut std::io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bowstring: {error}");
+                error.exit_code().into()
+            }
+        },
+        Command::Ask(command) => match bowstring_cli::run(command) {
+            Ok(code) => code.into(),
             Err(error) => {
                 eprintln!("bowstring: {error}");
                 error.exit_code().into()

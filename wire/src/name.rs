@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, clip};
@@ -218,6 +219,22 @@ macro_rules! text_traits {
 }
 
 text_traits!(Tenant, Namespace, Key);
+
+impl FromStr for Namespace {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Namespace> {
+        Namespace::parse(name)
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(key: &str) -> Result<Key> {
+        Key::parse(key)
+    }
+}
 
 #[cfg(test)]
 mod tests {
