@@ -6,6 +6,7 @@
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
+//! - what a page of the documentation shows: `rust_page`
 //! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`
 //!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
@@ -37,6 +38,7 @@ mod permutation;
 mod process;
 mod put_get;
 mod reliability;
+mod rust_page;
 mod settings;
 mod snapshots;
 mod sockets;
