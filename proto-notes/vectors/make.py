@@ -55,6 +55,17 @@ def values(dtype, shape):
     return np.frombuffer(random, storage, count).reshape(shape)
 
 
+class Opened(pa.ExtensionType):
+    """An extension type of somebody else's, by its name and metadata."""
+
+    def __init__(self, name, metadata, storage):
+        self._metadata = metadata
+        super().__init__(storage, name)
+
+    def __arrow_ext_serialize__(self):
+        return self._metadata.encode()
+
+
 def column(storage, kind=None):
     """An Arrow array whose rows are the leading axis."""
     flat = pa.Array.from_buffers(
@@ -72,9 +83,10 @@ def table(array, dtype=None, metadata=None, name="tensor"):
     return pa.table([array], schema=pa.schema([pa.field(name, array.type, metadata=kept)], metadata))
 
 
-def stream(tab, rows=None):
+def stream(tab, rows=None, deltas=False):
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, tab.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=deltas)
+    with pa.ipc.new_stream(sink, tab.schema, options=options) as writer:
         for batch in tab.to_batches(max_chunksize=rows):
             writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
@@ -199,10 +211,10 @@ def bulk_streams():
             "data": np.asarray(array, order="C").tobytes().hex(),
         }
 
-    def bulk(name, keys, tensors, rows, per_batch=None, dtype=None, names=("key", "tensor"), **command):
+    def bulk(name, keys, tensors, rows, per_batch=None, dtype=None, names=("key", "tensor"), deltas=False, **command):
         kept = {"tensor.dtype": dtype} if dtype and not DTYPES[dtype][1] else None
         schema = pa.schema([pa.field(names[0], keys.type), pa.field(names[1], tensors.type, metadata=kept)])
-        return name, stream(pa.table([keys, tensors], schema=schema), per_batch), {"command": command, "rows": rows}
+        return name, stream(pa.table([keys, tensors], schema=schema), per_batch, deltas), {"command": command, "rows": rows}
 
     for dtype in DTYPES:
         if not dtype.startswith("complex"):
@@ -217,8 +229,21 @@ def bulk_streams():
     array = values("float32", (5, 3))
     text = ["ä", "b", "c", "d", "e"]
     rows = [row(key, "float32", cell) for key, cell in zip(text, array)]
-    for kind in (pa.utf8(), pa.large_utf8()):
+    for kind in (pa.utf8(), pa.large_utf8(), pa.string_view()):
         yield bulk(f"key-{kind}", pa.array(text, kind), column(array), rows)
+    # Too long for a view to hold.
+    long = [f"{key} of many letters" for key in text]
+    long_rows = [row(key, "float32", cell) for key, cell in zip(long, array)]
+    yield bulk("key-long-views", pa.array(long, pa.string_view()), column(array), long_rows)
+    for index, kind in ((pa.int8(), pa.utf8()), (pa.uint64(), pa.large_utf8()), (pa.int32(), pa.string_view())):
+        # In another order than the rows, and one that is not used.
+        words = pa.DictionaryArray.from_arrays(pa.array([1, 0, 2, 3, 5], index), pa.array(["b", "ä", *"cdxe"], kind))
+        yield bulk(f"key-{index}-of-{kind}", words, column(array), rows)
+    grown = [(["ä", "b"], [0, 1]), (["ä", "b", "c"], [2]), (["ä", "b", "c", "d", "e"], [3, 4])]
+    other = [(["b", "ä"], [1, 0]), (["c"], [0]), (["e", "d"], [1, 0])]
+    for name, parts, deltas in (("deltas", grown, True), ("replaced", other, False)):
+        words = [pa.DictionaryArray.from_arrays(pa.array(at, pa.int16()), pa.array(of)) for of, at in parts]
+        yield bulk(f"key-{name}", pa.chunked_array(words), column(array), rows, deltas=deltas)
     yield bulk("batches", pa.array(text), column(array), rows, per_batch=2)
     yield bulk(
         "renamed",
@@ -251,6 +276,38 @@ def bulk_streams():
     )
     for form, kind in {"list": pa.list_, "large-list": pa.large_list}.items():
         yield bulk(form, pa.array(text), pa.array(array.tolist(), kind(pa.float32())), rows)
+    views = pa.ListViewArray.from_arrays([6, 0, 3, 12, 9], [3] * 5, pa.array(array[[1, 2, 0, 4, 3]].reshape(-1)))
+    yield bulk("list-view", pa.array(text), views, rows)
+    cells = values("float32", (5, 2, 3))
+    cell_rows = [row(key, "float32", cell) for key, cell in zip(text, cells)]
+    for version, kind in (("", pa.list_), ("_v2", pa.large_list)):
+        storage = pa.array(cells.reshape(5, 6).tolist(), kind(pa.float32()))
+        tensors = Opened(f"ray.data.arrow_tensor{version}", "[2, 3]", storage.type).wrap_array(storage)
+        yield bulk(f"ray{version}", pa.array(text), tensors, cell_rows)
+    shapes = [(2, 3), (1, 0), (4, 1), (1, 1), (3, 2)]
+    cells = [values("int16", shape) for shape in shapes]
+    storage = pa.StructArray.from_arrays(
+        [pa.array([cell.reshape(-1).tolist() for cell in cells], pa.large_list(pa.int16())), pa.array(map(list, shapes))],
+        ["data", "shape"],
+    )
+    tensors = Opened("ray.data.arrow_variable_shaped_tensor", "2", storage.type).wrap_array(storage)
+    cell_rows = [row(key, "int16", cell) for key, cell in zip(text, cells)]
+    yield bulk("ray-variable", pa.array(text), tensors, cell_rows)
+    lengths = [2, 0, 3, 1, 4]
+    flat = values("float32", (sum(lengths), 2))
+    ends = np.cumsum([0, *lengths])
+    tensors = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), column(flat).storage)
+    cell_rows = [row(key, "float32", flat[ends[at] : ends[at + 1]]) for at, key in enumerate(text)]
+    yield bulk("ragged", pa.array(text), tensors, cell_rows, ragged=True)
+    columns = {
+        "key": pa.array(text, pa.string_view()),
+        "dtype": pa.array(["int16", "float32", "uint8", "int8", "float64"], pa.string_view()),
+        "shape": pa.array([[3], [2, 3], [0], [1, 1], []], pa.large_list(pa.int64())),
+    }
+    mixed = [values(dtype, shape) for dtype, shape in zip(columns["dtype"].to_pylist(), columns["shape"].to_pylist())]
+    columns["data"] = pa.array([cell.tobytes() for cell in mixed], pa.binary_view())
+    expected = [row(*of) for of in zip(text, columns["dtype"].to_pylist(), mixed)]
+    yield "opaque-views", stream(pa.table(columns)), {"command": {}, "rows": expected}
     uneven = pa.array([None, [1, 2], [3], [4, 5], [6, None]], pa.list_(pa.int32()))
     expected = [row("b", "int32", np.array([1, 2], "i4")), row("d", "int32", np.array([4, 5], "i4"))]
     yield bulk(

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use arrow_array::builder::{MapBuilder, StringBuilder};
 use arrow_array::{
-    Array, ArrayRef, FixedSizeBinaryArray, Int8Array, Int64Array, LargeStringArray, ListArray,
-    StringArray, UInt64Array,
+    Array, ArrayRef, DictionaryArray, FixedSizeBinaryArray, Int8Array, Int64Array,
+    LargeStringArray, ListArray, StringArray, StringViewArray, UInt8Array, UInt64Array,
 };
 use arrow_buffer::OffsetBuffer;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field};
 use bowstring_wire::dtype::DType;
 use serde_json::json;
 
 use crate::space::{Space, refused};
-use crate::tensor::{Tensor, batch_of, bulk, leaf, list, plain, table};
+use crate::tensor::{Tensor, bulk, leaf, list, plain, table};
 
 #[tokio::test]
 async fn every_dtype_and_rank_of_a_cell() {
@@ -42,7 +42,26 @@ async fn keys_of_every_kind() {
     let space = Space::new("bulk-keys").await;
     let binary = [b"\x00\xff", b"ab", b"\x10\x01"];
     let binary = FixedSizeBinaryArray::try_from_iter(binary.into_iter()).unwrap();
-    let kinds: [(ArrayRef, [&str; 3]); 6] = [
+    let words = [
+        Some("d3"),
+        None,
+        Some("a long key of a dictionary"),
+        Some("f6"),
+    ];
+    let words: ArrayRef = Arc::new(StringViewArray::from(words.to_vec()));
+    let kinds: [(ArrayRef, [&str; 3]); 8] = [
+        (
+            Arc::new(StringViewArray::from(vec![
+                "v",
+                "a long key as a view",
+                "w",
+            ])),
+            ["v", "a long key as a view", "w"],
+        ),
+        (
+            Arc::new(DictionaryArray::new(UInt8Array::from(vec![2, 0, 3]), words)),
+            ["a long key of a dictionary", "d3", "f6"],
+        ),
         (
             Arc::new(StringArray::from(vec!["x", "y", "z"])),
             ["x", "y", "z"],
@@ -350,6 +369,36 @@ async fn a_rows_checksum_is_checked() {
 }
 
 #[tokio::test]
+async fn lists_of_cells_are_ragged_where_that_is_said() {
+    let space = Space::new("bulk-ragged").await;
+    let inner = list(4, 2, &leaf(&DataType::UInt8, 8, (0..8).collect()));
+    let item = Arc::new(Field::new("item", inner.data_type().clone(), false));
+    let ragged = ListArray::new(item, OffsetBuffer::from_lengths([1, 3]), inner, None);
+    let keys = StringArray::from(vec!["a", "b"]);
+    let batch = table(vec![plain("key", keys), plain("tensor", ragged)]);
+    let reply = space.bulk(batch.clone()).await.unwrap();
+    assert_eq!(
+        (&reply["stored"], &reply["errors_total"]),
+        (&json!(1), &json!(1))
+    );
+    let reply = space
+        .bulk_with(&json!({"ragged": true}), batch)
+        .await
+        .unwrap();
+    assert_eq!(
+        (&reply["stored"], &reply["existed"]),
+        (&json!(1), &json!(1))
+    );
+    let tensor = |rows, bytes: std::ops::Range<u8>| Tensor {
+        dtype: DType::UInt8,
+        shape: vec![rows, 2],
+        bytes: bytes.collect(),
+    };
+    assert_eq!(space.tensor("a").await.unwrap(), tensor(1, 0..2));
+    assert_eq!(space.tensor("b").await.unwrap(), tensor(3, 2..8));
+}
+
+#[tokio::test]
 async fn streams_that_are_wrong_as_a_whole() {
     let space = Space::new("bulk-wrong").await;
     let tensors = Tensor::sample(DType::Float32, &[2, 2]);
@@ -383,16 +432,8 @@ async fn streams_that_are_wrong_as_a_whole() {
     let keys = plain("key", StringArray::from(vec!["a", "b"]));
     let lying = table(vec![keys, (field.with_metadata(lie), column)]);
     refused(space.bulk(lying).await, "invalid_argument", &["bfloat16"]);
-    // Nested lists are one cell; lists of lists are none.
-    let inner = list(4, 2, &leaf(&DataType::UInt8, 8, (0..8).collect()));
-    let item = Arc::new(Field::new("item", inner.data_type().clone(), false));
-    let ragged = ListArray::new(item, OffsetBuffer::from_lengths([1, 3]), inner, None);
-    let ragged: ArrayRef = Arc::new(ragged);
-    let keys: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
-    let fields = [("key", &keys), ("tensor", &ragged)];
-    let fields = fields.map(|(name, column)| Field::new(name, column.data_type().clone(), false));
-    let ragged = batch_of(Arc::new(Schema::new(fields.to_vec())), vec![keys, ragged]);
-    let put = space.bulk_with(&json!({"ragged": true}), ragged).await;
-    refused(put, "unimplemented", &["ragged"]);
+    // Cells have no lengths of their own.
+    let put = space.bulk_with(&json!({"ragged": true}), batch).await;
+    refused(put, "invalid_argument", &["ragged"]);
     refused(space.tensor("a").await, "not_found", &[]);
 }

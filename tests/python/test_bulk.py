@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 import xxhash
 
@@ -50,6 +51,12 @@ def test_every_dtype(client, namespace, name, cell):
         (pa.array([2**63 - 1, 0, -(2**63)], pa.int64()), [str(2**63 - 1), "0", str(-(2**63))]),
         (pa.array([2**64 - 1, 0, 7], pa.uint64()), [str(2**64 - 1), "0", "7"]),
         (pa.array([b"\x00\xff", b"ab", b"\x10\x01"], pa.binary(2)), ["00ff", "6162", "1001"]),
+        (pa.array(["x", "a long key for a view", "z"], pa.string_view()), ["x", "a long key for a view", "z"]),
+        *(
+            (pa.array(["x", "y", "z"], kind).dictionary_encode().cast(pa.dictionary(index, kind)), ["x", "y", "z"])
+            for index in (pa.int8(), pa.uint16(), pa.int32(), pa.int64())
+            for kind in (pa.utf8(), pa.large_utf8())
+        ),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
@@ -84,6 +91,91 @@ def test_kinds_of_tensor_columns(client, namespace, form):
     assert reply["stored"] == len(rows)
     for key, row in zip(keys.to_pylist(), rows):
         assert same(array_of(get(client, namespace=namespace, key=key)), np.asarray(row))
+
+
+class Opened(pa.ExtensionType):
+    """An extension type by its name and metadata, as Ray Data writes its own."""
+
+    def __init__(self, name, metadata, storage):
+        self._metadata = metadata
+        super().__init__(storage, name)
+
+    def __arrow_ext_serialize__(self):
+        return self._metadata.encode()
+
+
+@pytest.mark.parametrize("name, kind", [("arrow_tensor", pa.list_), ("arrow_tensor_v2", pa.large_list)])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bool"])
+def test_tensors_of_ray(client, namespace, name, kind, dtype):
+    array = sample(dtype, (5, 2, 3))
+    storage = pa.array(array.reshape(5, 6).tolist(), kind(pa.from_numpy_dtype(array.dtype)))
+    column = Opened(f"ray.data.{name}", "[2, 3]", storage.type).wrap_array(storage)
+    assert put(client, command(namespace=namespace), pa.table({"key": KEYS, "tensor": column}))["stored"] == 5
+    for key, row in zip(KEYS, array):
+        assert same(array_of(get(client, namespace=namespace, key=key)), row)
+    # One column is one tensor, as of any type.
+    put(client, command(namespace=namespace, key="all"), pa.table({"tensor": column}))
+    assert same(array_of(get(client, namespace=namespace, key="all")), array)
+
+
+def test_tensors_of_ray_that_differ_in_shape(client, namespace):
+    arrays = [sample("float64", shape) for shape in [(2, 3), (1, 1), (0, 4)]]
+    values = pa.array([array.reshape(-1).tolist() for array in arrays], pa.large_list(pa.float64()))
+    shapes = pa.array([list(array.shape) for array in arrays])
+    storage = pa.StructArray.from_arrays([values, shapes], ["data", "shape"])
+    column = Opened("ray.data.arrow_variable_shaped_tensor", "2", storage.type).wrap_array(storage)
+    table = pa.table({"key": ["a", "b", "c"], "tensor": column})
+    assert put(client, command(namespace=namespace), table)["stored"] == 3
+    for key, array in zip("abc", arrays):
+        assert np.array_equal(array_of(get(client, namespace=namespace, key=key)), array, equal_nan=True)
+    with refused("invalid_argument", "beside"):
+        put(client, command(namespace=namespace, key="all"), pa.table({"tensor": column}))
+
+
+def test_ragged(client, namespace):
+    arrays = [sample("float16", (rows, 3)) for rows in (2, 0, 5)]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(arrays).reshape(-1)), 3)
+    column = pa.ListArray.from_arrays(pa.array([0, 2, 2, 7], pa.int32()), lists)
+    table = pa.table({"key": ["a", "b", "c"], "tensor": column})
+    assert put(client, command(namespace=namespace, ragged=True), table)["stored"] == 3
+    for key, array in zip("abc", arrays):
+        assert same(array_of(get(client, namespace=namespace, key=key)), array)
+    with refused("invalid_argument", "lists"):
+        put(client, command(namespace=namespace, ragged=True), bulk(KEYS, ARRAY))
+
+
+@pytest.mark.parametrize("kind", [pa.list_view, pa.large_list_view], ids=["list_view", "large_list_view"])
+def test_list_views(client, namespace, kind):
+    array = sample("int32", (5, 4))
+    column = pa.array(array.tolist(), kind(pa.int32()))
+    assert put(client, command(namespace=namespace), pa.table({"key": KEYS, "tensor": column}))["stored"] == 5
+    assert same(array_of(get(client, namespace=namespace, key="c")), array[2])
+
+
+def test_what_another_program_made_of_an_opaque_get(client, namespace):
+    arrays = {"a": sample("float32", (2, 3)), "b": sample("bfloat16", (4,)), "c": sample("uint8", (0, 2))}
+    for key, array in arrays.items():
+        put(client, command(namespace=namespace, key=key, metadata={"of": key}), table_of(array))
+    table = get(client, namespace=namespace, prefix="", **{"with": ["metadata", "checksum", "version", "ttl_ms"]})
+    pairs = [[{"key": name, "value": text} for name, text in row.as_py()] for row in table["metadata"]]
+    pair = pa.struct([("key", pa.string_view()), ("value", pa.string_view())])
+    kinds = {
+        "key": pa.string_view(),
+        "dtype": pa.dictionary(pa.int32(), pa.large_utf8()),
+        "shape": pa.large_list(pa.int64()),
+        "data": pa.binary_view(),
+        "checksum": pa.string_view(),
+    }
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    for name, kind in kinds.items():
+        encode = pa.types.is_dictionary(kind)
+        column = columns[name].cast(kind.value_type).dictionary_encode() if encode else columns[name].cast(kind)
+        columns[name] = column
+    columns["metadata"] = pa.array(pairs, pa.large_list(pair))
+    assert put(client, command(namespace=f"{namespace}-copy"), pa.table(columns))["stored"] == 3
+    for key, array in arrays.items():
+        copied = get(client, namespace=f"{namespace}-copy", key=key)
+        assert same(array_of(copied), array) and copied.schema.metadata[b"user.of"] == key.encode()
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 1000])
@@ -258,10 +350,30 @@ def test_a_time_to_live_that_is_none(client, namespace, ttl_ms):
     assert [error["row"] for error in put(client, command(namespace=namespace), table)["errors"]] == [0]
 
 
-@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.utf8())], ids=str)
-def test_kinds_of_keys_that_are_not_built_yet(client, namespace, kind):
-    with refused("unimplemented", "key"):
-        put(client, command(namespace=namespace), bulk(pa.array(KEYS).cast(kind), ARRAY))
+@pytest.mark.parametrize("deltas", [True, False], ids=["deltas", "replaced"])
+def test_a_dictionary_that_changes_from_batch_to_batch(client, namespace, deltas):
+    grown = [(["a", "b"], [1, 0]), (["a", "b", "c"], [2, 0]), (["a", "b", "c", "d"], [3])]
+    if not deltas:
+        grown.append((["y", "x"], [1, 0]))
+    words = [pa.DictionaryArray.from_arrays(pa.array(at, pa.int32()), pa.array(of)) for of, at in grown]
+    keys = pa.chunked_array(words)
+    array = sample("int32", (len(keys), 2))
+    options = flight.FlightCallOptions(
+        timeout=240, write_options=pa.ipc.IpcWriteOptions(emit_dictionary_deltas=deltas)
+    )
+    table = pa.table({"key": keys, "tensor": column_of(array)})
+    writer, replies = client.do_put(command(namespace=namespace, mode="replace"), table.schema, options)
+    with writer:
+        writer.write_table(table)
+        writer.done_writing()
+        assert json.loads(replies.read().to_pybytes())["stored"] == len(keys)
+    for key, row in dict(zip(keys.to_pylist(), array)).items():
+        assert same(array_of(get(client, namespace=namespace, key=key)), row)
+
+
+def test_a_column_of_words_that_nobody_reads(client, namespace):
+    table = bulk(KEYS, ARRAY, language=pa.array(["de", "en", "de", "fr", "de"]).dictionary_encode())
+    assert put(client, command(namespace=namespace, extra_columns="ignore"), table)["stored"] == 5
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.bool_(), pa.timestamp("us")], ids=str)

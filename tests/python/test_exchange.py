@@ -54,7 +54,15 @@ def test_without_a_shape_the_answers_are_opaque(client, filled):
 
 
 @pytest.mark.parametrize(
-    "kind, keys", [(pa.large_utf8(), ["7"]), (pa.int16(), [7]), (pa.binary(1), [b"\x07"])], ids=str
+    "kind, keys",
+    [
+        (pa.large_utf8(), ["7"]),
+        (pa.string_view(), ["7"]),
+        (pa.dictionary(pa.int8(), pa.utf8()), ["7"]),
+        (pa.int16(), [7]),
+        (pa.binary(1), [b"\x07"]),
+    ],
+    ids=str,
 )
 def test_kinds_of_keys(client, namespace, kind, keys):
     name = "07" if kind == pa.binary(1) else "7"

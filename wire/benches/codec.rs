@@ -6,6 +6,7 @@
 use std::hint::black_box;
 
 use bowstring_wire::body::Body;
+use bowstring_wire::bulk::Dictionaries;
 use bowstring_wire::descriptor::PutCommand;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Result;
@@ -122,7 +123,7 @@ fn put(c: &mut Criterion) {
         group.bench_function("rows of a batch of 40,000", |b| {
             b.iter(|| -> Result<_> {
                 let mut scratch = Vec::new();
-                let rows = put.decode(&batch.header, black_box(&body))?;
+                let rows = put.decode(&batch.header, black_box(&body), &Dictionaries::default())?;
                 let mut bytes = 0;
                 for i in 0..rows.rows() {
                     let row = rows.row(i)?;

@@ -3,19 +3,21 @@
 
 mod batch;
 mod cells;
+mod dictionaries;
 mod keys;
 mod keys_only;
 mod role;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 
 use crate::body::Body;
-use crate::column::TensorColumn;
+use crate::column::{ListShape, TensorColumn};
 use crate::descriptor::{ExtraColumns, PutCommand};
 use crate::error::{Error, Result, clip};
 use crate::field;
@@ -27,8 +29,10 @@ use crate::shape::Shape;
 use crate::single::permute_of;
 
 pub use batch::{BulkBatch, BulkRow};
+use dictionaries::Wanted;
+pub use dictionaries::{Dictionaries, Held};
 pub use keys_only::{KeysBatch, KeysReader};
-use role::{KeyKind, Text};
+use role::{Ints, KeyKind, Map, Text};
 
 /// The schema of a bulk put, before its command says what the columns are called.
 #[derive(Clone, Debug)]
@@ -40,11 +44,12 @@ pub struct BulkSchema {
 #[derive(Clone, Debug)]
 pub struct BulkReader {
     tree: Tree,
-    key: (KeyKind, Place),
+    wanted: Vec<Wanted>,
+    key: KeyKind,
     tensors: Tensors,
     ttl_ms: Option<Place>,
     checksum: Option<Text>,
-    metadata: Option<Place>,
+    metadata: Option<Map>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +59,7 @@ enum Tensors {
     /// `dtype`, `shape` and `data`, as the `opaque` layout has them.
     Opaque {
         dtype: Text,
-        shape: Text,
+        shape: Ints,
         data: Text,
     },
 }
@@ -64,9 +69,22 @@ struct Column {
     tensor: TensorColumn,
     place: Place,
     permute: Option<Permute>,
-    /// `None` for lists: their first valid row says it, once for the whole put.
-    shape: Option<Shape>,
-    list: OnceLock<(u64, Shape)>,
+    shape: RowShape,
+}
+
+/// What says the shape of a row.
+#[derive(Clone, Debug)]
+enum RowShape {
+    /// The schema, for all rows.
+    Fixed(Shape),
+    /// The schema, of lists of so many cells.
+    List(u64, Shape),
+    /// The first valid list, once for the whole put: its length and shape.
+    First(OnceLock<(u64, Shape)>),
+    /// The length of its own list.
+    Ragged,
+    /// A column beside its values.
+    Beside(Ints),
 }
 
 impl BulkSchema {
@@ -84,23 +102,16 @@ impl BulkSchema {
     pub fn with_command(&self, command: &PutCommand) -> Result<BulkReader> {
         let schema = ipc_check::schema(&self.header)?;
         let mut columns = Columns::new(&schema)?;
-        if command.ragged {
-            return Err(Error::unimplemented("ragged tensors are not built yet"));
-        }
         let key_name = command.key_column.as_deref().unwrap_or("key");
         let tensor_name = command.tensor_column.as_deref().unwrap_or("tensor");
-        let (key, key_place) = columns.required(key_name)?;
-        let key = (role::key_kind(&key)?, key_place);
+        let key = columns.required(key_name)?;
+        let key = role::key_kind(key, &mut columns.wanted)?;
         let tensors = columns.tensors(tensor_name, command)?;
-        let reader_columns = (
-            columns.take("ttl_ms").map(role::ttl_ms).transpose()?,
-            columns
-                .take("checksum")
-                .map(|c| role::text(c, "utf8"))
-                .transpose()?,
-            columns.take("metadata").map(role::metadata).transpose()?,
-        );
-        let (ttl_ms, checksum, metadata) = reader_columns;
+        let ttl_ms = columns.take("ttl_ms").map(role::int64).transpose()?;
+        let checksum = columns.take("checksum");
+        let checksum = checksum.map(|column| role::text(column, "utf8", &mut columns.wanted));
+        let metadata = columns.take("metadata");
+        let metadata = metadata.map(|column| role::metadata(column, &mut columns.wanted));
         // A get can add it, and a new entry has a version of its own.
         let _ = columns.take("version");
         if columns.take("source_version").is_some() {
@@ -112,25 +123,31 @@ impl BulkSchema {
         columns.tree.check()?;
         Ok(BulkReader {
             tree: columns.tree,
+            wanted: columns.wanted,
             key,
             tensors,
             ttl_ms,
-            checksum,
-            metadata,
+            checksum: checksum.transpose()?,
+            metadata: metadata.transpose()?,
         })
     }
 }
 
 impl BulkReader {
-    /// Checks a batch and makes its rows readable. What is wrong with one row only is that row's
-    /// error ([`BulkBatch::row`]).
+    /// Checks a batch and makes its rows readable, by the `dictionaries` that came before it. What
+    /// is wrong with one row only is that row's error ([`BulkBatch::row`]).
     ///
     /// # Errors
     /// `invalid_argument` for a header that lies or offsets that do not ascend; `unimplemented`
     /// for compression.
-    pub fn decode<'a>(&'a self, header: &[u8], body: &'a Body) -> Result<BulkBatch<'a>> {
+    pub fn decode<'a>(
+        &'a self,
+        header: &[u8],
+        body: &'a Body,
+        dictionaries: &Dictionaries,
+    ) -> Result<BulkBatch<'a>> {
         let batch = ipc_check::batch(header, body.len(), &self.tree)?;
-        BulkBatch::new(self, body, &batch)
+        BulkBatch::new(self, body, &batch, dictionaries)
     }
 
     /// The dtype of all rows; `None` where each says its own.
@@ -144,7 +161,10 @@ impl BulkReader {
     /// The shape of all rows; `None` where the rows say it.
     pub fn shape(&self) -> Option<&Shape> {
         match &self.tensors {
-            Tensors::Column(column) => column.shape.as_ref(),
+            Tensors::Column(column) => match &column.shape {
+                RowShape::Fixed(shape) | RowShape::List(_, shape) => Some(shape),
+                RowShape::First(_) | RowShape::Ragged | RowShape::Beside(_) => None,
+            },
             Tensors::Opaque { .. } => None,
         }
     }
@@ -154,6 +174,7 @@ impl BulkReader {
 struct Columns<'a> {
     tree: Tree,
     left: Vec<(arrow_ipc::Field<'a>, Place)>,
+    wanted: Vec<Wanted>,
     schema_dtype: Option<&'a str>,
 }
 
@@ -169,6 +190,7 @@ impl<'a> Columns<'a> {
         Ok(Self {
             tree,
             left,
+            wanted: Vec::new(),
             schema_dtype: field::lookup(schema.custom_metadata(), DTYPE_KEY),
         })
     }
@@ -195,16 +217,11 @@ impl<'a> Columns<'a> {
         if let Some((field, place)) = self.take(name) {
             let tensor = TensorColumn::parse(&field, self.schema_dtype)?;
             cast(command, Some(&tensor))?;
-            let shape = match tensor.list {
-                Some(_) => None,
-                None => Some(tensor.shape(&[])?),
-            };
             return Ok(Tensors::Column(Box::new(Column {
                 permute: permute_of(&tensor)?,
-                shape,
+                shape: RowShape::new(&tensor, place, command.ragged)?,
                 tensor,
                 place,
-                list: OnceLock::new(),
             })));
         }
         // Somebody who named a column wants that one.
@@ -220,7 +237,7 @@ impl<'a> Columns<'a> {
         let dtype = self.required("dtype")?;
         let shape = self.required("shape")?;
         Ok(Tensors::Opaque {
-            dtype: role::text(dtype, "utf8")?,
+            dtype: role::text(dtype, "utf8", &mut self.wanted)?,
             shape: role::shape(shape)?,
             data: role::bytes(data)?,
         })
@@ -251,6 +268,36 @@ impl<'a> Columns<'a> {
             .collect();
         names.sort_unstable();
         format!("`{}`", clip(&names.join("`, `"), 2 * MAX_QUOTED_BYTES))
+    }
+}
+
+impl RowShape {
+    fn new(tensor: &TensorColumn, place: Place, ragged: bool) -> Result<Self> {
+        let Some(list) = &tensor.list else {
+            return match ragged {
+                false => tensor.shape(&[]).map(RowShape::Fixed),
+                true => Err(Error::invalid(format!(
+                    "\"ragged\": true needs lists of tensors; column=`{}` expected List or \
+                     LargeList",
+                    clip(&tensor.name, MAX_QUOTED_BYTES)
+                ))),
+            };
+        };
+        Ok(match &list.shape {
+            ListShape::Length if ragged => RowShape::Ragged,
+            ListShape::Length => RowShape::First(OnceLock::new()),
+            ListShape::Fixed(dims) => {
+                let len = tensor.list_len()?.unwrap_or(0);
+                RowShape::List(len, tensor.shape(dims)?)
+            }
+            // The struct, then the lists and their values: two buffers each.
+            ListShape::Beside { wide, bytes } => RowShape::Beside(Ints {
+                place: place.and(3, 5),
+                wide: *wide,
+                bytes: *bytes,
+                signed: true,
+            }),
+        })
     }
 }
 

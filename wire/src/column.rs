@@ -34,9 +34,8 @@ pub struct TensorColumn {
     pub dtype: DType,
     /// From the column's values to that.
     pub transform: Transform,
-    /// Rows are lists of cells, all of one length that only the data tell: `wide` is offsets of
-    /// 8 bytes.
-    pub list: Option<Wide>,
+    /// Where rows are lists of cells: what lists.
+    pub list: Option<Lists>,
     /// The physical axes of a cell as stored, so with the last axis of 2 of complex numbers.
     pub cell: Dims,
     /// Logical axis `i` of the cell is physical axis `permutation[i]`.
@@ -50,8 +49,33 @@ pub struct TensorColumn {
     pub level_values: Dims,
 }
 
-/// Whether offsets have 8 bytes.
-pub type Wide = bool;
+/// Rows that are lists of cells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists {
+    /// Offsets of 8 bytes, not 4.
+    pub wide: bool,
+    /// Offsets and lengths, not offsets alone.
+    pub views: bool,
+    /// What says the shape of a list.
+    pub shape: ListShape,
+}
+
+/// What says the shape of a list of cells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListShape {
+    /// Its length.
+    Length,
+    /// The type, for all of them.
+    Fixed(Dims),
+    /// A column of lists of integers of so many bytes, beside that of the values in a struct:
+    /// offsets of 8 bytes (`wide`) or 4.
+    Beside {
+        /// Offsets of 8 bytes.
+        wide: bool,
+        /// Of each integer.
+        bytes: u64,
+    },
+}
 
 impl TensorColumn {
     /// Reads a verified field. `schema_dtype` is the schema's own `tensor.dtype`, which counts
@@ -120,6 +144,20 @@ impl TensorColumn {
         }
     }
 
+    /// Cells of each list, where the type says that.
+    ///
+    /// # Errors
+    /// None for a column that was parsed.
+    pub fn list_len(&self) -> Result<Option<u64>> {
+        match &self.list {
+            Some(Lists {
+                shape: ListShape::Fixed(dims),
+                ..
+            }) => checked_values(dims, 1).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Bytes of one value once it is stored.
     pub fn stored_width(&self) -> u64 {
         (self.dtype.size() / self.dtype.storage_per_element()) as u64
@@ -169,7 +207,7 @@ impl TensorColumn {
 /// A column's type from the rows down to the values.
 struct Walked<'a> {
     leaf: Leaf<'a>,
-    list: Option<Wide>,
+    list: Option<Lists>,
     dims: Dims,
     permutation: Option<Vec<usize>>,
     dim_names: Option<Vec<String>>,
@@ -178,17 +216,30 @@ struct Walked<'a> {
 
 fn walk<'a>(field: &Field<'a>, top: bool) -> Result<Walked<'a>> {
     let metadata = field.custom_metadata();
-    let is_tensor =
-        field::lookup(metadata, extension::NAME_KEY) == Some(extension::FIXED_SHAPE_TENSOR);
+    let extension = field::lookup(metadata, extension::NAME_KEY);
+    let is_tensor = extension == Some(extension::FIXED_SHAPE_TENSOR);
     let logical = field::logical(field)?;
     let size = match logical {
         Logical::FixedList(size) => size,
-        Logical::List { wide } if top && !is_tensor => {
+        Logical::List { wide } | Logical::ListView { wide } if top && !is_tensor => {
             let walked = walk(&only_child(field)?, false)?;
+            let json = field::lookup(metadata, extension::METADATA_KEY).unwrap_or_default();
+            let shape = if extension.is_some_and(extension::is_ray_tensor) {
+                ListShape::Fixed(walked.ray_shape(json)?)
+            } else {
+                ListShape::Length
+            };
             return Ok(Walked {
-                list: Some(wide),
+                list: Some(Lists {
+                    wide,
+                    views: matches!(logical, Logical::ListView { .. }),
+                    shape,
+                }),
                 ..walked
             });
+        }
+        Logical::Struct if top && extension == Some(extension::RAY_VARIABLE_TENSOR) => {
+            return variable(field);
         }
         Logical::Bool | Logical::Int { .. } | Logical::Float { .. } if !is_tensor => {
             return Ok(Walked {
@@ -208,7 +259,7 @@ fn walk<'a>(field: &Field<'a>, top: bool) -> Result<Walked<'a>> {
         _ => {
             return Err(Error::invalid(format!(
                 "a column's type is no tensor; type=`{}`{} expected numbers, Boolean, \
-                 FixedSizeList or {} of them, or one level of List",
+                 FixedSizeList or {} of them, one level of List, or a tensor type of Ray",
                 field::type_name(field),
                 if top { "" } else { " inside a list" },
                 extension::FIXED_SHAPE_TENSOR,
@@ -233,7 +284,58 @@ fn walk<'a>(field: &Field<'a>, top: bool) -> Result<Walked<'a>> {
     Ok(walked)
 }
 
+/// What Ray writes for tensors of different shapes: a struct of their values and shapes.
+fn variable<'a>(field: &Field<'a>) -> Result<Walked<'a>> {
+    let parts = field.children().filter(|parts| parts.len() == 2);
+    let parts = parts.map(|parts| (parts.get(0), parts.get(1)));
+    let parts =
+        parts.filter(|(data, shape)| data.name() == Some("data") && shape.name() == Some("shape"));
+    let refused = || {
+        Error::invalid(format!(
+            "a {} has another storage than Ray writes; expected a struct of `data`, lists of \
+             numbers, and `shape`, lists of integers",
+            extension::RAY_VARIABLE_TENSOR
+        ))
+    };
+    let (data, shape) = parts.ok_or_else(refused)?;
+    let Logical::List { wide } = field::logical(&data)? else {
+        return Err(refused());
+    };
+    let walked = walk(&only_child(&data)?, false)?;
+    let item = field::child(&shape).map(|item| field::logical(&item));
+    let beside = match (field::logical(&shape)?, item.transpose()?) {
+        (Logical::List { wide }, Some(Logical::Int { bits, .. })) => ListShape::Beside {
+            wide,
+            bytes: bits / 8,
+        },
+        _ => return Err(refused()),
+    };
+    if !walked.dims.is_empty() {
+        return Err(refused());
+    }
+    Ok(Walked {
+        list: Some(Lists {
+            wide,
+            views: false,
+            shape: beside,
+        }),
+        ..walked
+    })
+}
+
 impl Walked<'_> {
+    /// The shape that Ray's metadata say, of lists of these values.
+    fn ray_shape(&self, json: &str) -> Result<Dims> {
+        let shape = extension::ray_shape(json)?;
+        checked_values(&shape, 1)?;
+        if self.dims.is_empty() {
+            return Ok(shape);
+        }
+        Err(Error::invalid(
+            "a tensor type of Ray has another storage than Ray writes; expected lists of numbers",
+        ))
+    }
+
     fn set_cell(&mut self, tensor: FixedShapeTensor, size: u64) -> Result<()> {
         let values = checked_values(&self.dims, 1)?.checked_mul(size);
         let shape: Dims = SmallVec::from_vec(tensor.shape);

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use crate::error::{Error, Result, clip};
+use crate::form::Dims;
 use crate::limits::{MAX_QUOTED_BYTES, MAX_RANK};
 
 /// Field metadata: the name of the extension type.
@@ -20,6 +21,33 @@ pub const METADATA_KEY: &str = "ARROW:extension:metadata";
 pub const FIXED_SHAPE_TENSOR: &str = "arrow.fixed_shape_tensor";
 /// A byte a value, where zero is false and all else true.
 pub const BOOL8: &str = "arrow.bool8";
+
+/// Tensors of one shape as Ray Data writes them: lists, whose shape is in the metadata. The second
+/// has wide offsets.
+const RAY_TENSORS: [&str; 2] = ["ray.data.arrow_tensor", "ray.data.arrow_tensor_v2"];
+/// Tensors of different shapes as Ray Data writes them: a struct of values and shape.
+pub const RAY_VARIABLE_TENSOR: &str = "ray.data.arrow_variable_shaped_tensor";
+
+/// Whether an extension type is one of Ray's for tensors of one shape.
+pub fn is_ray_tensor(name: &str) -> bool {
+    RAY_TENSORS.contains(&name)
+}
+
+/// Reads the metadata of Ray's tensors of one shape: the shape as JSON.
+///
+/// # Errors
+/// `invalid_argument`; for Python's pickle too, which some releases of Ray write there.
+pub fn ray_shape(json: &str) -> Result<Dims> {
+    let shape: Option<Vec<u64>> = serde_json::from_str(json).ok();
+    let shape = shape.filter(|shape| shape.iter().all(|dim| i64::try_from(*dim).is_ok()));
+    shape.map(Dims::from_vec).ok_or_else(|| {
+        Error::invalid(format!(
+            "a tensor type of Ray says its shape in a way that is not read; metadata=`{}` expected \
+             a JSON array of lengths, as Ray writes it from 2.55 on",
+            clip(json, MAX_QUOTED_BYTES).escape_debug()
+        ))
+    })
+}
 
 /// What the metadata of `arrow.fixed_shape_tensor` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

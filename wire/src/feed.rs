@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,7 +15,7 @@ use crate::action::{
     ExpireRequest, ListFilter, LoadRequest, NamespaceSetRequest, NamespacesRequest, PinRequest,
 };
 use crate::body::Body;
-use crate::bulk::{BulkReader, KeysReader};
+use crate::bulk::{BulkReader, Dictionaries, KeysReader};
 use crate::descriptor::PutCommand;
 use crate::error::{Error, Result};
 use crate::exchange::ExchangeCommand;
@@ -125,14 +126,17 @@ fn receive(bytes: &[u8]) -> Result<()> {
 fn keys(schema: &[u8], batch: Option<(&[u8], &Body)>) -> Result<()> {
     let reader = KeysReader::new(schema, None)?;
     if let Some((header, body)) = batch {
-        let _ = reader.decode(header, body)?.keys();
+        let mut dictionaries = Dictionaries::default();
+        if !reader.dictionary(&mut dictionaries, header, body, |_| Ok(Arc::new(())))? {
+            let _ = reader.decode(header, body, &dictionaries)?.keys();
+        }
     }
     Ok(())
 }
 
 enum Reader {
     Single(Box<Single>),
-    Bulk(Box<BulkReader>, Bytes),
+    Bulk(Box<BulkReader>, Dictionaries, Bytes),
 }
 
 struct Single {
@@ -147,14 +151,15 @@ impl Reader {
             PutSchema::Single(schema) => {
                 let _ = schema.permute();
                 Reader::Single(Box::new(Single {
+                    list_len: schema.list_len()?,
                     schema: *schema,
                     rows: 0,
-                    list_len: None,
                 }))
             }
             PutSchema::Bulk(bulk) => {
                 let command = PutCommand::parse_cmd(br#"{"extra_columns": "ignore"}"#)?;
-                Reader::Bulk(Box::new(bulk.with_command(&command)?), schema.clone())
+                let reader = Box::new(bulk.with_command(&command)?);
+                Reader::Bulk(reader, Dictionaries::default(), schema.clone())
             }
         })
     }
@@ -162,16 +167,24 @@ impl Reader {
     fn batch(&mut self, header: &[u8], body: &Body) -> Result<()> {
         match self {
             Reader::Single(single) => single.batch(header, body),
-            Reader::Bulk(reader, schema) => {
+            Reader::Bulk(reader, dictionaries, schema) => {
                 let _ = keys(schema, Some((header, body)));
-                rows(reader, header, body)
+                if reader.dictionary(dictionaries, header, body, |_| Ok(Arc::new(())))? {
+                    return Ok(());
+                }
+                rows(reader, header, body, dictionaries)
             }
         }
     }
 }
 
-fn rows(reader: &BulkReader, header: &[u8], body: &Body) -> Result<()> {
-    let batch = reader.decode(header, body)?;
+fn rows(
+    reader: &BulkReader,
+    header: &[u8],
+    body: &Body,
+    dictionaries: &Dictionaries,
+) -> Result<()> {
+    let batch = reader.decode(header, body, dictionaries)?;
     // There may be more of them than bytes: a column of nulls, or of cells without an element.
     for row in 0..batch.rows().min(1_000) {
         let mut scratch = Vec::new();

@@ -1,6 +1,6 @@
 //! What a received field is, as far as tensors need it. Only for verified flatbuffers.
 
-use arrow_ipc::{DateUnit, Field, KeyValue, Precision, Type};
+use arrow_ipc::{DateUnit, DictionaryEncoding, Field, KeyValue, Precision, Type};
 use flatbuffers::{ForwardsUOffset, Vector};
 
 use crate::error::{Error, Result, clip};
@@ -53,10 +53,22 @@ pub enum Logical {
         /// Of each value.
         bits: u64,
     },
-    /// Encoded by a dictionary.
-    Dictionary,
-    /// Texts or bytes as views.
-    View,
+    /// Lists as offsets and lengths, of 32 or 64 bits each.
+    ListView {
+        /// 64 bits.
+        wide: bool,
+    },
+    /// Encoded by a dictionary: indices of 8 to 64 bits.
+    Dictionary {
+        /// Of each index.
+        bits: u64,
+        /// Two's complement.
+        signed: bool,
+    },
+    /// UTF-8 as views.
+    TextView,
+    /// Bytes as views.
+    BytesView,
     /// Unions, run-end encoding, and what a later Arrow adds.
     Unknown,
 }
@@ -67,14 +79,27 @@ pub enum Logical {
 /// `invalid_argument` for a type that contradicts itself: an integer of 7 bits, a list of two
 /// columns, a negative size.
 pub fn logical(field: &Field<'_>) -> Result<Logical> {
-    let found = read(field).ok_or_else(|| {
-        Error::invalid(format!(
-            "a column has a type that contradicts itself; column=`{}` type=`{}`",
-            clip(field.name().unwrap_or_default(), MAX_QUOTED_BYTES),
-            type_name(field)
-        ))
-    })?;
-    Ok(found)
+    let found = match field.dictionary() {
+        None => return decoded(field),
+        Some(dictionary) => index(&dictionary),
+    };
+    found.ok_or_else(|| contradicts(field))
+}
+
+/// What a field is once its dictionary is looked up.
+///
+/// # Errors
+/// As [`logical`].
+pub fn decoded(field: &Field<'_>) -> Result<Logical> {
+    read(field).ok_or_else(|| contradicts(field))
+}
+
+fn contradicts(field: &Field<'_>) -> Error {
+    Error::invalid(format!(
+        "a column has a type that contradicts itself; column=`{}` type=`{}`",
+        clip(field.name().unwrap_or_default(), MAX_QUOTED_BYTES),
+        type_name(field)
+    ))
 }
 
 /// The name of a field's type in Arrow's own words.
@@ -100,10 +125,16 @@ pub fn lookup<'a>(pairs: Option<Pairs<'a>>, name: &str) -> Option<&'a str> {
 /// Custom metadata of a schema or field.
 pub type Pairs<'a> = Vector<'a, ForwardsUOffset<KeyValue<'a>>>;
 
+fn index(dictionary: &DictionaryEncoding<'_>) -> Option<Logical> {
+    // Without a type they are int32, as the format has it.
+    let int = dictionary.indexType();
+    Some(Logical::Dictionary {
+        bits: width(int.map_or(32, |int| int.bitWidth()), &[8, 16, 32, 64])?,
+        signed: int.is_none_or(|int| int.is_signed()),
+    })
+}
+
 fn read(field: &Field<'_>) -> Option<Logical> {
-    if field.dictionary().is_some() {
-        return Some(Logical::Dictionary);
-    }
     let children = field.children().map_or(0, |children| children.len());
     let found = match field.type_type() {
         Type::Null => Logical::Null,
@@ -130,7 +161,10 @@ fn read(field: &Field<'_>) -> Option<Logical> {
         Type::FixedSizeBinary => {
             Logical::FixedBytes(u64::try_from(field.type_as_fixed_size_binary()?.byteWidth()).ok()?)
         }
-        Type::Utf8View | Type::BinaryView => Logical::View,
+        Type::Utf8View => Logical::TextView,
+        Type::BinaryView => Logical::BytesView,
+        Type::ListView => Logical::ListView { wide: false },
+        Type::LargeListView => Logical::ListView { wide: true },
         Type::List => Logical::List { wide: false },
         Type::LargeList => Logical::List { wide: true },
         Type::FixedSizeList => {
@@ -155,7 +189,9 @@ fn read(field: &Field<'_>) -> Option<Logical> {
         _ => Logical::Unknown,
     };
     let expected = match found {
-        Logical::List { .. } | Logical::FixedList(_) | Logical::Map => children == 1,
+        Logical::List { .. } | Logical::ListView { .. } | Logical::FixedList(_) | Logical::Map => {
+            children == 1
+        }
         Logical::Struct | Logical::Unknown => true,
         _ => children == 0,
     };

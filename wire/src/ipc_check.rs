@@ -48,6 +48,10 @@ pub struct Tree {
     slots: Vec<Slot>,
     columns: Vec<String>,
     buffers: usize,
+    /// Columns of views, each of which has as many more buffers as its batch says.
+    views: usize,
+    /// Whether a column is encoded by a dictionary.
+    dictionaries: bool,
     /// Why batches cannot be checked.
     unread: Option<Error>,
 }
@@ -85,8 +89,12 @@ enum Kind {
     Values(u64),
     /// Offsets of 4 or 8 bytes, and bytes.
     Text(u64),
+    /// Values of 16 bytes, and buffers that they point into.
+    View,
     /// Offsets of 4 or 8 bytes.
     List(u64),
+    /// Offsets and lengths of 4 or 8 bytes each.
+    ListView(u64),
     FixedList(u64),
     Struct,
 }
@@ -98,14 +106,35 @@ impl Tree {
     /// `invalid_argument` for a type that contradicts itself. A type that is not read here is no
     /// error yet ([`Tree::check`]): what the column is for says more about it.
     pub fn push(&mut self, field: arrow_ipc::Field<'_>) -> Result<Place> {
-        let place = Place {
-            node: self.slots.len(),
-            buffer: self.buffers,
-        };
+        let place = self.column(&field);
+        let logical = field::logical(&field)?;
+        self.push_field(field, logical)?;
+        Ok(place)
+    }
+
+    /// Adds the values of a column's dictionary, as a column.
+    ///
+    /// # Errors
+    /// As [`Tree::push`].
+    pub fn push_decoded(&mut self, field: arrow_ipc::Field<'_>) -> Result<Place> {
+        let place = self.column(&field);
+        let logical = field::decoded(&field)?;
+        self.push_field(field, logical)?;
+        Ok(place)
+    }
+
+    /// Whether a column is encoded by a dictionary, so that dictionary batches come.
+    pub fn has_dictionaries(&self) -> bool {
+        self.dictionaries
+    }
+
+    fn column(&mut self, field: &arrow_ipc::Field<'_>) -> Place {
         self.columns
             .push(field.name().unwrap_or_default().to_owned());
-        self.push_field(field)?;
-        Ok(place)
+        Place {
+            node: self.slots.len(),
+            buffer: self.buffers,
+        }
     }
 
     /// To be asked before any batch is checked.
@@ -116,8 +145,8 @@ impl Tree {
         self.unread.clone().map_or(Ok(()), Err)
     }
 
-    fn push_field(&mut self, field: arrow_ipc::Field<'_>) -> Result<()> {
-        let (kind, buffers) = match field::logical(&field)? {
+    fn push_field(&mut self, field: arrow_ipc::Field<'_>, logical: Logical) -> Result<()> {
+        let (kind, buffers) = match logical {
             Logical::Null => (Kind::Null, 0),
             Logical::Bool => (Kind::Values(1), 2),
             Logical::Int { bits, .. } | Logical::Float { bits } | Logical::Other { bits } => {
@@ -128,8 +157,17 @@ impl Tree {
             Logical::List { wide } => (Kind::List(offset_width(wide)), 2),
             Logical::Map => (Kind::List(4), 2),
             Logical::FixedList(size) => (Kind::FixedList(size), 1),
+            Logical::ListView { wide } => (Kind::ListView(offset_width(wide)), 3),
             Logical::Struct => (Kind::Struct, 1),
-            Logical::Dictionary | Logical::View | Logical::Unknown => {
+            Logical::TextView | Logical::BytesView => {
+                self.views += 1;
+                (Kind::View, 2)
+            }
+            Logical::Dictionary { bits, .. } => {
+                self.dictionaries = true;
+                (Kind::Values(bits), 2)
+            }
+            Logical::Unknown => {
                 let column = self.columns.last().map_or("", String::as_str);
                 self.unread.get_or_insert_with(|| {
                     Error::unimplemented(format!(
@@ -142,10 +180,17 @@ impl Tree {
             }
         };
         self.buffers += buffers;
-        let children = field.children().map_or(0, |children| children.len());
-        self.slots.push(Slot { kind, children });
-        for child in field.children().into_iter().flatten() {
-            self.push_field(child)?;
+        // What a dictionary is of has children, its indices have none.
+        let children = match logical {
+            Logical::Dictionary { .. } => None,
+            _ => field.children(),
+        };
+        self.slots.push(Slot {
+            kind,
+            children: children.map_or(0, |children| children.len()),
+        });
+        for child in children.into_iter().flatten() {
+            self.push_field(child, field::logical(&child)?)?;
         }
         Ok(())
     }
@@ -162,8 +207,55 @@ pub struct Batch {
     pub rows: u64,
     /// Values and nulls of each field, depth first.
     pub nodes: SmallVec<[Node; 4]>,
-    /// Each buffer's bytes of the body; empty where it is left out.
+    /// Each buffer's bytes of the body, but for those that views point into; empty where it is
+    /// left out.
     pub buffers: SmallVec<[Range<u64>; 8]>,
+    /// What the views of a node, in order, point into.
+    pub viewed: Vec<(usize, Vec<Range<u64>>)>,
+}
+
+/// A message that brings the values of a dictionary.
+#[derive(Debug)]
+pub struct DictionaryMessage<'a> {
+    /// Which dictionary, as the schema's fields name it.
+    pub id: i64,
+    /// Whether the values are behind those that came before, not in their place.
+    pub is_delta: bool,
+    record: arrow_ipc::RecordBatch<'a>,
+    body_len: u64,
+}
+
+impl DictionaryMessage<'_> {
+    /// Checks the values against the tree of the one column that they are.
+    ///
+    /// # Errors
+    /// As [`batch`].
+    pub fn check(&self, tree: &Tree) -> Result<Batch> {
+        check(&self.record, self.body_len, tree)
+    }
+}
+
+/// Reads a message as one that brings the values of a dictionary; `None` where it is another one.
+///
+/// # Errors
+/// As [`batch`].
+pub fn dictionary(header: &[u8], body_len: u64) -> Result<Option<DictionaryMessage<'_>>> {
+    let message = verified(header, BATCH_DEPTH_MAX)?;
+    let Some(dictionary) = message.header_as_dictionary_batch() else {
+        return Ok(None);
+    };
+    let Some(record) = dictionary.data() else {
+        return Err(Error::invalid(format!(
+            "a dictionary has no values; id=`{}`",
+            dictionary.id()
+        )));
+    };
+    Ok(Some(DictionaryMessage {
+        id: dictionary.id(),
+        is_delta: dictionary.isDelta(),
+        record,
+        body_len: declared(&message, body_len)?,
+    }))
 }
 
 pub use crate::ipc_write::Node;
@@ -177,8 +269,8 @@ pub fn batch(header: &[u8], body_len: u64, tree: &Tree) -> Result<Batch> {
     tree.check()?;
     let message = verified(header, BATCH_DEPTH_MAX)?;
     if message.header_type() == MessageHeader::DictionaryBatch {
-        return Err(Error::unimplemented(
-            "dictionary batches are not read; send the column decoded",
+        return Err(Error::invalid(
+            "a dictionary came that no column of the schema has; expected a record batch",
         ));
     }
     let Some(batch) = message.header_as_record_batch() else {
@@ -187,42 +279,62 @@ pub fn batch(header: &[u8], body_len: u64, tree: &Tree) -> Result<Batch> {
             kind(&message)
         )));
     };
-    if batch.compression().is_some() {
-        return Err(Error::unimplemented(
-            "compressed record batches are not read; send them uncompressed",
-        ));
-    }
+    check(&batch, declared(&message, body_len)?, tree)
+}
+
+/// The bytes that a message's body has, which came with `body_len`.
+fn declared(message: &Message<'_>, body_len: u64) -> Result<u64> {
     let declared = unsigned(message.bodyLength(), "bodyLength")?;
     if declared > body_len {
         return Err(Error::invalid(format!(
             "a body is shorter than its header says; bytes=`{body_len}` expected `{declared}`"
         )));
     }
-    if batch
-        .variadicBufferCounts()
-        .is_some_and(|counts| !counts.is_empty())
-    {
-        return Err(disagrees("variadic buffers", 0, 1));
+    Ok(declared)
+}
+
+fn check(batch: &arrow_ipc::RecordBatch<'_>, body_len: u64, tree: &Tree) -> Result<Batch> {
+    tree.check()?;
+    if batch.compression().is_some() {
+        return Err(Error::unimplemented(
+            "compressed record batches are not read; send them uncompressed",
+        ));
+    }
+    let variadic = batch.variadicBufferCounts();
+    let counts: SmallVec<[usize; 2]> = variadic
+        .into_iter()
+        .flatten()
+        .map(|count| unsigned(count, "variadicBufferCounts"))
+        .map(|count| count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)))
+        .collect::<Result<_>>()?;
+    if counts.len() != tree.views {
+        return Err(disagrees("columns of views", tree.views, counts.len()));
     }
     let nodes = batch.nodes().unwrap_or_default();
     if nodes.len() != tree.slots.len() {
         return Err(disagrees("nodes", tree.slots.len(), nodes.len()));
     }
     let buffers = batch.buffers().unwrap_or_default();
-    if buffers.len() != tree.buffers {
-        return Err(disagrees("buffers", tree.buffers, buffers.len()));
+    let expected = counts
+        .iter()
+        .fold(tree.buffers, |all, count| all.saturating_add(*count));
+    if buffers.len() != expected {
+        return Err(disagrees("buffers", expected, buffers.len()));
     }
     let mut check = Check {
         tree,
         nodes,
         places: buffers,
-        body_len: declared,
+        counts,
+        next: 0,
+        body_len,
         end: 0,
         column: "",
         batch: Batch {
             rows: unsigned(batch.length(), "length")?,
             nodes: SmallVec::new(),
             buffers: SmallVec::new(),
+            viewed: Vec::new(),
         },
     };
     for column in &tree.columns {
@@ -236,6 +348,10 @@ struct Check<'a> {
     tree: &'a Tree,
     nodes: flatbuffers::Vector<'a, arrow_ipc::FieldNode>,
     places: flatbuffers::Vector<'a, arrow_ipc::Buffer>,
+    /// Buffers that the views of each column point into.
+    counts: SmallVec<[usize; 2]>,
+    /// The index of the next buffer.
+    next: usize,
     body_len: u64,
     /// Where the last buffer that is not empty ended.
     end: u64,
@@ -287,7 +403,18 @@ impl Check<'_> {
                 self.offsets(len, width)?;
                 self.buffer(Some(0))?;
             }
+            Kind::View => {
+                self.buffer(len.checked_mul(16))?;
+                let count = self.counts.get(self.batch.viewed.len()).copied();
+                let viewed = (0..count.unwrap_or(0)).map(|_| self.place(Some(0)));
+                let viewed = viewed.collect::<Result<_>>()?;
+                self.batch.viewed.push((index, viewed));
+            }
             Kind::List(width) => self.offsets(len, width)?,
+            Kind::ListView(width) => {
+                self.buffer(len.checked_mul(width))?;
+                self.buffer(len.checked_mul(width))?;
+            }
             Kind::FixedList(size) => {
                 let Some(least) = len.checked_mul(size) else {
                     return Err(self.wrong(format_args!(
@@ -314,12 +441,19 @@ impl Check<'_> {
         self.buffer(offsets.and_then(|offsets| offsets.checked_mul(width)))
     }
 
-    /// Takes the next buffer, which needs `least` bytes; `None` where that is no number.
     fn buffer(&mut self, least: Option<u64>) -> Result<()> {
-        let index = self.batch.buffers.len();
+        let range = self.place(least)?;
+        self.batch.buffers.push(range);
+        Ok(())
+    }
+
+    /// Takes the next buffer, which needs `least` bytes; `None` where that is no number.
+    fn place(&mut self, least: Option<u64>) -> Result<Range<u64>> {
+        let index = self.next;
         if index >= self.places.len() {
             return Err(disagrees("buffers", self.tree.buffers, index));
         }
+        self.next += 1;
         let place = self.places.get(index);
         let at = unsigned(place.offset(), "offset of a buffer")?;
         let len = unsigned(place.length(), "length of a buffer")?;
@@ -346,8 +480,7 @@ impl Check<'_> {
                 least.map_or("more than can be".to_owned(), |least| least.to_string())
             )));
         }
-        self.batch.buffers.push(at..end);
-        Ok(())
+        Ok(at..end)
     }
 
     fn wrong(&self, what: std::fmt::Arguments<'_>) -> Error {

@@ -15,6 +15,8 @@ pub const MAX_JSON_BYTES: usize = 16 << 20;
 pub const MAX_TICKET_KEYS: usize = 10_000;
 /// Keys in one action. As many as fit the JSON would make one Result too large to receive.
 pub const MAX_ACTION_KEYS: usize = 100_000;
+/// How often a stream may add to one of its dictionaries before it sends it anew.
+pub const MAX_DICTIONARY_DELTAS: usize = 10_000;
 /// Namespaces in one answer: the most, and where nobody says.
 pub const MAX_NAMESPACES_LISTED: usize = 10_000;
 /// As many as fit the 4 MiB of stock clients with all that is said of each.

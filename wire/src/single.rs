@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow_ipc::Schema;
 
-use crate::column::TensorColumn;
+use crate::column::{ListShape, Lists, TensorColumn};
 use crate::dtype::DType;
 use crate::error::{Error, Result, clip};
 use crate::field;
@@ -37,6 +37,16 @@ impl SingleSchema {
         };
         let pairs = schema.custom_metadata();
         let column = TensorColumn::parse(&field, field::lookup(pairs, DTYPE_KEY))?;
+        if let Some(list) = &column.list
+            && (list.views || matches!(list.shape, ListShape::Beside { .. }))
+        {
+            return Err(Error::invalid(format!(
+                "one tensor cannot be a column of lists of this kind; column=`{}` type=`{}` \
+                 expected List or LargeList, or a column `key` beside it",
+                clip(&column.name, MAX_QUOTED_BYTES),
+                field::type_name(&field)
+            )));
+        }
         let declared = field::lookup(pairs, SHAPE_KEY)
             .map(parse_shape)
             .transpose()?;
@@ -73,6 +83,14 @@ impl SingleSchema {
         &self.metadata
     }
 
+    /// Cells of each list, where the schema says that.
+    ///
+    /// # Errors
+    /// None for a schema that was parsed.
+    pub fn list_len(&self) -> Result<Option<u64>> {
+        self.column.list_len()
+    }
+
     /// How cells become C order; `None` where they are.
     ///
     /// # Errors
@@ -97,11 +115,11 @@ impl SingleSchema {
         let (Some(values), Some(leaf)) = (batch.buffers.last(), batch.nodes.last()) else {
             return Err(Error::internal("a tensor column without values"));
         };
-        let offsets = match self.column.list {
+        let offsets = match &self.column.list {
             // The rows' validity, then their offsets.
-            Some(wide) => batch.buffers.get(1).map(|range| Offsets {
+            Some(Lists { wide, .. }) => batch.buffers.get(1).map(|range| Offsets {
                 range: range.clone(),
-                wide,
+                wide: *wide,
             }),
             None => None,
         };
@@ -124,8 +142,13 @@ impl SingleSchema {
     /// the rows make no legal shape.
     pub fn final_shape(&self, total_rows: u64, list_len: Option<u64>) -> Result<Shape> {
         let mut leading = vec![total_rows];
-        if self.column.list.is_some() {
-            leading.push(list_len.unwrap_or(0));
+        match &self.column.list {
+            None => {}
+            Some(Lists {
+                shape: ListShape::Fixed(dims),
+                ..
+            }) => leading.extend(dims),
+            Some(_) => leading.push(list_len.unwrap_or(0)),
         }
         let Some(declared) = &self.declared else {
             return self.column.shape(&leading);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::root_as_message_with_opts;
-use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamWriter};
 use arrow_schema::{Schema, SchemaRef};
 use bytes::Bytes;
 
@@ -14,9 +14,24 @@ use crate::schema::encapsulate;
 /// A message's header and body.
 pub type Message = (Bytes, Bytes);
 
-/// What arrow-rs writes for `batches`: the schema, then one message a batch.
+/// What arrow-rs writes for `batches`: the schema, then one message a batch, and those of the
+/// dictionaries before them.
 pub fn written_by_arrow(schema: &Schema, batches: &[RecordBatch]) -> (Bytes, Vec<Message>) {
-    let mut writer = StreamWriter::try_new(Vec::new(), schema).unwrap();
+    written(schema, batches, IpcWriteOptions::default())
+}
+
+/// As [`written_by_arrow`], without the schema, where dictionaries change.
+pub fn written_with(handling: DictionaryHandling, batches: &[RecordBatch]) -> Vec<Message> {
+    let options = IpcWriteOptions::default().with_dictionary_handling(handling);
+    written(&batches[0].schema(), batches, options).1
+}
+
+fn written(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    options: IpcWriteOptions,
+) -> (Bytes, Vec<Message>) {
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options).unwrap();
     batches
         .iter()
         .for_each(|batch| writer.write(batch).unwrap());

@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bowstring_wire::body::Body;
-use bowstring_wire::bulk::BulkReader;
+use bowstring_wire::bulk::{BulkReader, Dictionaries, Held};
 use bowstring_wire::column::Transform;
 use bowstring_wire::descriptor::PutCommand;
 use bowstring_wire::error::Result;
@@ -138,8 +139,13 @@ type Outcome = (Vec<(String, Tensor)>, Vec<(u64, String)>);
 fn bulk(reader: &BulkReader, batches: &[Message]) -> Outcome {
     let (mut stored, mut refused, mut before) = (Vec::new(), Vec::new(), 0);
     let mut scratch = Vec::new();
+    let mut known = Dictionaries::default();
     for (header, body) in batches {
-        let batch = reader.decode(header, body).unwrap();
+        let held = |_| -> Result<Held> { Ok(Arc::new(())) };
+        if reader.dictionary(&mut known, header, body, held).unwrap() {
+            continue;
+        }
+        let batch = reader.decode(header, body, &known).unwrap();
         for at in 0..batch.rows() {
             let tensor = batch.row(at).and_then(|row| {
                 let pieces = batch.pieces(&row, &mut scratch)?;

@@ -302,8 +302,11 @@ fn no_tensors() -> Vec<DataType> {
         DataType::RunEndEncoded(run_ends, values),
         DataType::Dictionary(DataType::Int32.into(), DataType::Float32.into()),
         DataType::Dictionary(DataType::Int8.into(), DataType::Utf8.into()),
-        DataType::ListView(item()),
-        DataType::LargeListView(item()),
+        DataType::List(Arc::new(Field::new(
+            "item",
+            DataType::ListView(item()),
+            true,
+        ))),
         DataType::List(Arc::new(Field::new("item", DataType::List(item()), true))),
     ]
 }

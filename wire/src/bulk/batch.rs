@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::BulkReader;
-use super::cells::{Fixed, Texts};
+use super::cells::Fixed;
+use super::dictionaries::Dictionaries;
 use super::keys::{Keys, Pairs};
 use super::tensors::Data;
+use super::texts::Texts;
 use crate::body::{Body, Slices};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -52,23 +54,28 @@ pub struct BulkRow<'b> {
 }
 
 impl<'a> BulkBatch<'a> {
-    pub(super) fn new(reader: &'a BulkReader, body: &'a Body, batch: &Batch) -> Result<Self> {
+    pub(super) fn new(
+        reader: &'a BulkReader,
+        body: &'a Body,
+        batch: &Batch,
+        dictionaries: &Dictionaries,
+    ) -> Result<Self> {
         let ttl_ms = reader
             .ttl_ms
             .map(|place| Fixed::new(body, batch, place, 8))
             .transpose()?;
         let checksum = reader
             .checksum
-            .map(|text| Texts::new(body, batch, text))
+            .map(|text| Texts::new(body, batch, text, dictionaries))
             .transpose()?;
         let metadata = reader
             .metadata
-            .map(|place| Pairs::new(body, batch, place))
+            .map(|map| Pairs::new(body, batch, map, dictionaries))
             .transpose()?;
         Ok(Self {
             rows: batch.rows,
-            keys: Keys::new(body, batch, reader.key)?,
-            tensors: Data::new(body, batch, &reader.tensors)?,
+            keys: Keys::new(body, batch, reader.key, dictionaries)?,
+            tensors: Data::new(body, batch, &reader.tensors, dictionaries)?,
             body,
             ttl_ms,
             checksum,

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::role::Text;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::ipc_check::{Batch, Place};
@@ -87,58 +86,57 @@ impl Ranges {
         self.offset(row)..self.offset(row + 1)
     }
 
-    /// A negative offset is a huge one, and so is one that is not there.
     fn offset(&self, at: u64) -> u64 {
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        let found = if self.wide {
-            let (offsets, _) = self.offsets.as_chunks::<8>();
-            offsets.get(at).map(|bytes| u64::from_le_bytes(*bytes))
-        } else {
-            let (offsets, _) = self.offsets.as_chunks::<4>();
-            let offset = offsets.get(at).map(|bytes| i32::from_le_bytes(*bytes));
-            offset.and_then(|offset| u64::try_from(offset).ok())
-        };
-        found.unwrap_or(u64::MAX)
+        offset(&self.offsets, self.wide, at)
     }
 }
 
-/// A column of texts.
-#[derive(Clone, Debug)]
-pub(super) struct Texts {
-    nulls: Nulls,
-    ranges: Ranges,
-    bytes: Bytes,
+/// A negative offset is a huge one, and so is one that is not there.
+fn offset(offsets: &[u8], wide: bool, at: u64) -> u64 {
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    let found = if wide {
+        let (offsets, _) = offsets.as_chunks::<8>();
+        offsets.get(at).map(|bytes| u64::from_le_bytes(*bytes))
+    } else {
+        let (offsets, _) = offsets.as_chunks::<4>();
+        let offset = offsets.get(at).map(|bytes| i32::from_le_bytes(*bytes));
+        offset.and_then(|offset| u64::try_from(offset).ok())
+    };
+    found.unwrap_or(u64::MAX)
 }
 
-impl Texts {
-    pub fn new(body: &Body, batch: &Batch, Text { place, wide }: Text) -> Result<Self> {
-        let rows = batch.nodes.get(place.node).map_or(0, |node| node.len);
-        let bytes = buffer(body, batch, place.buffer + 2)?;
-        let limit = bytes.len() as u64;
+/// The offsets and lengths of a column of lists as views.
+#[derive(Clone, Debug)]
+pub(super) struct Lengths {
+    offsets: Bytes,
+    lengths: Bytes,
+    wide: bool,
+    limit: u64,
+}
+
+impl Lengths {
+    /// Reads two buffers, whose lists must lie within `limit` values: that is looked at row by row.
+    pub fn new(body: &Body, batch: &Batch, index: usize, wide: bool, limit: u64) -> Result<Self> {
         Ok(Self {
-            nulls: Nulls::new(body, batch, place)?,
-            ranges: Ranges::new(body, batch, place.buffer + 1, wide, rows, limit)?,
-            bytes,
+            offsets: buffer(body, batch, index)?,
+            lengths: buffer(body, batch, index + 1)?,
+            wide,
+            limit,
         })
     }
 
-    /// `None` for null.
-    ///
     /// # Errors
-    /// `invalid_argument` for what is not UTF-8.
-    pub fn get(&self, row: u64) -> Result<Option<&str>> {
-        if self.nulls.is_null(row) {
-            return Ok(None);
-        }
-        let range = self.ranges.get(row);
-        let range = usize::try_from(range.start)
-            .ok()
-            .zip(usize::try_from(range.end).ok());
-        let bytes = range.and_then(|(start, end)| self.bytes.get(start..end));
-        let text = bytes.map(std::str::from_utf8);
-        match text {
-            Some(Ok(text)) => Ok(Some(text)),
-            _ => Err(Error::invalid("a text is not UTF-8; expected UTF-8")),
+    /// `invalid_argument` for a list outside the values.
+    pub fn get(&self, row: u64) -> Result<Range<u64>> {
+        let start = offset(&self.offsets, self.wide, row);
+        let len = offset(&self.lengths, self.wide, row);
+        match start.checked_add(len) {
+            Some(end) if end <= self.limit => Ok(start..end),
+            _ => Err(Error::invalid(format!(
+                "a list lies outside its values; offset=`{start}` length=`{len}` expected at most \
+                 `{}` values",
+                self.limit
+            ))),
         }
     }
 }
@@ -169,8 +167,26 @@ impl Fixed {
         self.bytes.get(from..from.checked_add(self.width)?)
     }
 
+    /// As an integer of the column's width; `None` for null.
+    pub fn int(&self, row: u64, signed: bool) -> Option<i128> {
+        self.get(row).map(|bytes| int(bytes, signed))
+    }
+
     /// `None` for null.
     pub fn i64(&self, row: u64) -> Option<i64> {
         self.get(row)?.try_into().ok().map(i64::from_le_bytes)
+    }
+}
+
+/// An integer of at most 8 bytes.
+pub(super) fn int(bytes: &[u8], signed: bool) -> i128 {
+    let mut wide = [0; 8];
+    let len = bytes.len().min(8);
+    wide[..len].copy_from_slice(&bytes[..len]);
+    let shift = 64 - 8 * len.max(1);
+    if signed {
+        i128::from(i64::from_le_bytes(wide) << shift >> shift)
+    } else {
+        i128::from(u64::from_le_bytes(wide))
     }
 }

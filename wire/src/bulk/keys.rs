@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::cells::{Fixed, Nulls, Ranges, Texts};
-use super::role::{KeyKind, Text};
+use super::cells::{Fixed, Nulls, Ranges};
+use super::dictionaries::Dictionaries;
+use super::role::{KeyKind, Map};
+use super::texts::Texts;
 use crate::body::Body;
 use crate::error::{Error, Result};
-use crate::ipc_check::{Batch, Place};
+use crate::ipc_check::Batch;
 use crate::metadata::Metadata;
 
 /// The keys of a batch, as they become text.
@@ -19,40 +21,38 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    pub fn new(body: &Body, batch: &Batch, (kind, place): (KeyKind, Place)) -> Result<Self> {
+    pub fn new(
+        body: &Body,
+        batch: &Batch,
+        kind: KeyKind,
+        dictionaries: &Dictionaries,
+    ) -> Result<Self> {
         match kind {
-            KeyKind::Text { wide } => Texts::new(body, batch, Text { place, wide }).map(Keys::Text),
-            KeyKind::Int { bytes, signed } => {
+            KeyKind::Text(text) => Texts::new(body, batch, text, dictionaries).map(Keys::Text),
+            KeyKind::Int {
+                place,
+                bytes,
+                signed,
+            } => {
                 let values = Fixed::new(body, batch, place, bytes)?;
                 Ok(Keys::Int { values, signed })
             }
-            KeyKind::Hex { bytes } => Fixed::new(body, batch, place, bytes).map(Keys::Hex),
+            KeyKind::Hex { place, bytes } => Fixed::new(body, batch, place, bytes).map(Keys::Hex),
         }
     }
 
     /// # Errors
-    /// `invalid_argument` for null, or what is not UTF-8.
+    /// `invalid_argument` for null, what is not UTF-8, and what points outside.
     pub fn get(&self, row: u64) -> Result<Cow<'_, str>> {
         let key = match self {
             Keys::Text(texts) => texts.get(row)?.map(Cow::Borrowed),
             Keys::Int { values, signed } => {
-                values.get(row).map(|b| Cow::Owned(decimal(b, *signed)))
+                let value = values.int(row, *signed);
+                value.map(|value| Cow::Owned(value.to_string()))
             }
             Keys::Hex(values) => values.get(row).map(|b| Cow::Owned(hex(b))),
         };
         key.ok_or_else(|| Error::invalid("a key is null; expected a key in each row"))
-    }
-}
-
-fn decimal(bytes: &[u8], signed: bool) -> String {
-    let mut wide = [0; 8];
-    wide[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
-    let bits = 8 * bytes.len().clamp(1, 8);
-    if signed {
-        let shift = 64 - bits;
-        (i64::from_le_bytes(wide) << shift >> shift).to_string()
-    } else {
-        u64::from_le_bytes(wide).to_string()
     }
 }
 
@@ -75,18 +75,19 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    pub fn new(body: &Body, batch: &Batch, place: Place) -> Result<Self> {
+    pub fn new(body: &Body, batch: &Batch, map: Map, dictionaries: &Dictionaries) -> Result<Self> {
+        let Map {
+            place,
+            wide,
+            name,
+            value,
+        } = map;
         let pairs = batch.nodes.get(place.node + 1).map_or(0, |node| node.len);
-        // The map's validity and offsets, the pairs' validity; then three buffers a text.
-        let text = |nodes, buffers| Text {
-            place: place.and(nodes, buffers),
-            wide: false,
-        };
         Ok(Self {
             nulls: Nulls::new(body, batch, place)?,
-            ranges: Ranges::new(body, batch, place.buffer + 1, false, batch.rows, pairs)?,
-            names: Texts::new(body, batch, text(2, 3))?,
-            values: Texts::new(body, batch, text(3, 6))?,
+            ranges: Ranges::new(body, batch, place.buffer + 1, wide, batch.rows, pairs)?,
+            names: Texts::new(body, batch, name, dictionaries)?,
+            values: Texts::new(body, batch, value, dictionaries)?,
         })
     }
 

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use super::dictionaries::{self, Dictionaries, Held, Wanted};
 use super::keys::Keys;
 use super::role::{self, KeyKind};
 use super::{Columns, ExtraColumns};
 use crate::body::Body;
 use crate::error::{Error, Result};
-use crate::ipc_check::{self, Place};
+use crate::ipc_check;
 use crate::limits::MAX_TICKET_KEYS;
 use crate::name::Key;
 
@@ -15,7 +16,8 @@ use crate::name::Key;
 #[derive(Clone, Debug)]
 pub struct KeysReader {
     tree: ipc_check::Tree,
-    key: (KeyKind, Place),
+    wanted: Vec<Wanted>,
+    key: KeyKind,
 }
 
 /// The keys of one checked batch.
@@ -33,22 +35,43 @@ impl KeysReader {
     pub fn new(schema: &[u8], name: Option<&str>) -> Result<Self> {
         let schema = ipc_check::schema(schema)?;
         let mut columns = Columns::new(&schema)?;
-        let (key, place) = columns.required(name.unwrap_or("key"))?;
-        let key = (role::key_kind(&key)?, place);
+        let key = columns.required(name.unwrap_or("key"))?;
+        let key = role::key_kind(key, &mut columns.wanted)?;
         columns.extra(ExtraColumns::Refuse)?;
         columns.tree.check()?;
         Ok(Self {
             tree: columns.tree,
+            wanted: columns.wanted,
             key,
         })
     }
 
-    /// Checks a batch.
+    /// As [`BulkReader::dictionary`](super::BulkReader::dictionary).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn dictionary(
+        &self,
+        to: &mut Dictionaries,
+        header: &[u8],
+        body: &Body,
+        held: impl FnOnce(u64) -> Result<Held>,
+    ) -> Result<bool> {
+        let any = !self.wanted.is_empty();
+        Ok(any && dictionaries::take(&self.wanted, to, header, body, held)?)
+    }
+
+    /// Checks a batch, whose keys may be in the `dictionaries` that came before it.
     ///
     /// # Errors
     /// `invalid_argument` for a header that lies or offsets that do not ascend,
     /// `resource_exhausted` for more than [`MAX_TICKET_KEYS`] rows, `unimplemented` for compression.
-    pub fn decode(&self, header: &[u8], body: &Body) -> Result<KeysBatch> {
+    pub fn decode(
+        &self,
+        header: &[u8],
+        body: &Body,
+        dictionaries: &Dictionaries,
+    ) -> Result<KeysBatch> {
         let batch = ipc_check::batch(header, body.len(), &self.tree)?;
         if batch.rows > MAX_TICKET_KEYS as u64 {
             return Err(Error::exhausted(format!(
@@ -58,7 +81,7 @@ impl KeysReader {
         }
         Ok(KeysBatch {
             rows: batch.rows,
-            keys: Keys::new(body, &batch, self.key)?,
+            keys: Keys::new(body, &batch, self.key, dictionaries)?,
         })
     }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::body::Body;
+use crate::bulk::Dictionaries;
 use crate::descriptor::PutCommand;
 use crate::put_schema::PutSchema;
 use crate::schema::StreamSchema;
@@ -175,7 +176,7 @@ proptest! {
         let put = put.with_command(&PutCommand::default()).unwrap();
         prop_assert_eq!((put.dtype(), put.shape()), (Some(dtype), Some(&shape)));
         let body = Body::from(body(&batch, &data));
-        let rows = put.decode(&batch.header, &body).unwrap();
+        let rows = put.decode(&batch.header, &body, &Dictionaries::default()).unwrap();
         prop_assert_eq!(rows.rows(), keys.len() as u64);
         let mut scratch = Vec::new();
         for (i, key) in keys.iter().enumerate() {
@@ -210,7 +211,7 @@ proptest! {
         let PutSchema::Bulk(put) = PutSchema::parse(&schema).unwrap() else { panic!() };
         let put = put.with_command(&PutCommand::default()).unwrap();
         let body: Body = body(&batch, &data).chunks(37).map(Bytes::copy_from_slice).collect();
-        let decoded = put.decode(&batch.header, &body).unwrap();
+        let decoded = put.decode(&batch.header, &body, &Dictionaries::default()).unwrap();
         let mut scratch = Vec::new();
         for (i, (key, (dtype, shape, bytes))) in entries.iter().enumerate() {
             prop_assert_eq!(blobs.value(i), &bytes[..]);

@@ -8,6 +8,7 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::body::Body;
+use crate::bulk::Dictionaries;
 use crate::descriptor::PutCommand;
 use crate::error::Code;
 use crate::ipc_write::{ABSENT, record_batch};
@@ -252,6 +253,22 @@ fn puts() -> Vec<(Bytes, Vec<Message>)> {
         ];
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     };
+    let views: ArrayRef = Arc::new(StringViewArray::from(vec![
+        "a",
+        "b",
+        "c",
+        "d",
+        "a key too long for a view",
+        "f",
+    ]));
+    let spans = [0i32, 3, 3, 1, 6, 0].to_vec();
+    let list_views: ArrayRef = Arc::new(ListViewArray::new(
+        item,
+        spans.into(),
+        vec![2; 6].into(),
+        Arc::new((0..8).map(|i| i as f32).collect::<Float32Array>()),
+        None,
+    ));
     let batches = [
         single(&cells),
         single(&lists),
@@ -260,6 +277,8 @@ fn puts() -> Vec<(Bytes, Vec<Message>)> {
         bulk(&keys, &cells),
         bulk(&numbers, &lists),
         bulk(&keys, &bits),
+        bulk(&views, &cells),
+        bulk(&views, &list_views),
     ];
     let written = batches
         .iter()
@@ -317,7 +336,7 @@ fn serve(schema: &[u8], header: &[u8], body: &Bytes) -> Result<u64> {
         PutSchema::Bulk(put) => {
             let put = put.with_command(&PutCommand::default())?;
             let body: Body = body.chunks(50).map(Bytes::copy_from_slice).collect();
-            let batch = put.decode(header, &body)?;
+            let batch = put.decode(header, &body, &Dictionaries::default())?;
             let mut scratch = Vec::new();
             // Rows may be many where they have no bytes; the last ones are looked at too.
             let rows = batch.rows();

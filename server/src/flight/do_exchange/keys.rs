@@ -1,10 +1,11 @@
 //! The `get` exchange: batches of keys in, batches of tensors out, one for one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_wire::body::Body;
-use bowstring_wire::bulk::KeysReader;
+use bowstring_wire::bulk::{Dictionaries, Held, KeysReader};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::exchange::ExchangeGet;
 use bowstring_wire::flight_data::Event;
@@ -13,6 +14,7 @@ use bowstring_wire::name::Key;
 use bowstring_wire::ticket::{Layout, Ticket};
 use bytes::Bytes;
 
+use crate::conn::GUARANTEED_BYTES;
 use crate::flight::authorize::{Operation, Principal, authorize, resource_of};
 use crate::flight::client::Client;
 use crate::flight::do_get::{Rows, message_bytes_max};
@@ -46,7 +48,8 @@ pub async fn run(
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     // A client may wait for the schema before it sends a key.
     rows.send().await?;
-    while let Some((keys, _room)) = next_keys(service, &reader, &mut messages).await? {
+    let mut known = Dictionaries::default();
+    while let Some((keys, _room)) = next_keys(service, &reader, &mut known, &mut messages).await? {
         authorize(principal, Operation::Get, resource_of(ticket))?;
         let began = Began::now(service);
         let (asked, sent, waited) = (keys.len(), rows.out().sent_bytes(), rows.out().waited());
@@ -111,8 +114,9 @@ async fn schema(messages: &mut Messages<'_>) -> Result<Bytes> {
 async fn next_keys(
     service: &Service,
     reader: &KeysReader,
+    known: &mut Dictionaries,
     messages: &mut Messages<'_>,
-) -> Result<Option<(Vec<Key>, Option<Charge>)>> {
+) -> Result<Option<(Vec<Key>, Option<Arc<Charge>>)>> {
     let draining = service.draining();
     let mut header: Option<Bytes> = None;
     loop {
@@ -125,10 +129,14 @@ async fn next_keys(
             None => return Ok(None),
             Some(Event::Header(bytes)) => header = Some(bytes),
             Some(Event::BodyStart { len }) => {
-                let room = room(service, len)?;
+                let room = Arc::new(room(service, len)?);
                 let body = messages.body(len).await?;
                 if let Some(header) = header.take() {
-                    let keys = reader.decode(&header, &body)?.keys()?;
+                    if dictionary(service, reader, known, (&header, &body, &room))? {
+                        messages.keeps_room = known.bytes() > GUARANTEED_BYTES;
+                        continue;
+                    }
+                    let keys = reader.decode(&header, &body, known)?.keys()?;
                     return Ok(Some((keys, Some(room))));
                 }
                 if !body.is_empty() {
@@ -140,7 +148,11 @@ async fn next_keys(
             Some(Event::MessageEnd) => {
                 // A batch of no rows may come without a body.
                 if let Some(header) = header.take() {
-                    let keys = reader.decode(&header, &Body::new())?.keys()?;
+                    let (body, room) = (Body::new(), Arc::new(room(service, 0)?));
+                    if dictionary(service, reader, known, (&header, &body, &room))? {
+                        continue;
+                    }
+                    let keys = reader.decode(&header, &body, known)?.keys()?;
                     return Ok(Some((keys, None)));
                 }
             }
@@ -152,6 +164,24 @@ async fn next_keys(
     }
 }
 
+/// Takes a message if it brings the values of a dictionary.
+fn dictionary(
+    service: &Service,
+    reader: &KeysReader,
+    known: &mut Dictionaries,
+    (header, body, room): (&Bytes, &Body, &Arc<Charge>),
+) -> Result<bool> {
+    let held = |bytes| -> Result<Held> {
+        let beside = self::room(service, bytes)?;
+        Ok(Arc::new((room.clone(), beside)))
+    };
+    let taken = reader.dictionary(known, header, body, held)?;
+    if known.bytes() > MAX_KEYS_BATCH_BYTES {
+        return Err(no_room(known.bytes()));
+    }
+    Ok(taken)
+}
+
 /// Room for a batch as it comes, and for the keys in it.
 fn room(service: &Service, len: u64) -> Result<Charge> {
     let room = if len > MAX_KEYS_BATCH_BYTES {
@@ -159,10 +189,12 @@ fn room(service: &Service, len: u64) -> Result<Charge> {
     } else {
         service.cache.charge(Account::Wire, 2 * len)
     };
-    room.ok_or_else(|| {
-        Error::exhausted(format!(
-            "a batch of keys finds no room, send smaller ones; bytes=`{len}` \
-             limit=`{MAX_KEYS_BATCH_BYTES}`"
-        ))
-    })
+    room.ok_or_else(|| no_room(len))
+}
+
+fn no_room(len: u64) -> Error {
+    Error::exhausted(format!(
+        "a batch of keys finds no room, send smaller ones; bytes=`{len}` \
+         limit=`{MAX_KEYS_BATCH_BYTES}`"
+    ))
 }

@@ -30,6 +30,8 @@ pub struct Messages<'a> {
     notes: &'a Notes,
     /// Whether this put holds room: then its client may not be silent for long.
     pub holds_room: bool,
+    /// Whether it does so between two bodies as well.
+    pub keeps_room: bool,
 }
 
 impl<'a> Messages<'a> {
@@ -48,6 +50,7 @@ impl<'a> Messages<'a> {
             counted,
             notes,
             holds_room: false,
+            keeps_room: false,
         }
     }
 
@@ -102,7 +105,7 @@ impl<'a> Messages<'a> {
     }
 
     /// A body of `len` bytes that has begun, for which there is room: its client may not be silent
-    /// for long. Between two of them it holds nothing, and may take its time.
+    /// for long. Between two of them it holds nothing, as a rule, and may take its time.
     pub async fn body(&mut self, len: u64) -> Result<Body> {
         let mut body = Body::new();
         self.holds_room = true;
@@ -113,7 +116,7 @@ impl<'a> Messages<'a> {
                 None => return Err(Error::invalid("the stream ended within a body")),
             }
         }
-        self.holds_room = false;
+        self.holds_room = self.keeps_room;
         Ok(body)
     }
 

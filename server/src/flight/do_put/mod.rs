@@ -130,7 +130,6 @@ fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
         ("wait", command.wait == Some(Wait::Cold)),
         ("progress", command.progress),
         ("dtype", command.dtype.is_some()),
-        ("ragged", command.ragged),
     ];
     match unbuilt.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

@@ -34,6 +34,7 @@ pub async fn receive(
         ("key_column", command.key_column.is_some()),
         ("tensor_column", command.tensor_column.is_some()),
         ("extra_columns", command.extra_columns.is_some()),
+        ("ragged", command.ragged),
     ];
     refuse_given(&bulk_only, "a put of several columns")?;
     let Some(key) = &command.key else {
@@ -56,7 +57,7 @@ pub async fn receive(
         put,
         values,
         rows: 0,
-        list_len: None,
+        list_len: schema.list_len()?,
         conn,
         upload: None,
     };

@@ -13,14 +13,14 @@ use crate::flight::do_put::messages::Messages;
 use crate::flight::service::Service;
 
 /// The largest batch as a part of the memory: while its rows are stored they are there twice.
-const BATCH_MEMORY_SHARE: u64 = 4;
+pub const BATCH_MEMORY_SHARE: u64 = 4;
 
 /// A batch as it came.
 pub struct Batch {
     pub header: Bytes,
     pub body: Body,
-    /// Until its rows are stored.
-    _room: Option<Charge>,
+    /// Until its rows are stored, or its values wanted no more.
+    pub room: Option<Arc<Charge>>,
 }
 
 /// What came next.
@@ -78,7 +78,7 @@ impl<'a, 'm> Incoming<'a, 'm> {
                         return Ok(Some(Received::Whole(Batch {
                             header,
                             body: Body::new(),
-                            _room: None,
+                            room: None,
                         })));
                     }
                 }
@@ -87,6 +87,11 @@ impl<'a, 'm> Incoming<'a, 'm> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether room is held between two messages as well: then the client may not be silent for long.
+    pub fn keep_room(&mut self, keep: bool) {
+        self.messages.keeps_room = keep;
     }
 
     /// The batch whose body has begun.
@@ -104,7 +109,7 @@ impl<'a, 'm> Incoming<'a, 'm> {
         Ok(Received::Whole(Batch {
             header,
             body,
-            _room: Some(room),
+            room: Some(Arc::new(room)),
         }))
     }
 

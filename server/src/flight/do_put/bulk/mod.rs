@@ -19,7 +19,7 @@ use bowstring_wire::put_result::PutReply;
 
 use super::messages::Messages;
 use super::{load_of, mode_of, refuse_given};
-use crate::conn::ConnHandle;
+use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
@@ -78,6 +78,7 @@ async fn batches(incoming: &mut Incoming<'_, '_>, storing: &mut Storing) -> Resu
         next = match received {
             Received::Whole(batch) => {
                 storing.push(batch).await?;
+                incoming.keep_room(storing.dictionary_bytes() > GUARANTEED_BYTES);
                 incoming.batch(storing.is_busy()).await?
             }
             Received::Begun(len) => {

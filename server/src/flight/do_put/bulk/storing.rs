@@ -8,15 +8,16 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bowstring_cache::ledger::Account;
 use bowstring_cache::rows::{Deal, Row, RowsSpec};
-use bowstring_wire::bulk::{BulkBatch, BulkReader, BulkRow};
+use bowstring_wire::bulk::{BulkBatch, BulkReader, BulkRow, Dictionaries, Held};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::put_result::PutReply;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::incoming::Batch;
+use super::incoming::{BATCH_MEMORY_SHARE, Batch};
 use crate::flight::counter::{Counted, Counter};
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
@@ -53,11 +54,14 @@ pub struct Storing {
     newcomer: Option<Newcomer>,
     /// Rows of earlier batches.
     rows: u64,
+    /// As they are for the next batch.
+    dictionaries: Dictionaries,
 }
 
 /// A batch that is being stored.
 struct Whole {
     batch: Batch,
+    dictionaries: Dictionaries,
     /// Rows before it.
     first: u64,
     _busy: OwnedSemaphorePermit,
@@ -72,13 +76,18 @@ impl Storing {
             busy: Arc::new(Semaphore::new(BATCHES_MAX as usize)),
             newcomer: Some(newcomer),
             rows: 0,
+            dictionaries: Dictionaries::default(),
         }
     }
 
-    /// Takes a batch, once few enough others are being stored.
+    /// Takes a batch, once few enough others are being stored; or the values of a dictionary, for
+    /// the batches behind it.
     pub async fn push(&mut self, batch: Batch) -> Result<()> {
+        if self.dictionary(&batch)? {
+            return Ok(());
+        }
         // Whatever is wrong with all of it is wrong for every writer.
-        let rows = self.store.decode(&batch)?.rows();
+        let rows = self.store.decode(&batch, &self.dictionaries)?.rows();
         if self.writers.is_empty() {
             self.start(rows);
         }
@@ -87,6 +96,7 @@ impl Storing {
         };
         let whole = Arc::new(Whole {
             batch,
+            dictionaries: self.dictionaries.clone(),
             first: self.rows,
             _busy: busy,
         });
@@ -96,6 +106,33 @@ impl Storing {
             sent.map_err(|_| stopped())?;
         }
         Ok(())
+    }
+
+    /// What is held for the batches to come.
+    pub fn dictionary_bytes(&self) -> u64 {
+        self.dictionaries.bytes()
+    }
+
+    /// Takes a message if it brings the values of a dictionary.
+    fn dictionary(&mut self, message: &Batch) -> Result<bool> {
+        let Batch { header, body, room } = message;
+        let Store {
+            service,
+            spec,
+            reader,
+            ..
+        } = &*self.store;
+        let limit = service.cache.config().memory / BATCH_MEMORY_SHARE;
+        let held = |bytes| -> Result<Held> {
+            let beside = service.cache.charge_in(spec.load, Account::Wire, bytes);
+            let beside = beside.ok_or_else(|| no_room(bytes, limit))?;
+            Ok(Arc::new((room.clone(), beside)))
+        };
+        let taken = reader.dictionary(&mut self.dictionaries, header, body, held)?;
+        match self.dictionaries.bytes() {
+            bytes if bytes > limit => Err(no_room(bytes, limit)),
+            _ => Ok(taken),
+        }
     }
 
     /// Whether any batch is being stored.
@@ -154,13 +191,24 @@ fn free_threads(threads: usize, writers: &Counter) -> usize {
     threads.saturating_sub(writers.get()).max(1)
 }
 
+fn no_room(bytes: u64, limit: u64) -> Error {
+    Error::exhausted(format!(
+        "the dictionaries of a put find no room, send its columns decoded; bytes=`{bytes}` \
+         limit=`{limit}`"
+    ))
+}
+
 fn stopped() -> Error {
     Error::internal("a writer of this put has stopped")
 }
 
 impl Store {
-    fn decode<'a>(&'a self, batch: &'a Batch) -> Result<BulkBatch<'a>> {
-        self.reader.decode(&batch.header, &batch.body)
+    fn decode<'a>(
+        &'a self,
+        batch: &'a Batch,
+        dictionaries: &Dictionaries,
+    ) -> Result<BulkBatch<'a>> {
+        self.reader.decode(&batch.header, &batch.body, dictionaries)
     }
 }
 
@@ -181,7 +229,7 @@ impl Writer {
     async fn run(mut self, mut batches: mpsc::Receiver<Arc<Whole>>) -> Result<PutReply> {
         let store = Arc::clone(&self.store);
         while let Some(whole) = batches.recv().await {
-            let batch = store.decode(&whole.batch)?;
+            let batch = store.decode(&whole.batch, &whole.dictionaries)?;
             let service = &store.service;
             let _turn = service.turns.take(&*service.clock).await;
             self.newcomer = None;
