@@ -275,11 +275,13 @@ async fn columns_are_renamed_refused_and_ignored() {
     );
     assert_eq!(space.tensor("b").await.unwrap(), tensors.cells()[1]);
     ignoring["extra_columns"] = json!("metadata");
-    refused(
-        space.bulk_with(&ignoring, batch.clone()).await,
-        "unimplemented",
-        &["extra_columns"],
-    );
+    ignoring["mode"] = json!("replace");
+    space.bulk_with(&ignoring, batch.clone()).await.unwrap();
+    let got = space
+        .act("describe", &json!({"keys": ["b"]}))
+        .await
+        .unwrap();
+    assert_eq!(got["keys"][0]["metadata"], json!({"lang": "en"}));
     refused(space.bulk(batch).await, "invalid_argument", &["key"]);
 }
 

@@ -143,11 +143,7 @@ async fn put_commands() {
             &[word],
         );
     }
-    for member in [
-        json!({"wait": "cold"}),
-        json!({"progress": true}),
-        json!({"dtype": "float16"}),
-    ] {
+    for member in [json!({"wait": "cold"}), json!({"dtype": "float16"})] {
         let (name, value) = member.as_object().unwrap().iter().next().unwrap();
         let members = json!({"key": "a", name: value});
         refused(

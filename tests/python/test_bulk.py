@@ -216,6 +216,69 @@ def test_extra_columns_are_refused_by_name(client, namespace):
     assert put(client, command(namespace=namespace, extra_columns="ignore"), table)["stored"] == 5
 
 
+def test_extra_columns_as_metadata(client, namespace):
+    extra = {
+        "language": pa.array(["de", None, "de", "en", "fr"]).dictionary_encode(),
+        "price": pa.array([1, 2, 3, 4, None], pa.int16()),
+        "weight": pa.array([0.5, 1.0, 1e300, 4.0, 5.0]),
+        "good": pa.array([True, False, None, True, False]),
+        "nothing": pa.nulls(5),
+    }
+    reply = put(client, command(namespace=namespace, extra_columns="metadata"), bulk(KEYS, ARRAY, **extra))
+    assert reply["stored"] == 5
+    e, d, c, _, a = act(client, "describe", namespace=namespace, keys=KEYS)["keys"]
+    assert e["metadata"] == {"language": "de", "price": "1", "weight": "0.5", "good": "true"}
+    assert d["metadata"] == {"price": "2", "weight": "1.0", "good": "false"}
+    assert c["metadata"] == {"language": "de", "price": "3", "weight": "1e300"}
+    assert a["metadata"] == {"language": "fr", "weight": "5.0", "good": "false"}
+    with refused("invalid_argument", "when"):
+        table = bulk(KEYS, ARRAY, when=pa.array(range(5)).cast(pa.timestamp("us")))
+        put(client, command(namespace=namespace, extra_columns="metadata"), table)
+
+
+def test_progress_tells_each_batch(client, namespace):
+    where = command(namespace=namespace, progress=True)
+    table = bulk([*KEYS[:4], ""], ARRAY)
+    writer, replies = client.do_put(where, table.schema, PATIENCE)
+    with writer:
+        # One after the other: what is told of a batch does not wait for the next one.
+        for at, (stored, errors) in enumerate([(1, 0), (2, 0), (3, 0), (4, 0), (4, 1)]):
+            writer.write_batch(table[at : at + 1].to_batches()[0])
+            now = json.loads(replies.read().to_pybytes())
+            assert (now["stored"], now["errors_total"], now["errors"]) == (stored, errors, [])
+            assert now["bytes"] == stored * ARRAY[0].nbytes
+        writer.done_writing()
+        last = json.loads(replies.read().to_pybytes())
+        assert (last["stored"], last["errors_total"], len(last["errors"])) == (4, 1, 1)
+        assert replies.read() is None
+
+
+def test_progress_of_one_tensor(client, namespace):
+    table = table_of(ARRAY)
+    writer, replies = client.do_put(command(namespace=namespace, key="a", progress=True), table.schema, PATIENCE)
+    with writer:
+        for rows in (2, 5):
+            writer.write_batch(table[0 if rows == 2 else 2 : rows].to_batches()[0])
+            now = json.loads(replies.read().to_pybytes())
+            assert (now["stored"], now["bytes"]) == (0, rows * ARRAY[0].nbytes)
+        writer.done_writing()
+        assert json.loads(replies.read().to_pybytes())["stored"] == 1
+
+
+def test_progress_that_nobody_reads_holds_up_nothing(client, namespace):
+    rows = 5_000
+    table = bulk([f"{at:05}" for at in range(rows)], sample("int8", (rows, 1)))
+    writer, replies = client.do_put(command(namespace=namespace, progress=True), table.schema, PATIENCE)
+    with writer:
+        for batch in table.to_batches(max_chunksize=1):
+            writer.write_batch(batch)
+        writer.done_writing()
+        told = []
+        while (reply := replies.read()) is not None:
+            told.append(json.loads(reply.to_pybytes())["stored"])
+    assert told == sorted(told) and told[-1] == rows and len(told) <= rows + 1
+
+
 def test_keep_is_the_default(client, namespace):
     put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
     reply = put(client, command(namespace=namespace), bulk([*KEYS[:2], "new"], -ARRAY[:3]))

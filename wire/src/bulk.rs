@@ -4,6 +4,7 @@
 mod batch;
 mod cells;
 mod dictionaries;
+mod extras;
 mod keys;
 mod keys_only;
 mod role;
@@ -12,6 +13,7 @@ mod tensors;
 mod tests;
 mod texts;
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -31,6 +33,7 @@ use crate::single::permute_of;
 pub use batch::{BulkBatch, BulkRow};
 use dictionaries::Wanted;
 pub use dictionaries::{Dictionaries, Held};
+use extras::Extra;
 pub use keys_only::{KeysBatch, KeysReader};
 use role::{Ints, KeyKind, Map, Text};
 
@@ -50,6 +53,8 @@ pub struct BulkReader {
     ttl_ms: Option<Place>,
     checksum: Option<Text>,
     metadata: Option<Map>,
+    /// What becomes metadata as well.
+    extras: Vec<Extra>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +124,7 @@ impl BulkSchema {
                 "the column source_version is not built yet",
             ));
         }
-        columns.extra(command.extra_columns.unwrap_or(ExtraColumns::Refuse))?;
+        let extras = columns.extra(command.extra_columns.unwrap_or(ExtraColumns::Refuse))?;
         columns.tree.check()?;
         Ok(BulkReader {
             tree: columns.tree,
@@ -129,6 +134,7 @@ impl BulkSchema {
             ttl_ms,
             checksum: checksum.transpose()?,
             metadata: metadata.transpose()?,
+            extras,
         })
     }
 }
@@ -243,20 +249,32 @@ impl<'a> Columns<'a> {
         })
     }
 
-    fn extra(&self, extra: ExtraColumns) -> Result<()> {
-        if self.left.is_empty() {
-            return Ok(());
-        }
+    /// What becomes metadata of the columns that are left.
+    fn extra(&mut self, extra: ExtraColumns) -> Result<Vec<Extra>> {
+        let names = self.names();
+        let mut left = std::mem::take(&mut self.left);
         match extra {
-            ExtraColumns::Ignore => Ok(()),
-            ExtraColumns::Metadata => Err(Error::unimplemented(
-                "\"extra_columns\": \"metadata\" is not built yet; send a column `metadata`",
-            )),
+            ExtraColumns::Ignore => Ok(Vec::new()),
+            ExtraColumns::Refuse if left.is_empty() => Ok(Vec::new()),
             ExtraColumns::Refuse => Err(Error::invalid(format!(
-                "the schema has columns that nobody asked for, or twice; columns={} expected none \
-                 (a put may say \"extra_columns\": \"ignore\")",
-                self.names()
+                "the schema has columns that nobody asked for, or twice; columns={names} expected \
+                 none (a put may say \"extra_columns\": \"ignore\", or \"metadata\")"
             ))),
+            ExtraColumns::Metadata => {
+                left.sort_unstable_by_key(|(_, place)| place.node);
+                let mut seen = HashSet::new();
+                let twice = left.iter().find(|(field, _)| !seen.insert(field.name()));
+                if let Some((field, _)) = twice {
+                    return Err(Error::invalid(format!(
+                        "the schema has a column twice that is to be metadata; column=`{}`",
+                        clip(field.name().unwrap_or_default(), MAX_QUOTED_BYTES)
+                    )));
+                }
+                let extras = left
+                    .into_iter()
+                    .map(|one| Extra::new(one, &mut self.wanted));
+                extras.collect()
+            }
         }
     }
 

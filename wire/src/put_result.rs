@@ -58,6 +58,15 @@ impl PutReply {
         }
     }
 
+    /// Its counts, without the errors themselves.
+    pub fn counts(&self) -> PutReply {
+        PutReply {
+            errors: Vec::new(),
+            version: None,
+            ..*self
+        }
+    }
+
     /// Adds what another one counted, whose errors are of other rows of the same put.
     pub fn merge(&mut self, other: PutReply) {
         self.stored += other.stored;

@@ -13,7 +13,8 @@ pub async fn send(respond: &mut Responder, message: &impl Message) -> Result<(),
     Ok(respond.data(Chunk::from(framed)).await?)
 }
 
-fn frame(message: &impl Message) -> Result<Bytes> {
+/// A message behind gRPC's prefix.
+pub fn frame(message: &impl Message) -> Result<Bytes> {
     let length = message.encoded_len();
     let prefix = u32::try_from(length)
         .map_err(|_| Error::internal(format!("a reply is too large for gRPC; bytes=`{length}`")))?;

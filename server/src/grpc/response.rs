@@ -84,6 +84,21 @@ impl Responder {
         Ok(())
     }
 
+    /// Sends data, where the peer's window and our send buffer have room for all of it now; false
+    /// where they have not.
+    pub fn data_now(&mut self, data: &Bytes) -> Result<bool, Gone> {
+        let chunk = Chunk::from(data.clone()).marked(&self.mark);
+        let stream = self.start()?;
+        // Asked for until it is there.
+        stream.reserve_capacity(data.len());
+        if stream.capacity() < data.len() {
+            return Ok(false);
+        }
+        stream.send_data(chunk, false).map_err(|_| Gone)?;
+        self.sent_bytes += data.len() as u64;
+        Ok(true)
+    }
+
     /// Ends a call that went well.
     pub fn finish(&mut self) -> Result<(), Gone> {
         self.start()?.send_trailers(status::ok()).map_err(|_| Gone)

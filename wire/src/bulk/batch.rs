@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::BulkReader;
 use super::cells::Fixed;
 use super::dictionaries::Dictionaries;
+use super::extras;
 use super::keys::{Keys, Pairs};
 use super::tensors::Data;
 use super::texts::Texts;
@@ -30,6 +31,7 @@ pub struct BulkBatch<'a> {
     ttl_ms: Option<Fixed>,
     checksum: Option<Texts>,
     metadata: Option<Pairs>,
+    extras: Vec<extras::Values<'a>>,
 }
 
 /// One entry of a batch.
@@ -72,6 +74,8 @@ impl<'a> BulkBatch<'a> {
             .metadata
             .map(|map| Pairs::new(body, batch, map, dictionaries))
             .transpose()?;
+        let extras = reader.extras.iter();
+        let extras = extras.map(|extra| extras::Values::new(body, batch, extra, dictionaries));
         Ok(Self {
             rows: batch.rows,
             keys: Keys::new(body, batch, reader.key, dictionaries)?,
@@ -80,6 +84,7 @@ impl<'a> BulkBatch<'a> {
             ttl_ms,
             checksum,
             metadata,
+            extras: extras.collect::<Result<_>>()?,
         })
     }
 
@@ -126,10 +131,7 @@ impl<'a> BulkBatch<'a> {
             data,
             ttl_ms: self.ttl_ms(row)?,
             checksum: self.checksum(row)?,
-            metadata: match &self.metadata {
-                Some(pairs) => pairs.get(row)?,
-                None => Metadata::default(),
-            },
+            metadata: self.metadata(row)?,
             first_bit,
         })
     }
@@ -168,6 +170,18 @@ impl<'a> BulkBatch<'a> {
                  null"
             ))),
         }
+    }
+
+    fn metadata(&self, row: u64) -> Result<Metadata> {
+        let mut pairs = match &self.metadata {
+            Some(pairs) => pairs.get(row)?,
+            None if self.extras.is_empty() => return Ok(Metadata::default()),
+            None => Vec::new(),
+        };
+        for extra in &self.extras {
+            pairs.extend(extra.get(row)?);
+        }
+        Metadata::new(pairs)
     }
 
     fn checksum(&self, row: u64) -> Result<Option<u128>> {

@@ -10,7 +10,6 @@ use super::texts::Texts;
 use crate::body::Body;
 use crate::error::{Error, Result};
 use crate::ipc_check::Batch;
-use crate::metadata::Metadata;
 
 /// The keys of a batch, as they become text.
 #[derive(Debug)]
@@ -91,10 +90,10 @@ impl Pairs {
         })
     }
 
-    /// No metadata for null.
-    pub fn get(&self, row: u64) -> Result<Metadata> {
+    /// None for null.
+    pub fn get(&self, row: u64) -> Result<Vec<(String, String)>> {
         if self.nulls.is_null(row) {
-            return Ok(Metadata::default());
+            return Ok(Vec::new());
         }
         let mut pairs = Vec::new();
         for at in self.ranges.get(row) {
@@ -104,6 +103,6 @@ impl Pairs {
             };
             pairs.push((name.to_owned(), value.to_owned()));
         }
-        Metadata::new(pairs)
+        Ok(pairs)
     }
 }

@@ -309,10 +309,6 @@ fn columns_are_found_renamed_and_refused_by_name() {
     );
     let ignoring = reader(&more, r#"{"extra_columns": "ignore"}"#).unwrap();
     assert!(rows(&ignoring, &more)[0].is_ok());
-    assert_eq!(
-        refused(&more, r#"{"extra_columns": "metadata"}"#).code,
-        Code::Unimplemented
-    );
     assert!(
         reader(
             &batch(vec![keys(&["a"]), cells(1, 2)]),

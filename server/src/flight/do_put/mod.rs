@@ -4,9 +4,11 @@
 //! - `single`: one tensor
 //! - `values`: from a column's values to the bytes of a tensor
 //! - `bulk`: a tensor a row
+//! - `progress`: what was done so far, for who asks
 
 mod bulk;
 mod messages;
+mod progress;
 mod single;
 mod values;
 
@@ -29,6 +31,7 @@ use super::slow::About;
 use super::{reply, request};
 use crate::grpc::Responder;
 pub use messages::Messages;
+use progress::Progress;
 
 /// Answers one DoPut.
 pub async fn run(
@@ -60,11 +63,13 @@ pub async fn run(
     authorize(&principal, Operation::Put, resource)?;
     let reply = match PutSchema::parse(&schema)? {
         PutSchema::Single(schema) => {
-            single::receive(service, &principal, &conn, command, &schema, &mut messages).await?
+            let call = (&principal, &conn, Progress::new(respond, command.progress));
+            single::receive(service, call, command, &schema, &mut messages).await?
         }
         PutSchema::Bulk(schema) => {
             let newcomer = service.turns.enter(deadline)?;
-            let call = (&principal, &conn, newcomer);
+            let progress = Progress::new(respond, command.progress);
+            let call = (&principal, &conn, newcomer, progress);
             bulk::receive(service, call, command, schema, &mut messages).await?
         }
     };
@@ -72,13 +77,13 @@ pub async fn run(
 }
 
 async fn send_reply(respond: &mut Responder, reply: &PutReply) -> Result<(), Failure> {
-    reply::send(
-        respond,
-        &PutResult {
-            app_metadata: reply.to_json().into(),
-        },
-    )
-    .await
+    reply::send(respond, &result_of(reply)).await
+}
+
+fn result_of(reply: &PutReply) -> PutResult {
+    PutResult {
+        app_metadata: reply.to_json().into(),
+    }
 }
 
 /// The descriptor and the schema: all that is needed to refuse a put before its body is read.
@@ -128,7 +133,6 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
 fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
     let unbuilt = [
         ("wait", command.wait == Some(Wait::Cold)),
-        ("progress", command.progress),
         ("dtype", command.dtype.is_some()),
     ];
     match unbuilt.into_iter().find(|(_, given)| *given) {

@@ -14,6 +14,7 @@ use bowstring_wire::single::{SingleBatch, SingleSchema, Values};
 use bytes::Bytes;
 
 use super::messages::Messages;
+use super::progress::Progress;
 use super::values::ValuesWriter;
 use super::{load_of, mode_of, refuse_given};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES, Upload};
@@ -24,8 +25,7 @@ use crate::flight::service::Service;
 /// Receives the bodies of one tensor and publishes it.
 pub async fn receive(
     service: &Service,
-    principal: &Principal,
-    conn: &Arc<ConnHandle>,
+    (principal, conn, progress): (&Principal, &Arc<ConnHandle>, Progress<'_>),
     command: PutCommand,
     schema: &SingleSchema,
     messages: &mut Messages<'_>,
@@ -60,6 +60,7 @@ pub async fn receive(
         list_len: schema.list_len()?,
         conn,
         upload: None,
+        progress,
     };
     receiver.batches(messages).await?;
     let shape = schema.final_shape(receiver.rows, receiver.list_len)?;
@@ -141,6 +142,7 @@ struct Receiver<'a> {
     list_len: Option<u64>,
     conn: &'a Arc<ConnHandle>,
     upload: Option<Upload>,
+    progress: Progress<'a>,
 }
 
 impl Receiver<'_> {
@@ -217,6 +219,11 @@ impl Receiver<'_> {
         {
             self.begin(&batch, Some(check), messages).await?;
         }
+        // Nothing is stored before the end; so much has come.
+        self.progress.tell(&PutReply {
+            bytes: self.put.written(),
+            ..PutReply::default()
+        });
         Ok(())
     }
 

@@ -169,3 +169,85 @@ fn views_and_indices_that_lie_are_their_rows_errors() {
         assert_eq!(found[1].as_ref().unwrap().0, "a");
     }
 }
+
+/// The metadata of each row, as JSON, or its error.
+fn metadata(batch: &RecordBatch) -> Vec<Result<String, String>> {
+    let reader = reader(batch, r#"{"extra_columns": "metadata"}"#).unwrap();
+    let (_, messages) = written_by_arrow(&batch.schema(), std::slice::from_ref(batch));
+    let mut known = Dictionaries::default();
+    for (header, body) in &messages {
+        let body = Body::from(body.clone());
+        let held = |_| -> Result<Held> { Ok(Arc::new(())) };
+        if !reader.dictionary(&mut known, header, &body, held).unwrap() {
+            let decoded = reader.decode(header, &body, &known).unwrap();
+            let row = |at| decoded.row(at).map(|row| row.metadata.encode());
+            let text = |at| row(at).map(|json| String::from_utf8(json).unwrap());
+            let rows = (0..decoded.rows()).map(|at| text(at).map_err(|error| error.to_string()));
+            return rows.collect();
+        }
+    }
+    panic!("no batch came")
+}
+
+#[test]
+fn extra_columns_become_metadata_as_text() {
+    let words = ["de", "en"]
+        .into_iter()
+        .collect::<DictionaryArray<Int32Type>>();
+    let extra: [(&str, ArrayRef); 8] = [
+        ("bool", Arc::new(BooleanArray::from(vec![Some(true), None]))),
+        ("float", Arc::new(Float32Array::from(vec![0.1, 1e20]))),
+        (
+            "half",
+            Arc::new(Float16Array::from(vec![half::f16::ONE, half::f16::NAN])),
+        ),
+        ("int", Arc::new(Int16Array::from(vec![Some(-7), None]))),
+        ("lang", Arc::new(words)),
+        ("large", Arc::new(UInt64Array::from(vec![u64::MAX, 0]))),
+        ("none", Arc::new(NullArray::new(2))),
+        (
+            "wide",
+            Arc::new(Float64Array::from(vec![1.0, f64::NEG_INFINITY])),
+        ),
+    ];
+    let columns = [keys(&["a", "b"]), cells(2, 1)].into_iter().chain(extra);
+    let found = metadata(&batch(columns.collect()));
+    let first = concat!(
+        r#"{"bool":"true","float":"0.1","half":"1.0","int":"-7","lang":"de","#,
+        r#""large":"18446744073709551615","wide":"1.0"}"#
+    );
+    assert_eq!(found[0].as_deref(), Ok(first));
+    let second = r#"{"float":"1e20","half":"NaN","lang":"en","large":"0","wide":"-inf"}"#;
+    assert_eq!(found[1].as_deref(), Ok(second));
+}
+
+#[test]
+fn extra_columns_that_cannot_be_metadata_are_refused_by_name() {
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    let dates: ArrayRef = Arc::new(Date32Array::from(vec![1]));
+    for (columns, says) in [
+        (vec![("when", dates)], "column=`when`"),
+        (vec![("w", text.clone()), ("w", text.clone())], "column=`w`"),
+    ] {
+        let columns = [keys(&["a"]), cells(1, 1)].into_iter().chain(columns);
+        let told = refused(
+            &batch(columns.collect()),
+            r#"{"extra_columns": "metadata"}"#,
+        );
+        assert_eq!(told.code, Code::InvalidArgument);
+        assert!(told.message.contains(says), "{told}");
+    }
+    // One name in a row's own metadata and a column's name.
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    maps.keys().append_value("w");
+    maps.values().append_value("v");
+    maps.append(true).unwrap();
+    let columns = vec![
+        keys(&["a"]),
+        cells(1, 1),
+        ("w", text),
+        ("metadata", Arc::new(maps.finish())),
+    ];
+    let found = metadata(&batch(columns));
+    assert!(found[0].as_ref().unwrap_err().contains('w'), "{found:?}");
+}

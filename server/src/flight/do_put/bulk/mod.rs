@@ -18,6 +18,7 @@ use bowstring_wire::error::Result;
 use bowstring_wire::put_result::PutReply;
 
 use super::messages::Messages;
+use super::progress::{Done, Progress};
 use super::{load_of, mode_of, refuse_given};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
@@ -29,7 +30,12 @@ use storing::{Store, Storing};
 /// Receives batches of rows and stores them.
 pub async fn receive(
     service: &Service,
-    (principal, conn, newcomer): (&Principal, &Arc<ConnHandle>, Newcomer),
+    (principal, conn, newcomer, mut progress): (
+        &Principal,
+        &Arc<ConnHandle>,
+        Newcomer,
+        Progress<'_>,
+    ),
     command: PutCommand,
     schema: BulkSchema,
     messages: &mut Messages<'_>,
@@ -64,12 +70,20 @@ pub async fn receive(
         namespace: command.namespace,
         reader,
     };
-    let mut storing = Storing::new(store, newcomer);
+    let (done, mut told) = Done::new();
+    let done = progress.is_asked().then_some(done);
+    let mut storing = Storing::new(store, newcomer, done);
     let mut incoming = Incoming::new(service, load, conn, messages);
-    let received = batches(&mut incoming, &mut storing).await;
-    // What came whole before the stream broke is stored all the same.
-    let reply = storing.finish().await?;
-    received.map(|()| reply)
+    let work = async {
+        let received = batches(&mut incoming, &mut storing).await;
+        // What came whole before the stream broke is stored all the same.
+        let reply = storing.finish().await?;
+        received.map(|()| reply)
+    };
+    if !progress.is_asked() {
+        return work.await;
+    }
+    progress.beside(&mut told, work).await
 }
 
 async fn batches(incoming: &mut Incoming<'_, '_>, storing: &mut Storing) -> Result<()> {

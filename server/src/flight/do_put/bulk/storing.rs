@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::incoming::{BATCH_MEMORY_SHARE, Batch};
 use crate::flight::counter::{Counted, Counter};
+use crate::flight::do_put::progress::{Done, Ended};
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
 
@@ -56,6 +57,8 @@ pub struct Storing {
     rows: u64,
     /// As they are for the next batch.
     dictionaries: Dictionaries,
+    /// Where somebody wants to hear of it after each batch.
+    done: Option<Done>,
 }
 
 /// A batch that is being stored.
@@ -65,10 +68,11 @@ struct Whole {
     /// Rows before it.
     first: u64,
     _busy: OwnedSemaphorePermit,
+    _ended: Option<Ended>,
 }
 
 impl Storing {
-    pub fn new(store: Store, newcomer: Newcomer) -> Self {
+    pub fn new(store: Store, newcomer: Newcomer, done: Option<Done>) -> Self {
         Self {
             store: Arc::new(store),
             writers: Vec::new(),
@@ -77,6 +81,7 @@ impl Storing {
             newcomer: Some(newcomer),
             rows: 0,
             dictionaries: Dictionaries::default(),
+            done,
         }
     }
 
@@ -99,6 +104,7 @@ impl Storing {
             dictionaries: self.dictionaries.clone(),
             first: self.rows,
             _busy: busy,
+            _ended: self.done.as_ref().map(Done::ended),
         });
         self.rows += rows;
         for writer in &self.writers {
@@ -178,6 +184,7 @@ impl Storing {
                 number,
                 newcomer: self.newcomer.take(),
                 reply: PutReply::default(),
+                done: self.done.clone(),
                 _counted: service.writers.add().0,
             };
             self.writers.push(sender);
@@ -219,6 +226,7 @@ struct Writer {
     number: usize,
     newcomer: Option<Newcomer>,
     reply: PutReply,
+    done: Option<Done>,
     _counted: Counted,
 }
 
@@ -233,6 +241,7 @@ impl Writer {
             let service = &store.service;
             let _turn = service.turns.take(&*service.clock).await;
             self.newcomer = None;
+            let before = self.reply.counts();
             let mut from = 0;
             while from < batch.rows() {
                 // Not all of a large batch, should none of it be its own.
@@ -240,6 +249,9 @@ impl Writer {
                 let mut read = Vec::with_capacity(STEP);
                 from = self.read(&store, whole.first, &batch, from..end, &mut read);
                 self.put(&store, whole.first, &batch, &mut read).await;
+            }
+            if let Some(done) = &self.done {
+                done.add(&self.reply.counts(), &before);
             }
         }
         Ok(self.reply)
