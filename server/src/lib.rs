@@ -1,6 +1,6 @@
 //! The server of Bowstring: from the settings to a drained end.
 //!
-//! - `cli`, `config`, `byte_size`, `log`: what a person wrote, read once
+//! - `cli`, `config`, `log`: what a person wrote, read once
 //! - `listener`, `accept`, `conn`, `grpc`: from a socket to a request
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
@@ -12,7 +12,6 @@
 
 pub mod accept;
 pub mod bench;
-pub mod byte_size;
 pub mod cli;
 pub mod config;
 pub mod conn;

@@ -144,10 +144,12 @@ impl Error {
     /// An error of the given code. What a stranger sent may be quoted: characters that steer a
     /// terminal, break a line of a log or turn a text around are escaped.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Error {
-        Error {
-            code,
-            message: visible(message.into()),
-        }
+        let message = message.into();
+        let message = match message.contains(is_hidden) {
+            true => Cow::Owned(visible(&message).into_owned()),
+            false => message,
+        };
+        Error { code, message }
     }
 
     /// `invalid_argument`: say what was wrong and what was expected.
@@ -223,24 +225,26 @@ pub fn clip(text: &str, max: usize) -> Cow<'_, str> {
 
 /// `text` with what does more than show itself escaped: control characters, line and paragraph
 /// separators, marks and overrides of the direction, a byte order mark.
-fn visible(text: Cow<'static, str>) -> Cow<'static, str> {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{61c}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    if !text.contains(hidden) {
-        return text;
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if hidden(c) {
+        if is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     Cow::Owned(out)
+}
+
+/// Whether a character does more than show itself, as [`visible`] says.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{61c}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! (DoPut), [`metadata`] (an entry's own), [`settings`] (a namespace's), [`action`] (DoAction, ListFlights) with its [`reply`],
 //! [`exchange`] (DoExchange), [`put_result`], [`closing`] (what the last batch of a get says).
 //!
+//! What people write: [`byte_size`], [`mod@duration`].
+//!
 //! Small requests without Arrow: [`mux`].
 //!
 //! Tensor → Arrow IPC: [`form`] (how a tensor lies in columns), [`schema`], [`get_layout`] (one
@@ -28,10 +30,12 @@
 pub mod action;
 pub mod body;
 pub mod bulk;
+pub mod byte_size;
 pub mod closing;
 pub mod column;
 pub mod descriptor;
 pub mod dtype;
+pub mod duration;
 pub mod error;
 pub mod exchange;
 pub mod extension;

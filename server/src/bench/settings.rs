@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bowstring_client::Address;
+use bowstring_wire::duration;
 use bowstring_wire::limits::MAX_MUX_PUT_BYTES;
 use bowstring_wire::name::Namespace;
 
 use super::BenchError;
 use super::sizes::Sizes;
-use crate::config::duration;
 
 /// Connections that one process opens, at most: a thread each.
 const CONCURRENCY_MAX: u32 = 4096;

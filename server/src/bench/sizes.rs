@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::byte_size::ByteSize;
+use bowstring_wire::byte_size::ByteSize;
 
 /// Sizes and their shares. A key has the same one in every run.
 #[derive(Clone, Debug, PartialEq)]

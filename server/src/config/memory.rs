@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use super::ConfigError;
-use crate::byte_size::ByteSize;
+use bowstring_wire::byte_size::ByteSize;
 
 /// The smallest budget that a server starts with.
 pub const MEMORY_MIN: ByteSize = ByteSize(16 << 20);

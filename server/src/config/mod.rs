@@ -2,11 +2,10 @@
 //!
 //! One struct, [`Config`], is the flags, the environment and the file at once: its doc comments
 //! are the help text, its defaults are the defaults. `layers.rs` says which of the four wins;
-//! `address.rs`, `memory.rs` and `duration.rs` read the values. Settings are numbers and names
+//! `address.rs` and `memory.rs` read the values, and `duration` of the wire. Settings are numbers and names
 //! only: clocks and sockets come to [`crate::run`] beside them.
 
 mod address;
-pub(crate) mod duration;
 mod layers;
 mod memory;
 
@@ -16,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use bowstring_cache::Eviction;
+use bowstring_wire::duration;
 use bowstring_wire::name::Namespace;
 use bowstring_wire::settings::SettingsChange;
 

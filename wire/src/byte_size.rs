@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// Prints the largest binary unit that divides it, so what is printed reads back exactly.
 ///
 /// ```
-/// use bowstring_server::byte_size::ByteSize;
+/// use bowstring_wire::byte_size::ByteSize;
 /// assert_eq!("1.5GiB".parse(), Ok(ByteSize(1536 << 20)));
 /// assert_eq!(ByteSize(1536 << 20).to_string(), "1536MiB");
 /// ```
