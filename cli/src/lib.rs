@@ -1,36 +1,104 @@
-//! The command line for people, over Flight, to any server: `bowstring exists`, …, a verb a file.
+//! The command line for people, over Flight, to any server: a verb a file, or a folder.
 //!
-//! - `client`: a connection, and the actions of the wire contract over it
-//! - `target`: the flags that say which server and which namespace
-//! - `error`: what can go wrong, and what the process exits with
+//! - what there is: `ls`, `exists`, `stat`, `info` (one tensor), `ns` (namespaces), `top` (live)
+//! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`)
+//! - `shell`: completions and man pages
+//!
+//! Under them:
+//!
+//! - `client`: a connection, and the calls over it that answer at once
+//! - `target`, `keys`: the flags that say which server, which namespace and which keys
+//! - `out` (standard output, JSON), `table`, `human` (units), `confirm`: what a person sees
+//! - `clock`: time; `error`: what can go wrong, and what the process exits with
 
 mod client;
+mod clock;
+mod confirm;
 mod error;
 mod exists;
+mod human;
+mod keep;
+mod keys;
+mod ls;
+mod ns;
+mod out;
+mod rm;
+mod shell;
+mod stat;
+mod table;
 mod target;
 
-pub use error::Error;
+pub use error::{EXIT_INTERRUPTED, Error};
+pub use target::ENDPOINT_VARIABLE;
 
 /// What is asked of a server.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// List keys, with dtype, shape and size
+    Ls(ls::Ls),
     /// Say which keys are there; exits with 1 unless all are
     Exists(exists::Exists),
+    /// Say all about keys but their bytes; without keys, about the server
+    Stat(stat::Stat),
+    /// List namespaces, or show one and change its settings
+    Ns(ns::Ns),
+    /// Delete keys, or all that begin with a prefix
+    Rm(rm::Rm),
+    /// Delete all keys of a namespace
+    Clear(rm::Clear),
+    /// Give keys a time to live from now on, or take it away
+    Expire(keep::Expire),
+    /// Keep keys from eviction
+    Pin(keep::Pin),
+    /// Let keys be evicted again
+    Unpin(keep::Unpin),
+    /// Print a shell's completions
+    Completions(shell::Completions),
+    /// Print the man page, or write one for each command
+    Man(shell::Man),
 }
 
-/// Does it, and gives what the process exits with.
+/// Does it, and gives what the process exits with. `whole` is all of the command line, of which
+/// [`Command`] is a part.
 ///
 /// # Errors
 /// Where it could not be done; [`Error::exit_code`] then says what to exit with.
-pub fn run(command: Command) -> Result<u8, Error> {
+pub fn run(command: Command, whole: clap::Command) -> Result<u8, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(Error::System)?;
-    runtime.block_on(async {
-        match command {
-            Command::Exists(exists) => exists.run().await,
+    // In a task of its own: whoever waits to write to a pipe or to read from one can be interrupted.
+    let work = runtime.spawn(command.run(whole));
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = work => done.unwrap_or_else(|gone| Err(Error::System(gone.into()))),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| EXIT_INTERRUPTED).map_err(Error::System),
         }
-    })
+    });
+    // What still waits is not waited for.
+    runtime.shutdown_background();
+    match done {
+        Err(Error::Closed) => Ok(Error::Closed.exit_code()),
+        done => done,
+    }
+}
+
+impl Command {
+    async fn run(self, whole: clap::Command) -> Result<u8, Error> {
+        match self {
+            Self::Ls(ls) => ls.run().await,
+            Self::Exists(exists) => exists.run().await,
+            Self::Stat(stat) => stat.run().await,
+            Self::Ns(ns) => ns.run().await,
+            Self::Rm(rm) => rm.run().await,
+            Self::Clear(clear) => clear.run().await,
+            Self::Expire(expire) => expire.run().await,
+            Self::Pin(pin) => pin.run().await,
+            Self::Unpin(unpin) => unpin.run().await,
+            Self::Completions(completions) => completions.run(whole),
+            Self::Man(man) => man.run(whole),
+        }
+    }
 }

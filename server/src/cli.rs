@@ -52,6 +52,11 @@ pub enum Command {
     Ask(bowstring_cli::Command),
 }
 
+/// All of the command line, for completions and man pages.
+pub fn whole() -> clap::Command {
+    Cli::command()
+}
+
 /// What the command line and the environment ask for.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 error.exit_code().into()
             }
         },
-        Command::Ask(command) => match bowstring_cli::run(command) {
+        Command::Ask(command) => match bowstring_cli::run(command, cli::whole()) {
             Ok(code) => code.into(),
             Err(error) => {
                 eprintln!("bowstring: {error}");

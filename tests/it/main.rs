@@ -7,7 +7,7 @@
 //!   `spaces`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - what a page of the documentation shows: `rust_page`
-//! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`
+//! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`; the command line: `cli`
 //!
 //! Helpers: `tensor` (tensors as bytes and as Arrow columns), `space` (a namespace of a test's own
 //! and the verbs in it), `grpc` (one call by hand).
@@ -22,6 +22,7 @@ mod actions;
 mod alignment;
 mod bench;
 mod bulk;
+mod cli;
 mod errors;
 mod exchange;
 mod health;

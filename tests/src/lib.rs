@@ -2,6 +2,7 @@
 //!
 //! - `server`: starts the process, waits until it is ready, stops it by its own id
 //! - `binary`: which program that is; `output`: what it says
+//! - `cli`: its other commands, run to their end
 //! - `connect`: stock clients of it, over TCP and Unix sockets
 //! - `observe`: what an operator sees: `/metrics`, the `stats` action, `/proc`
 //! - `wait`: for something that takes a while; no test asserts how long
@@ -10,6 +11,7 @@
 //! ([`Server::shared`]) and keep to a namespace of their own.
 
 mod binary;
+mod cli;
 mod connect;
 mod observe;
 mod output;
@@ -17,6 +19,7 @@ mod server;
 mod wait;
 
 pub use binary::binary;
+pub use cli::{Cli, Told};
 pub use connect::{MESSAGE_BYTES_MAX, channel, flight};
 pub use observe::{Metrics, ResidentMemory};
 pub use server::{Builder, Exit, Server};

@@ -145,7 +145,7 @@ fn environment_layer(command: &Command, environment: &Environment) -> Result<Lay
     let mut layer = Layer::new();
     for (name, value) in &environment.0 {
         let Some(setting) = names.get(name) else {
-            if is_service_link(name) {
+            if name == bowstring_cli::ENDPOINT_VARIABLE || is_service_link(name) {
                 continue;
             }
             let nearest = nearest(name, names.keys());

@@ -182,6 +182,7 @@ fn variables_that_are_not_settings_do_no_harm() {
     let variables = [
         ("PATH", "/bin"),
         ("BOWSTRING_MEMORY", ""),
+        ("BOWSTRING_ENDPOINT", "grpc://127.0.0.1:1"),
         ("BOWSTRING_SERVICE_HOST", "10.0.0.1"),
         ("BOWSTRING_SERVICE_PORT_FLIGHT", "8815"),
         ("BOWSTRING_PORT", "tcp://10.0.0.1:8815"),
