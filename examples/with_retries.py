@@ -4,15 +4,19 @@ import json, random, time
 
 import pyarrow as pa, pyarrow.flight as flight
 
+WAITS_S = [0.1, 0.5, 2, 8]
+BATCH_BYTES = 4 << 20
+
 
 def put_rows(client, table, **command):
     """Puts each row as an entry; gives the server's answer. Safe to repeat: a row that has arrived counts as `existed`."""
     where = flight.FlightDescriptor.for_command(json.dumps(command))
+    rows = max(1, BATCH_BYTES * table.num_rows // max(1, table.nbytes))
 
     def put():
         writer, replies = client.do_put(where, table.schema)
         with writer:
-            writer.write_table(table, max_chunksize=16_384)
+            writer.write_table(table, max_chunksize=rows)
             writer.done_writing()
             reply = json.loads(replies.read().to_pybytes())
         if reply["errors_total"]:
@@ -29,8 +33,8 @@ def act(client, action, **body):
 
 
 def retried(call):
-    """Tries again while the server is away (`unavailable`) or has no room (`resource_exhausted`); at most five times."""
-    for wait_s in (0.1, 0.5, 2, 8, None):
+    """Tries again while the server is away (`unavailable`) or has no room (`resource_exhausted`)."""
+    for wait_s in [*WAITS_S, None]:
         try:
             return call()
         except (pa.ArrowException, ValueError) as error:

@@ -49,8 +49,11 @@ def test_arrays_of_more_axes_are_stacked(client, namespace):
     frame, array = frame_of(rows_of("float32", (2, 3))), rows_of("float32", (2, 3))
     with pytest.raises(pa.ArrowInvalid, match="1-dimensional"):
         pa.Table.from_pandas(frame)
+    # snippet: stack
     tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(frame["tensor"]))
-    check(client, namespace, pa.table({"key": pa.array(frame["key"]), "tensor": tensor}), array)
+    table = pa.table({"key": pa.array(frame["key"]), "tensor": tensor})
+    # snippet end
+    check(client, namespace, table, array)
 
 
 @pytest.mark.parametrize("name", sorted(set(DTYPES) - set(NATIVE)))

@@ -7,7 +7,7 @@ import pytest
 
 from calls import command, get, put, refused
 from frames import KEYS, NATIVE, check, rows_of
-from tensors import same
+from tensors import DTYPES, same
 
 FRAME = pl.DataFrame({"key": KEYS, "tensor": rows_of("float32")})
 
@@ -81,18 +81,31 @@ def test_tensors_become_a_frame(client, namespace):
     assert same(found["tensor"].reshape((5, 2, 3)).to_numpy(), array)
 
 
-def test_an_opaque_frame_goes_both_ways(client, namespace):
-    """Every dtype passes through a frame as bytes, complex numbers too."""
-    array = rows_of("complex64")
+@pytest.mark.parametrize("way", ["to_arrow", "views"])
+@pytest.mark.parametrize("name", sorted(set(DTYPES) - set(NATIVE)))
+def test_dtypes_that_it_has_not_go_as_bytes(client, namespace, name, way):
+    arrays = rows_of(name)
+    # snippet: opaque
     frame = pl.DataFrame(
         {
             "key": KEYS,
-            "dtype": ["complex64"] * 5,
-            "shape": [[3]] * 5,
-            "data": [row.tobytes() for row in array],
+            "dtype": [name] * 5,
+            "shape": [list(array.shape) for array in arrays],
+            "data": [array.tobytes() for array in arrays],
         }
     )
-    check(client, namespace, frame.to_arrow(), array)
+    # snippet end
+    check(client, namespace, frame.to_arrow() if way == "to_arrow" else pa.table(frame), arrays)
     back = pl.from_arrow(get(client, namespace=namespace, keys=KEYS, layout="opaque"))
     assert back.equals(frame)
-    assert same(np.frombuffer(back["data"][0], "complex64"), array[0])
+    assert same(np.frombuffer(back["data"][0], DTYPES[name]), arrays[0])
+
+
+def test_further_columns_are_kept_as_metadata(client, namespace):
+    frame = FRAME.with_columns(price=pl.Series([1.5, None, 2.0, 0.0, -1.0]), lang=pl.Series(["de"] * 5, dtype=pl.Categorical))
+    with refused("invalid_argument", "price"):
+        put(client, command(namespace=namespace), frame.to_arrow())
+    check(client, namespace, pa.table(frame), rows_of("float32"), extra_columns="metadata")
+    first, second = (get(client, namespace=namespace, key=key).schema.metadata for key in KEYS[:2])
+    assert (first[b"user.price"], first[b"user.lang"]) == (b"1.5", b"de")
+    assert b"user.price" not in second and second[b"user.lang"] == b"de"

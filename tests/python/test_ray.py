@@ -111,8 +111,6 @@ class Put:
     def __call__(self, table):
         reply = with_retries.put_rows(self.client, table, **self.command)
         return pa.table({"stored": [reply["stored"]], "existed": [reply["existed"]]})
-
-
 # snippet end
 
 
