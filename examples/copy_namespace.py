@@ -1,4 +1,4 @@
-"""Copies a namespace to another server: `copy_namespace.py FROM TO NAMESPACE`. Dtype, shape, metadata and expiry go with each entry."""
+"""Copies a namespace to another server: `copy_namespace.py FROM TO NAMESPACE`. Entries keep dtype, shape, metadata and expiry."""
 
 import json, sys
 from concurrent.futures import ThreadPoolExecutor

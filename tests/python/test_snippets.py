@@ -90,8 +90,8 @@ def test_a_cell_names_a_test_or_says_that_there_is_none():
         for column, cell in zip(columns[1:], row[1:]):
             if column == "of" or cell == "–":
                 continue
-            named = re.fullmatch(r"\[✓\]\[(.+)\]", cell)
-            assert named, f"neither `[✓][name]` nor `–`: {row[0]} {column}: {cell!r}"
+            named = re.fullmatch(r"\[(?:✓|bytes)\]\[(.+)\]", cell)
+            assert named, f"neither `[✓][name]`, `[bytes][name]` nor `–`: {row[0]} {column}: {cell!r}"
             assert named[1] in defined, f"{named[1]} is not defined below the table"
             used.add(named[1])
     assert used, "the tables have no cell"
