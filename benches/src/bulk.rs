@@ -214,6 +214,7 @@ async fn write(cache: &Cache, keys: &[String]) -> Outcome<()> {
                 metadata: &[],
                 expires_at_ms: None,
                 checksum: None,
+                source_version: None,
             })
             .collect();
         for answer in cache.put_rows(&tenant, &namespace, spec, &rows).await {

@@ -80,6 +80,13 @@ const NAMESPACE_BYTES: u64 = 1 << 10;
 /// So many are always allowed.
 const NAMESPACES_MIN: u32 = 64;
 
+/// What an entry keeps in pages of its own, read.
+#[derive(Debug, Default)]
+pub(crate) struct KeptApart {
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) source_version: Option<i64>,
+}
+
 impl Engine {
     pub(crate) fn new(config: CacheConfig, parts: Parts) -> Result<Self> {
         if config.memory < MEMORY_MIN {
@@ -241,13 +248,28 @@ impl Engine {
         &self,
         extents: &ExtentList,
         bytes: u64,
-    ) -> Result<(ExtentList, Vec<u8>)> {
+    ) -> Result<(ExtentList, KeptApart)> {
         let broken = || Error::internal("an entry's metadata cannot be read");
         let mut hold = self.arena.hold(extents, 0..bytes).ok_or_else(broken)?;
         let mut rest = vec![0; usize::try_from(bytes).map_err(|_| broken())?];
         hold.copy_to(&mut rest);
-        let (extents, metadata) = head::decode_rest(&rest).ok_or_else(broken)?;
-        Ok((extents, metadata.to_vec()))
+        let (extents, kept) = head::decode_rest(&rest).ok_or_else(broken)?;
+        let kept = KeptApart {
+            metadata: kept.metadata.to_vec(),
+            source_version: kept.source_version,
+        };
+        Ok((extents, kept))
+    }
+
+    /// The version that an entry's source gave it; the caller has it pinned.
+    pub(crate) fn source_version(&self, record: &Record) -> Option<i64> {
+        match self.head(record).ok()?.rest {
+            Rest::Here { kept, .. } => kept.source_version,
+            Rest::Apart { extents, bytes } => {
+                let apart = self.rest_apart(&extents, bytes).ok();
+                apart.and_then(|(_, kept)| kept.source_version)
+            }
+        }
     }
 
     /// The first `bytes` bytes of pages that the caller owns or has pinned, uncopied.

@@ -5,8 +5,10 @@
 //! slot    inline bytes | head                                    (slots are 16-byte aligned)
 //! head    key bytes << 2 | kind (varint) | key | dtype 5 bits, rank 3 bits | [rank]
 //!         | dims (varints) | rest
-//! rest    kind 0 nothing; 1 metadata; 2 extents, metadata;
+//! rest    kind 0 nothing; 1 kept; 2 extents, kept;
 //!         3 extents and length of pages that hold what kind 2 has here
+//! kept    metadata bytes << 1 | whether there is a source version (varint) | that (zigzag varint)
+//!         | metadata
 //! ```
 //! The bytes come first because they must be aligned, and a head before them would cost 8 bytes of
 //! padding on average. Where they end follows from the tensor's length alone ([`split`]).
@@ -66,12 +68,22 @@ pub(crate) struct HeadParts<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rest<'a> {
     /// It lies in the head.
-    Here {
-        extents: ExtentList,
-        metadata: &'a [u8],
-    },
+    Here { extents: ExtentList, kept: Kept<'a> },
     /// It would not fit, and lies in pages of its own as [`encode_rest`] made it.
     Apart { extents: ExtentList, bytes: u64 },
+}
+
+/// What is kept of an entry for who asks, and takes no room where there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kept<'a> {
+    pub(crate) metadata: &'a [u8],
+    pub(crate) source_version: Option<i64>,
+}
+
+impl Kept<'_> {
+    fn is_none(&self) -> bool {
+        self.metadata.is_empty() && self.source_version.is_none()
+    }
 }
 
 /// A head, read.
@@ -84,7 +96,7 @@ pub(crate) struct Head<'a> {
 }
 
 const KIND_BARE: u64 = 0;
-const KIND_METADATA: u64 = 1;
+const KIND_KEPT: u64 = 1;
 const KIND_EXTENTS: u64 = 2;
 const KIND_APART: u64 = 3;
 const RANK_BITS: u32 = 3;
@@ -100,7 +112,7 @@ pub(crate) fn encode(parts: &HeadParts<'_>, out: &mut HeadBytes) {
     let kind = match &parts.rest {
         Rest::Apart { .. } => KIND_APART,
         Rest::Here { extents, .. } if !extents.is_empty() => KIND_EXTENTS,
-        Rest::Here { metadata, .. } if !metadata.is_empty() => KIND_METADATA,
+        Rest::Here { kept, .. } if !kept.is_none() => KIND_KEPT,
         Rest::Here { .. } => KIND_BARE,
     };
     put_varint(out, (parts.key.len() as u64) << 2 | kind);
@@ -119,24 +131,22 @@ pub(crate) fn encode(parts: &HeadParts<'_>, out: &mut HeadBytes) {
             put_extents(out, extents);
             put_varint(out, *bytes);
         }
-        Rest::Here { extents, metadata } => {
+        Rest::Here { extents, kept } => {
             if kind == KIND_EXTENTS {
                 put_extents(out, extents);
             }
             if kind != KIND_BARE {
-                put_varint(out, metadata.len() as u64);
-                out.extend_from_slice(metadata);
+                put_kept(out, *kept);
             }
         }
     }
 }
 
 /// What [`Rest::Apart`] has in pages of its own.
-pub(crate) fn encode_rest(extents: &[Extent], metadata: &[u8]) -> HeadBytes {
+pub(crate) fn encode_rest(extents: &[Extent], kept: Kept<'_>) -> HeadBytes {
     let mut out = HeadBytes::new();
     put_extents(&mut out, extents);
-    put_varint(&mut out, metadata.len() as u64);
-    out.extend_from_slice(metadata);
+    put_kept(&mut out, kept);
     out
 }
 
@@ -173,7 +183,7 @@ pub(crate) fn decode(head: &[u8]) -> Option<Head<'_>> {
         },
         KIND_BARE => Rest::Here {
             extents: ExtentList::new(),
-            metadata: &[],
+            kept: Kept::default(),
         },
         kind => reader.rest(kind == KIND_EXTENTS)?,
     };
@@ -186,9 +196,9 @@ pub(crate) fn decode(head: &[u8]) -> Option<Head<'_>> {
 }
 
 /// Reads what [`encode_rest`] made.
-pub(crate) fn decode_rest(bytes: &[u8]) -> Option<(ExtentList, &[u8])> {
+pub(crate) fn decode_rest(bytes: &[u8]) -> Option<(ExtentList, Kept<'_>)> {
     match (Reader { left: bytes }).rest(true)? {
-        Rest::Here { extents, metadata } => Some((extents, metadata)),
+        Rest::Here { extents, kept } => Some((extents, kept)),
         Rest::Apart { .. } => None,
     }
 }
@@ -235,9 +245,16 @@ impl<'a> Reader<'a> {
         } else {
             ExtentList::new()
         };
-        let n = self.varint()?;
-        let metadata = self.bytes(n)?;
-        Some(Rest::Here { extents, metadata })
+        let lead = self.varint()?;
+        let source_version = match lead & 1 {
+            0 => None,
+            _ => Some(unzigzag(self.varint()?)),
+        };
+        let kept = Kept {
+            metadata: self.bytes(lead >> 1)?,
+            source_version,
+        };
+        Some(Rest::Here { extents, kept })
     }
 }
 
@@ -247,6 +264,24 @@ fn put_extents(out: &mut HeadBytes, extents: &[Extent]) {
         put_varint(out, u64::from(extent.first));
         put_varint(out, u64::from(extent.pages));
     }
+}
+
+fn put_kept(out: &mut HeadBytes, kept: Kept<'_>) {
+    let has_source = u64::from(kept.source_version.is_some());
+    put_varint(out, (kept.metadata.len() as u64) << 1 | has_source);
+    if let Some(version) = kept.source_version {
+        put_varint(out, zigzag(version));
+    }
+    out.extend_from_slice(kept.metadata);
+}
+
+/// Small numbers of either sign become small ones.
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 #[expect(
@@ -273,7 +308,7 @@ mod tests {
         let mut out = HeadBytes::new();
         let rest = Rest::Here {
             extents: ExtentList::new(),
-            metadata: &[],
+            kept: Kept::default(),
         };
         encode(
             &HeadParts {
@@ -318,15 +353,17 @@ mod tests {
             dims in prop::collection::vec(0..i64::MAX.cast_unsigned(), 0..=32),
             metadata in prop::collection::vec(any::<u8>(), 0..300),
             extents in prop::collection::vec((any::<u32>(), 1_u32..), 0..40),
+            source_version in prop::option::of(any::<i64>()),
             apart in any::<bool>(),
         ) {
+            let kept = Kept { metadata: &metadata, source_version };
             let extents: ExtentList =
                 extents.iter().map(|&(first, pages)| Extent { first, pages }).collect();
             let shape = Shape::new(&dims).unwrap();
             let make_rest = || if apart {
                 Rest::Apart { extents: extents.clone(), bytes: 77 }
             } else {
-                Rest::Here { extents: extents.clone(), metadata: &metadata }
+                Rest::Here { extents: extents.clone(), kept }
             };
             let dtype = DType::ALL[dtype];
             let mut out = HeadBytes::new();
@@ -336,8 +373,8 @@ mod tests {
             prop_assert_eq!(decode(&out), Some(want));
             prop_assert_eq!(key_of(&out), key.as_bytes());
             prop_assert_eq!(has_pages(&out), apart || !extents.is_empty());
-            let rest = encode_rest(&extents, &metadata);
-            prop_assert_eq!(decode_rest(&rest), Some((extents, metadata.as_slice())));
+            let rest = encode_rest(&extents, kept);
+            prop_assert_eq!(decode_rest(&rest), Some((extents, kept)));
         }
 
         #[test]

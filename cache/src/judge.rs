@@ -48,6 +48,12 @@ impl Engine {
         let Some(found) = found else {
             return Ok(Judged::Comes(None));
         };
+        if let Some(coming) = coming.kept.source_version {
+            return match self.source_version(found.record()) {
+                Some(there) if there >= coming => Ok(Judged::Stays(found.into_entry())),
+                _ => Ok(Judged::Comes(Some(found))),
+            };
+        }
         match candidate.mode {
             Mode::Replace => Ok(Judged::Comes(Some(found))),
             Mode::Keep => Ok(Judged::Stays(found.into_entry())),

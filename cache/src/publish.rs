@@ -16,7 +16,7 @@ use bowstring_wire::version::Version;
 use crate::arena::{ExtentList, Loc, Pages, pages_for};
 use crate::engine::{Engine, Pinned, policy_hash};
 use crate::event::{Event, What, Why};
-use crate::head::{self, HeadBytes, HeadParts, Rest, split};
+use crate::head::{self, HeadBytes, HeadParts, Kept, Rest, split};
 use crate::id::Name;
 use crate::index::{Full, Handle, Record, Shard};
 use crate::layers::Standing;
@@ -36,7 +36,7 @@ pub(crate) struct Coming<'a> {
     pub(crate) key: &'a str,
     pub(crate) dtype: DType,
     pub(crate) shape: &'a Shape,
-    pub(crate) metadata: &'a [u8],
+    pub(crate) kept: Kept<'a>,
     pub(crate) len: u64,
     pub(crate) checksum: u128,
     pub(crate) expires_at_ms: Option<u64>,
@@ -268,13 +268,13 @@ impl Engine {
             shape: coming.shape,
             rest,
         };
-        let metadata = coming.metadata;
-        head::encode(&parts(Rest::Here { extents, metadata }), &mut head);
+        let kept = coming.kept;
+        head::encode(&parts(Rest::Here { extents, kept }), &mut head);
         let mut apart = None;
         if !head::fits(inline_len, head.len()) {
             let rest = head::encode_rest(
                 pages.as_ref().map_or(&[], |pages| pages.extents()),
-                coming.metadata,
+                coming.kept,
             );
             let own = self.pages_apart(&rest, asker).await?;
             head.clear();

@@ -16,6 +16,7 @@ use bowstring_wire::version::Version;
 use crate::cache::Cache;
 use crate::engine::{Engine, PinnedHere};
 use crate::filling::Filling;
+use crate::head::Kept;
 use crate::id::Id;
 use crate::index::Mark;
 use crate::judge::{self, Candidate, Judged, check_checksum};
@@ -50,6 +51,10 @@ pub struct PutSpec {
     pub size_bytes: Option<u64>,
     /// What xxh3-128 of the tensor's bytes must be.
     pub checksum: Option<u128>,
+    /// The version that the tensor's source gives it. Where it is given, it decides instead of
+    /// `mode`: a higher one than that of what is there (or one where that has none) replaces it, any
+    /// other lets it stay.
+    pub source_version: Option<i64>,
 }
 
 impl PutSpec {
@@ -66,6 +71,7 @@ impl PutSpec {
             admit: Admit::Hot,
             size_bytes: None,
             checksum: None,
+            source_version: None,
         }
     }
 }
@@ -208,7 +214,10 @@ impl Put {
                 key: self.id.key.as_str(),
                 dtype: self.spec.dtype,
                 shape: &shape,
-                metadata: &self.spec.metadata,
+                kept: Kept {
+                    metadata: &self.spec.metadata,
+                    source_version: self.spec.source_version,
+                },
                 len: self.written,
                 checksum,
                 expires_at_ms: self.engine.expiry_in(space, self.spec.expires_at_ms),
@@ -261,7 +270,8 @@ impl Put {
         };
         let differs = entry.dtype() != self.spec.dtype
             || self.spec.size_bytes.is_some_and(|n| n != entry.len());
-        if self.spec.mode == Mode::Create && differs {
+        let by_mode = self.spec.source_version.is_none();
+        if by_mode && self.spec.mode == Mode::Create && differs {
             return Err(judge::already_exists(self.id.name(), &entry));
         }
         Ok(())

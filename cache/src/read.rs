@@ -120,13 +120,18 @@ impl Entry {
     /// The entry's own metadata, as it was put.
     pub fn metadata(&self) -> &[u8] {
         match self.rest() {
-            Some(Rest::Here { metadata, .. }) => metadata,
+            Some(Rest::Here { kept, .. }) => kept.metadata,
             Some(Rest::Apart { extents, bytes }) => self.apart.get_or_init(|| {
                 let apart = self.engine().rest_apart(&extents, bytes);
-                apart.map(|(_, metadata)| metadata).unwrap_or_default()
+                apart.map(|(_, kept)| kept.metadata).unwrap_or_default()
             }),
             None => &[],
         }
+    }
+
+    /// The version that its source gave it, where it gave one.
+    pub fn source_version(&self) -> Option<i64> {
+        self.engine().source_version(self.record())
     }
 
     /// Unix milliseconds from when on this is a miss.

@@ -20,7 +20,7 @@ use twox_hash::XxHash3_128;
 use crate::arena::{ExtentList, Loc, SlotBatch, slot_bytes_for};
 use crate::cache::Cache;
 use crate::engine::Engine;
-use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Rest, split};
+use crate::head::{self, HeadBytes, HeadParts, INLINE_MAX, Kept, Rest, split};
 use crate::id::{Id, Name};
 use crate::index::{Handle, NameHash};
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
@@ -53,6 +53,17 @@ pub struct Row<'a> {
     pub expires_at_ms: Option<u64>,
     /// As [`PutSpec::checksum`](crate::put::PutSpec::checksum).
     pub checksum: Option<u128>,
+    /// As [`PutSpec::source_version`](crate::put::PutSpec::source_version).
+    pub source_version: Option<i64>,
+}
+
+impl Row<'_> {
+    fn kept(&self) -> Kept<'_> {
+        Kept {
+            metadata: self.metadata,
+            source_version: self.source_version,
+        }
+    }
 }
 
 /// What all rows of a batch share.
@@ -283,7 +294,7 @@ impl Batch<'_> {
         let mut bytes = HeadBytes::new();
         let rest = Rest::Here {
             extents: ExtentList::new(),
-            metadata: row.metadata,
+            kept: row.kept(),
         };
         let parts = HeadParts {
             key: row.key,
@@ -350,6 +361,7 @@ impl Batch<'_> {
             metadata: row.metadata.to_vec(),
             expires_at_ms: row.expires_at_ms,
             checksum: row.checksum,
+            source_version: row.source_version,
             size_bytes: Some(len),
             ..PutSpec::new(row.dtype)
         };
@@ -398,7 +410,7 @@ impl Batch<'_> {
                 key: row.key,
                 dtype: row.dtype,
                 shape: row.shape,
-                metadata: row.metadata,
+                kept: row.kept(),
                 len,
                 checksum,
                 expires_at_ms,

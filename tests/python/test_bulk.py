@@ -216,6 +216,47 @@ def test_extra_columns_are_refused_by_name(client, namespace):
     assert put(client, command(namespace=namespace, extra_columns="ignore"), table)["stored"] == 5
 
 
+@pytest.mark.parametrize("mode", ["keep", "create", "replace"])
+def test_the_newest_of_a_source_wins(client, namespace, mode):
+    def sourced(keys, rows, versions):
+        table = bulk(keys, ARRAY[rows], source_version=pa.array(versions, pa.int64()))
+        reply = put(client, command(namespace=namespace, mode=mode), table)
+        assert reply["errors"] == []
+        return reply["stored"], reply["existed"]
+
+    assert sourced(["a", "b", "c"], [0, 0, 0], [5, -(2**63), None]) == (3, 0)
+    assert sourced(["a", "b", "c"], [1, 1, 1], [5, 7, 0]) == (2, 1)
+    assert sourced(["a", "b", "a", "a"], [2, 2, 3, 4], [4, 6, 9, 8]) == (1, 3)
+    for key, row in (("a", 3), ("b", 1), ("c", 1)):
+        assert same(array_of(get(client, namespace=namespace, key=key)), ARRAY[row])
+    table = get(client, namespace=namespace, prefix="", **{"with": ["source_version"]})
+    assert table["source_version"].to_pylist() == [9, 7, 0]
+    # It comes along with what is copied, and decides there as well.
+    assert put(client, command(namespace=namespace), table)["existed"] == 3
+    assert put(client, command(namespace=f"{namespace}-copy"), table)["stored"] == 3
+    older = bulk(["a"], ARRAY[:1], source_version=pa.array([8]))
+    assert put(client, command(namespace=f"{namespace}-copy", mode="replace"), older)["existed"] == 1
+
+
+def test_a_source_version_in_a_load(client, namespace):
+    def sourced(row, version, **members):
+        table = bulk(["a"], ARRAY[row : row + 1], source_version=pa.array([version]))
+        reply = put(client, command(namespace=namespace, **members), table)
+        return reply["stored"], reply["existed"]
+
+    assert sourced(0, 10) == (1, 0)
+    load_id = act(client, "begin_load", namespace=namespace)["load_id"]
+    # Judged by the load's own keys; at the commit the load wins.
+    assert sourced(1, 5, load_id=load_id) == (1, 0)
+    assert sourced(2, 4, load_id=load_id) == (0, 1)
+    assert sourced(3, 6, load_id=load_id) == (1, 0)
+    act(client, "commit_load", load_id=load_id)
+    table = get(client, namespace=namespace, keys=["a"], **{"with": ["source_version"]})
+    assert table["source_version"].to_pylist() == [6]
+    assert same(array_of(get(client, namespace=namespace, key="a")), ARRAY[3])
+    assert sourced(4, 6) == (0, 1) and sourced(4, 7) == (1, 0)
+
+
 def test_extra_columns_as_metadata(client, namespace):
     extra = {
         "language": pa.array(["de", None, "de", "en", "fr"]).dictionary_encode(),

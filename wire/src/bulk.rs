@@ -51,6 +51,7 @@ pub struct BulkReader {
     key: KeyKind,
     tensors: Tensors,
     ttl_ms: Option<Place>,
+    source_version: Option<Place>,
     checksum: Option<Text>,
     metadata: Option<Map>,
     /// What becomes metadata as well.
@@ -117,13 +118,12 @@ impl BulkSchema {
         let checksum = checksum.map(|column| role::text(column, "utf8", &mut columns.wanted));
         let metadata = columns.take("metadata");
         let metadata = metadata.map(|column| role::metadata(column, &mut columns.wanted));
+        let source_version = columns
+            .take("source_version")
+            .map(role::int64)
+            .transpose()?;
         // A get can add it, and a new entry has a version of its own.
         let _ = columns.take("version");
-        if columns.take("source_version").is_some() {
-            return Err(Error::unimplemented(
-                "the column source_version is not built yet",
-            ));
-        }
         let extras = columns.extra(command.extra_columns.unwrap_or(ExtraColumns::Refuse))?;
         columns.tree.check()?;
         Ok(BulkReader {
@@ -132,6 +132,7 @@ impl BulkSchema {
             key,
             tensors,
             ttl_ms,
+            source_version,
             checksum: checksum.transpose()?,
             metadata: metadata.transpose()?,
             extras,

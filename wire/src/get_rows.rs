@@ -53,6 +53,7 @@ pub enum WithColumn<'a> {
     Checksum(&'a [Option<u128>]),
     Metadata(&'a [Option<&'a Metadata>]),
     TtlMs(&'a [Option<i64>]),
+    SourceVersion(&'a [Option<i64>]),
 }
 
 /// One row of the `opaque` layout.
@@ -194,8 +195,8 @@ impl RowsBudget {
         shape: Option<&Shape>,
         metadata_bytes: usize,
     ) -> bool {
-        // Offsets, bits, the longest dtype, version, checksum and time to live.
-        const FIXED: u64 = 4 + 1 + 29 + 4 + 32 + 4 + 8 + 4 + 8 + 13 + 4 + 4;
+        // Offsets, bits, the longest dtype, version, checksum, time to live and source version.
+        const FIXED: u64 = 4 + 1 + 29 + 4 + 32 + 4 + 8 + 4 + 8 + 13 + 4 + 4 + 9;
         let axes = shape.map_or(0, Shape::rank) * 8;
         let small = (key.len() + axes + 2 * metadata_bytes) as u64;
         let cost = data_bytes.saturating_add(FIXED + small);
@@ -264,7 +265,7 @@ impl BodyWriter {
                 check_rows(Some(values.len()), expected)?;
                 self.metadata(values)
             }
-            WithColumn::TtlMs(values) => {
+            WithColumn::TtlMs(values) | WithColumn::SourceVersion(values) => {
                 check_rows(Some(values.len()), expected)?;
                 self.validity(values.iter().map(Option::is_some), rows);
                 self.buffer(values.iter().map(|v| v.unwrap_or(0).to_le_bytes()));

@@ -239,9 +239,9 @@ impl<'b> Writer<'b> {
                 let map = MapBuilder::new(&mut self.fbb).finish().as_union_value();
                 self.parent(with.as_str(), nullable, (Type::Map, map), &[entries], &[])
             }
-            With::TtlMs => {
+            With::TtlMs | With::SourceVersion => {
                 let kind = self.int(64, true);
-                // Null means that the entry does not expire.
+                // Null means that the entry does not expire, or that its source gave none.
                 self.leaf(with.as_str(), true, kind, &[])
             }
         }

@@ -97,6 +97,8 @@ words! {
         Metadata = "metadata",
         /// Milliseconds until the entry expires.
         TtlMs = "ttl_ms",
+        /// The version that the entry's source gave it.
+        SourceVersion = "source_version",
     }
 }
 

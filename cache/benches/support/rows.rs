@@ -36,6 +36,7 @@ pub fn put_keys(cache: &Cache, mode: Mode, keys: &[String], bytes: usize, batch:
             metadata: &[],
             expires_at_ms: None,
             checksum: None,
+            source_version: None,
         });
         let rows: Vec<Row<'_>> = rows.collect();
         let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &rows));

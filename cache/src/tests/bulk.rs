@@ -9,7 +9,7 @@ use super::*;
 use crate::ledger::Account;
 use crate::rows::{Row, RowsSpec};
 
-const KEEP: RowsSpec = RowsSpec {
+pub(super) const KEEP: RowsSpec = RowsSpec {
     mode: Mode::Keep,
     load: 0,
     pin: false,
@@ -25,7 +25,11 @@ fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a> {
     }
 }
 
-async fn put_rows(cache: &Cache, spec: RowsSpec, rows: &[Row<'_>]) -> Vec<Result<Published>> {
+pub(super) async fn put_rows(
+    cache: &Cache,
+    spec: RowsSpec,
+    rows: &[Row<'_>],
+) -> Vec<Result<Published>> {
     cache
         .put_rows(&Tenant::public(), &Namespace::default(), spec, rows)
         .await

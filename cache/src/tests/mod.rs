@@ -17,6 +17,7 @@ mod racing;
 mod reading;
 mod settling;
 mod snapshots;
+mod sourcing;
 mod sparing;
 mod taking_back;
 
@@ -123,6 +124,7 @@ pub(super) fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a>
         metadata: &[],
         expires_at_ms: None,
         checksum: None,
+        source_version: None,
     }
 }
 

@@ -128,6 +128,7 @@ impl Engine {
             metadata: &[],
             expires_at_ms: self.at(coming.ttl_ms),
             checksum: None,
+            source_version: None,
         };
         let rows: Vec<_> = keys.iter().map(|key| row(key)).collect();
         let (tenant, namespace) = (Tenant::public(), &self.spaces[space]);

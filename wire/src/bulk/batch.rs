@@ -29,6 +29,7 @@ pub struct BulkBatch<'a> {
     keys: Keys,
     tensors: Data<'a>,
     ttl_ms: Option<Fixed>,
+    source_version: Option<Fixed>,
     checksum: Option<Texts>,
     metadata: Option<Pairs>,
     extras: Vec<extras::Values<'a>>,
@@ -49,6 +50,8 @@ pub struct BulkRow<'b> {
     pub ttl_ms: Option<u64>,
     /// What its bytes should have, where the batch has such a column.
     pub checksum: Option<u128>,
+    /// The version that its source gives it.
+    pub source_version: Option<i64>,
     /// Its own metadata.
     pub metadata: Metadata,
     /// For bits: the first that counts in the first byte.
@@ -64,6 +67,10 @@ impl<'a> BulkBatch<'a> {
     ) -> Result<Self> {
         let ttl_ms = reader
             .ttl_ms
+            .map(|place| Fixed::new(body, batch, place, 8))
+            .transpose()?;
+        let source_version = reader
+            .source_version
             .map(|place| Fixed::new(body, batch, place, 8))
             .transpose()?;
         let checksum = reader
@@ -82,6 +89,7 @@ impl<'a> BulkBatch<'a> {
             tensors: Data::new(body, batch, &reader.tensors, dictionaries)?,
             body,
             ttl_ms,
+            source_version,
             checksum,
             metadata,
             extras: extras.collect::<Result<_>>()?,
@@ -130,6 +138,7 @@ impl<'a> BulkBatch<'a> {
             shape,
             data,
             ttl_ms: self.ttl_ms(row)?,
+            source_version: self.source_version.as_ref().and_then(|v| v.i64(row)),
             checksum: self.checksum(row)?,
             metadata: self.metadata(row)?,
             first_bit,

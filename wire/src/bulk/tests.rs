@@ -318,21 +318,6 @@ fn columns_are_found_renamed_and_refused_by_name() {
     );
 
     let dictionary: ArrayRef = Arc::new(["a"].into_iter().collect::<DictionaryArray<Int32Type>>());
-    let source: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-    for (columns, json) in [
-        (
-            vec![
-                keys(&["a"]),
-                cells(1, 1),
-                ("source_version", source.clone()),
-            ],
-            "{}",
-        ),
-        (vec![keys(&["a"]), cells(1, 1)], r#"{"dtype": "float16"}"#),
-    ] {
-        let told = refused(&batch(columns), json);
-        assert_eq!(told.code, Code::Unimplemented, "{told}");
-    }
     for columns in [
         vec![keys(&["a"]), ("tensor", dictionary)],
         vec![

@@ -13,7 +13,13 @@ use crate::schema::StreamSchema;
 use crate::testing::read_by_arrow;
 use crate::ticket::With;
 
-const ALL: [With; 4] = [With::Version, With::Checksum, With::Metadata, With::TtlMs];
+const ALL: [With; 5] = [
+    With::Version,
+    With::Checksum,
+    With::Metadata,
+    With::TtlMs,
+    With::SourceVersion,
+];
 
 fn body(batch: &RowsBatch, data: &[u8]) -> Bytes {
     assert_eq!(batch.data_len, data.len() as u64);
@@ -48,6 +54,7 @@ fn rows_with_all_columns_and_nulls() {
         WithColumn::Checksum(&[Some(7), None, Some(u128::MAX)]),
         WithColumn::Metadata(&[Some(&metadata), None, Some(&Metadata::default())]),
         WithColumn::TtlMs(&[None, None, Some(5)]),
+        WithColumn::SourceVersion(&[Some(i64::MIN), None, None]),
     ];
     let valid = [true, false, true];
     let batch = rows_batch(DType::Int16, &shape, &["a", "ä", ""], Some(&valid), &with).unwrap();
@@ -110,6 +117,7 @@ fn the_closing_batch_has_no_rows() {
         WithColumn::Checksum(&[]),
         WithColumn::Metadata(&[]),
         WithColumn::TtlMs(&[]),
+        WithColumn::SourceVersion(&[]),
     ];
     let batch = opaque_batch(&[], false, &with).unwrap();
     assert_eq!(read(&schema, &batch, &[]).num_rows(), 0);

@@ -252,6 +252,7 @@ struct Columns<'a> {
     checksums: Vec<Option<u128>>,
     metadata: Vec<Option<&'a Metadata>>,
     ttls_ms: Vec<Option<i64>>,
+    source_versions: Vec<Option<i64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -271,10 +272,15 @@ impl<'a> Columns<'a> {
                 }
                 With::TtlMs => {
                     let ttl = |f: &Found| {
-                        let left = f.entry.expires_at_ms()?.saturating_sub(now_ms);
+                        // What ends now can still be put.
+                        let left = f.entry.expires_at_ms()?.saturating_sub(now_ms).max(1);
                         i64::try_from(left).ok()
                     };
                     columns.ttls_ms = found().map(|f| f.and_then(ttl)).collect();
+                }
+                With::SourceVersion => {
+                    let source = |f: &Found| f.entry.source_version();
+                    columns.source_versions = found().map(|f| f.and_then(source)).collect();
                 }
             }
         }
@@ -288,6 +294,7 @@ impl<'a> Columns<'a> {
                 With::Checksum => WithColumn::Checksum(&self.checksums),
                 With::Metadata => WithColumn::Metadata(&self.metadata),
                 With::TtlMs => WithColumn::TtlMs(&self.ttls_ms),
+                With::SourceVersion => WithColumn::SourceVersion(&self.source_versions),
             })
             .collect()
     }

@@ -317,6 +317,7 @@ impl Writer {
                         metadata,
                         expires_at_ms: ttl_ms.map(|ttl| now_ms.saturating_add(ttl)),
                         checksum: row.checksum,
+                        source_version: row.source_version,
                     });
                 }
                 Err(error) => self.error(first, batch, *at, &error),
