@@ -6,6 +6,7 @@ import pyarrow as pa, pyarrow.flight as flight
 
 WAITS_S = [0.1, 0.5, 2, 8]
 BATCH_BYTES = 4 << 20
+TIMEOUT_S = 300
 
 
 def put_rows(client, table, **command):
@@ -14,7 +15,7 @@ def put_rows(client, table, **command):
     rows = max(1, BATCH_BYTES * table.num_rows // max(1, table.nbytes))
 
     def put():
-        writer, replies = client.do_put(where, table.schema)
+        writer, replies = client.do_put(where, table.schema, flight.FlightCallOptions(timeout=TIMEOUT_S))
         with writer:
             writer.write_table(table, max_chunksize=rows)
             writer.done_writing()
@@ -28,7 +29,8 @@ def put_rows(client, table, **command):
 
 def act(client, action, **body):
     """One action: JSON in, JSON out."""
-    (result,) = retried(lambda: list(client.do_action((action, json.dumps(body).encode()))))
+    request, options = (action, json.dumps(body).encode()), flight.FlightCallOptions(timeout=TIMEOUT_S)
+    (result,) = retried(lambda: list(client.do_action(request, options)))
     return json.loads(result.body.to_pybytes())
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from calls import PATIENCE, command, put, refused
-from tensors import same, sample
+from tensors import DTYPES, same, sample, storage_of, values_of
 from test_bulk import bulk
 
 ARRAY = sample("float32", (4, 2, 3))
@@ -44,6 +44,16 @@ def test_one_for_one(client, filled):
     tensors = answers[0][0]["tensor"]
     assert tensors.type == pa.fixed_shape_tensor(pa.float32(), [2, 3])
     assert same(tensors.to_numpy_ndarray(), ARRAY[[2, 0]])
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype(client, namespace, name):
+    array = sample(name, (4, 3))
+    put(client, command(namespace=namespace), bulk(["a", "b", "c", "d"], array))
+    ((batch, _),) = exchange(client, [["d", "b"]], namespace=namespace, dtype=name, shape=[3])
+    assert same(values_of(batch["tensor"]), storage_of(array[[3, 1]]).reshape(-1))
+    ((batch, _),) = exchange(client, [["c"]], namespace=namespace)
+    assert batch.to_pylist() == [{"key": "c", "dtype": name, "shape": [3], "data": array[2].tobytes()}]
 
 
 def test_without_a_shape_the_answers_are_opaque(client, filled):

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from calls import chunks, command, get, path, put, refused
-from tensors import DTYPES, field_of, identical, same, sample, storage_of, table_of, values_of
+from tensors import DTYPES, field_of, identical, name_of, same, sample, storage_of, table_of, values_of
 from test_bulk import bulk
 
 ARRAY = sample("float32", (6, 2, 3))
@@ -65,6 +65,21 @@ def test_every_dtype(client, namespace, name):
     table = get(client, namespace=namespace, keys=["d", "b"])
     assert same(values_of(table["tensor"]), storage_of(array[[3, 1]]).reshape(-1))
     assert (table.schema.field("tensor").metadata or {}) == (field_of(array).metadata or {})
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_by_prefix(client, namespace, name):
+    array, other = sample(name, (4, 3)), sample("int64" if name != "int64" else "int8", (1, 3))
+    put(client, command(namespace=namespace), bulk(["a", "b", "c", "d"], array))
+    put(client, command(namespace=namespace), bulk(["bb"], other))
+    table = get(client, namespace=namespace, prefix="", dtype=name, shape=[3])
+    assert table["key"].to_pylist() == ["a", "b", "c", "d"]
+    assert same(values_of(table["tensor"]), storage_of(array).reshape(-1))
+    mixed = get(client, namespace=namespace, prefix="b").to_pylist()
+    assert [(row["dtype"], row["data"]) for row in mixed] == [
+        (name, array[1].tobytes()),
+        (name_of(other.dtype), other[0].tobytes()),
+    ]
 
 
 def test_nothing_found(client, namespace):

@@ -18,6 +18,8 @@ def frame_of(array, keys=KEYS):
 def test_every_dtype_of_its_own(client, namespace, name):
     array = rows_of(name)
     check(client, namespace, pa.Table.from_pandas(frame_of(array), preserve_index=False), array)
+    back = get(client, namespace=namespace, keys=KEYS).to_pandas()
+    assert same(np.stack(back["tensor"]), storage_of(array))
 
 
 @pytest.mark.parametrize("form", ["strings", "objects", "categories", "arrow strings", "index", "range index", "sorted"])

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from calls import command, get, put, refused
-from frames import KEYS, NATIVE, check, rows_of
-from tensors import DTYPES, same
+from frames import KEYS, NATIVE, check, check_stored, rows_of
+from tensors import DTYPES, same, storage_of
 
 FRAME = pl.DataFrame({"key": KEYS, "tensor": rows_of("float32")})
 
@@ -16,6 +16,8 @@ FRAME = pl.DataFrame({"key": KEYS, "tensor": rows_of("float32")})
 def test_every_dtype_of_its_own(client, namespace, name):
     array = rows_of(name)
     check(client, namespace, pl.DataFrame({"key": KEYS, "tensor": array}).to_arrow(), array)
+    back = pl.from_arrow(get(client, namespace=namespace, keys=KEYS)).select(pl.col("tensor").ext.storage())
+    assert same(back["tensor"].to_numpy(), storage_of(array))
 
 
 @pytest.mark.parametrize("form", ["array", "array of arrays", "list", "numbers", "booleans", "chunks", "filtered"])
@@ -109,3 +111,12 @@ def test_further_columns_are_kept_as_metadata(client, namespace):
     first, second = (get(client, namespace=namespace, key=key).schema.metadata for key in KEYS[:2])
     assert (first[b"user.price"], first[b"user.lang"]) == (b"1.5", b"de")
     assert b"user.price" not in second and second[b"user.lang"] == b"de"
+
+
+def test_the_newest_of_a_source_wins_in_whatever_order(client, namespace):
+    newer = FRAME.with_columns(source_version=pl.Series([2] * 5))
+    older = newer.with_columns(source_version=pl.Series([1] * 5), tensor=pl.Series(-rows_of("float32")))
+    check(client, namespace, newer.to_arrow(), rows_of("float32"))
+    reply = put(client, command(namespace=namespace, mode="replace"), older.to_arrow())
+    assert (reply["stored"], reply["existed"]) == (0, 5)
+    check_stored(client, namespace, rows_of("float32"))

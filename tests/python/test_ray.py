@@ -23,7 +23,7 @@ from calls import act, command, get, put, refused  # noqa: E402
 from conftest import EXAMPLES  # noqa: E402
 from frames import KEYS, NATIVE, check, rows_of  # noqa: E402
 from server import Server  # noqa: E402
-from tensors import DTYPES, same, values_of  # noqa: E402
+from tensors import DTYPES, same, storage_of, values_of  # noqa: E402
 
 # The workers have no copy of these.
 for module in (with_retries, sys.modules[__name__]):
@@ -56,6 +56,8 @@ def test_every_dtype_of_its_own(client, namespace, name):
     table = batches(dataset)
     assert isinstance(table.schema.field("tensor").type, ray.data.extensions.ArrowTensorTypeV2)
     check(client, namespace, table, array)
+    back = ray.data.from_arrow(get(client, namespace=namespace, keys=KEYS)).take_batch()
+    assert same(back["tensor"], storage_of(array))
 
 
 @pytest.mark.parametrize("form", ["lists", "fixed lists", "tensors of Arrow", "numbers", "ray's first type", "rows"])
@@ -99,6 +101,8 @@ def test_dtypes_that_arrow_has_not_go_as_bytes(client, namespace, name):
     rows = [{"key": k, "dtype": name, "shape": [3], "data": row.tobytes()} for k, row in zip(KEYS, array)]
     table = pa.concat_tables(ray.data.from_items(rows).iter_batches(batch_format="pyarrow"))
     check(client, namespace, table, array)
+    back = ray.data.from_arrow(get(client, namespace=namespace, keys=KEYS, layout="opaque")).take_all()
+    assert [row["data"] for row in back] == [row.tobytes() for row in array]
 
 
 # snippet: map_batches
@@ -138,9 +142,11 @@ def test_map_batches(server, client, namespace):
         batch_format="pyarrow",
         batch_size=1_000,
         concurrency=2,
-    )
-    print(replies.sum("stored"), "rows were new,", replies.sum("existed"), "were there")
+    ).take_all()  # once: every `sum` or `count` of a dataset that is not kept puts all of it again
+    print(sum(reply["stored"] for reply in replies), "rows were new")
     # snippet end
+    assert sum(reply["stored"] for reply in replies) == 10_000
+    assert sum(reply["existed"] for reply in replies) == 0
     check_numbers(client, namespace, 10_000)
 
 

@@ -123,6 +123,8 @@ def test_other_dtypes_go_as_bytes(spark, server, client, namespace, name):
     opaque = {"key": KEYS, "dtype": [name] * 5, "shape": [[3]] * 5, "data": [row.tobytes() for row in array]}
     save(spark, spark.frame(pa.table(opaque)), server, namespace)
     check_stored(client, namespace, array)
+    back = spark.session.createDataFrame(get(client, namespace=namespace, keys=KEYS, layout="opaque"))
+    assert [bytes(row.data) for row in back.select("data").collect()] == opaque["data"]
 
 
 def test_vectors_of_spark_ml_become_arrays(spark, server, client, namespace):
