@@ -4,6 +4,7 @@
 //! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `others`: the same in Redis and memcached. `lookup`: gets as keys grow.
 //! - `load`: `bowstring bench` and redis-benchmark in turn; `redis_rows`, `tails`: the rows made of that.
 //! - `overload`: more than a server can take.
+//! - `loading`: `bowstring load` of a file of embeddings.
 //! - `bulk`: ten million tensors put over the wire, into the engine, into Redis. `redhare_rows`: its own work.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
@@ -12,6 +13,7 @@ mod clock;
 mod entries;
 mod grid;
 mod load;
+mod loading;
 mod lookup;
 mod others;
 mod overload;
@@ -87,6 +89,8 @@ enum Part {
     Redhare,
     /// Ten million tensors put by sixteen writers
     Bulk,
+    /// `bowstring load` of a Parquet file
+    Load,
     /// Small gets beside streams and eviction
     Tails,
     /// Look-ups as keys grow to ten million
@@ -190,6 +194,9 @@ fn main() -> Outcome<()> {
         let (goals, skipped) = bulk::run()?;
         report.goals.extend(goals);
         report.skipped.extend(skipped);
+    }
+    if wanted(Part::Load) {
+        report.goals.extend(loading::run(arguments.repeats)?);
     }
     if wanted(Part::Tails) {
         report.goals.extend(tails::run(arguments.repeats.min(5))?);

@@ -15,6 +15,8 @@ use crate::loads::LoadStats;
 /// Counters and gauges of the whole cache, in bytes and since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
+    /// Which start of the engine this is: the last 32 bits of its versions.
+    pub start: u32,
     /// What all accounts together may use.
     pub memory: u64,
     /// Every account of the ledger.
@@ -96,6 +98,7 @@ impl Engine {
         let arena = self.arena.stats();
         let whole = u64::from(arena.pages_owned + arena.pages_held) * PAGE_BYTES_U64;
         Stats {
+            start: self.hlc.start(),
             memory: self.config.memory,
             accounts: self.ledger.accounts().collect(),
             eviction: self.config.eviction,

@@ -56,6 +56,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file that cannot be read or written.
+    pub(crate) fn file(
+        what: &'static str,
+        path: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::File {
+            what,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
     /// What the process exits with; `docs/cli.md` has the table.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! - what there is: `ls`, `exists`, `stat`, `info` (one tensor), `ns` (namespaces), `top` (live)
 //! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`)
+//! - tensors that move: `put`, `load/`, `get`, `export`
 //! - `shell`: completions and man pages
 //!
 //! Under them:
@@ -9,19 +10,31 @@
 //! - `client`: a connection, and the calls over it that answer at once
 //! - `target`, `keys`: the flags that say which server, which namespace and which keys
 //! - `out` (standard output, JSON), `table`, `human` (units), `confirm`: what a person sees
+//! - `put_stream`, `get_stream`: one DoPut, one DoGet; `entry`: how entries are put
+//! - `format/`: the files that people keep tensors in; `output`: where they go to; `progress`: how far it is
 //! - `clock`: time; `error`: what can go wrong, and what the process exits with
 
 mod client;
 mod clock;
 mod confirm;
+mod entry;
 mod error;
 mod exists;
+mod export;
+mod format;
+mod get;
+mod get_stream;
 mod human;
 mod keep;
 mod keys;
+mod load;
 mod ls;
 mod ns;
 mod out;
+mod output;
+mod progress;
+mod put;
+mod put_stream;
 mod rm;
 mod shell;
 mod stat;
@@ -40,6 +53,14 @@ pub enum Command {
     Exists(exists::Exists),
     /// Say all about keys but their bytes; without keys, about the server
     Stat(stat::Stat),
+    /// Put a file as one tensor
+    Put(put::Put),
+    /// Load files: each array, tensor or row becomes an entry
+    Load(load::Load),
+    /// Get one tensor into a file
+    Get(get::Get),
+    /// Write all tensors whose keys begin with something into a file
+    Export(export::Export),
     /// List namespaces, or show one and change its settings
     Ns(ns::Ns),
     /// Delete keys, or all that begin with a prefix
@@ -91,6 +112,10 @@ impl Command {
             Self::Ls(ls) => ls.run().await,
             Self::Exists(exists) => exists.run().await,
             Self::Stat(stat) => stat.run().await,
+            Self::Put(put) => put.run().await,
+            Self::Load(load) => load.run().await,
+            Self::Get(get) => get.run().await,
+            Self::Export(export) => export.run().await,
             Self::Ns(ns) => ns.run().await,
             Self::Rm(rm) => rm.run().await,
             Self::Clear(clear) => clear.run().await,

@@ -241,6 +241,9 @@ pub struct StatsReply {
     pub server: String,
     /// The wire contract's version.
     pub wire: u32,
+    /// Which start of the server this is: what its versions have last; another one after a restart.
+    #[serde(default, with = "json::uint")]
+    pub start: u64,
     /// Milliseconds since the server started.
     #[serde(with = "json::uint")]
     pub uptime_ms: u64,
@@ -397,7 +400,7 @@ mod tests {
 
         #[test]
         fn stats_round_trip(value in any::<u64>()) {
-            let mut reply = StatsReply { uptime_ms: value, entries: 1, ..StatsReply::default() };
+            let mut reply = StatsReply { start: value >> 32, uptime_ms: value, entries: 1, ..StatsReply::default() };
             reply.counters.insert("gets".to_owned(), Counter(value));
             let account = AccountStats { used_bytes: value, peak_bytes: value };
             reply.memory.accounts.insert("arena".to_owned(), account);

@@ -227,6 +227,7 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
     let reply = StatsReply {
         server: env!("CARGO_PKG_VERSION").to_owned(),
         wire: 1,
+        start: u64::from(stats.start),
         uptime_ms: u64::try_from(service.clock.monotonic().as_millis()).unwrap_or(u64::MAX),
         entries: stats.entries,
         bytes: stats.live_bytes,

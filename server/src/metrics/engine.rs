@@ -146,6 +146,7 @@ pub(super) mod tests {
         let ledger = Ledger::new(1 << 20);
         assert!(ledger.try_charge(Account::Index, 64));
         Stats {
+            start: 7,
             memory: ledger.total(),
             accounts: ledger.accounts().collect(),
             eviction: Eviction::Adaptive,

@@ -2,11 +2,13 @@
 //!
 //! - what is there: `listing` (`ls`, `exists`, `stat`), `spaces` (`ns`, `clear`)
 //! - what becomes of it: `removing` (`rm`), `keeping` (`expire`, `pin`, `unpin`)
+//! - what moves: `moving` (loads that are broken off); files of all formats are in `tests/python`
 //! - `ending`: exit codes, no server, closed pipes, interrupts; `texts`: help, completions, man pages
 
 mod ending;
 mod keeping;
 mod listing;
+mod moving;
 mod removing;
 mod spaces;
 mod texts;

@@ -11,9 +11,13 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
-/** A real `bowstring serve` on free ports, stopped by its own process id. */
+/** A real `bowstring serve` on free ports, which ends with whoever started it. */
 final class Server implements AutoCloseable {
   private static Server common;
+
+  /** Ends the server when its input does, so also when this machine is killed; its exit code is the server's. */
+  private static final String KEEPER =
+      "\"$@\" </dev/null & server=$!; exec >&-; cat >/dev/null; kill $server; wait $server";
 
   private final Process process;
   private final Path log;
@@ -28,7 +32,6 @@ final class Server implements AutoCloseable {
   static synchronized Server common() throws IOException {
     if (common == null) {
       common = new Server("1GiB");
-      Runtime.getRuntime().addShutdownHook(new Thread(common.process::destroy));
     }
     return common;
   }
@@ -36,8 +39,8 @@ final class Server implements AutoCloseable {
   /** Returns once the server has said that it is ready. */
   Server(String memory) throws IOException {
     log = Files.createTempFile("bowstring-", ".log");
-    List<String> words = new ArrayList<>(List.of(binary().toString(), "serve", "--memory", memory));
-    words.addAll(List.of("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"));
+    List<String> words = new ArrayList<>(List.of("sh", "-c", KEEPER, "sh", binary().toString(), "serve"));
+    words.addAll(List.of("--memory", memory, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"));
     ProcessBuilder builder = new ProcessBuilder(words).redirectError(log.toFile());
     // Settings of whoever runs the tests must not reach the server under test.
     builder.environment().keySet().removeIf(name -> name.startsWith("BOWSTRING_"));
@@ -70,7 +73,7 @@ final class Server implements AutoCloseable {
   /** Ends this one process; one that failed or panicked is an error. */
   @Override
   public void close() throws IOException, InterruptedException {
-    process.destroy();
+    process.getOutputStream().close();
     int code = process.waitFor();
     String said = Files.readString(log);
     Files.delete(log);

@@ -1,0 +1,406 @@
+//! Puts, one after the other on one connection, so that the last of two rows with one key is the last on the server too.
+
+use std::time::Duration;
+
+use bowstring_wire::action::{BeginLoadRequest, LoadRequest};
+use bowstring_wire::descriptor::PutCommand;
+use bowstring_wire::error::{Code, Error as WireError};
+use bowstring_wire::name::Key;
+use bowstring_wire::put_result::PutReply;
+use bowstring_wire::reply::{BeginLoadReply, LoadReply, StatsReply};
+
+use crate::Error;
+use crate::client::Client;
+use crate::clock::sleep;
+use crate::load::bad_rows::{BadRows, Line};
+use crate::load::feed::{Feed, Shared, batches};
+use crate::load::journal::{Journal, State};
+use crate::load::source::{Item, Plan, What};
+use crate::progress::Progress;
+use crate::put_stream::{self, MESSAGE_BYTES};
+use crate::target::Target;
+
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+const WAIT_MOST: Duration = Duration::from_secs(5);
+/// `resource_exhausted` also answers what no wait makes fit.
+const EXHAUSTED_TRIES: u32 = 3;
+/// Rows of a put that spells out whatever is wrong with each of them.
+const SPELT_ROWS: usize = bowstring_wire::limits::MAX_PUT_ERRORS;
+
+/// A load on its way.
+pub struct Attempt {
+    pub target: Target,
+    pub command: PutCommand,
+    /// Whether a key that is there is to be anything but kept.
+    pub mode_given: bool,
+    pub plan: Plan,
+    pub atomic: bool,
+    pub replace_all: bool,
+    pub patience: Duration,
+    pub part_bytes: usize,
+    pub bad_rows: Option<BadRows>,
+    pub journal: Option<Journal>,
+    pub state: State,
+    pub progress: Option<Progress>,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended {
+    /// All is there.
+    Done,
+    /// It was to be all or nothing, and is nothing.
+    Aborted,
+    /// What the server had of it is gone.
+    Again(&'static str),
+}
+
+const RESTARTED: &str = "the server was restarted and has forgotten what it had";
+const LOAD_LOST: &str = "the load is no longer open on the server";
+
+impl Attempt {
+    /// How many rows an earlier run has done.
+    pub fn rows_done(&self) -> u64 {
+        let counts = self.state.counts;
+        counts.stored + counts.existed + counts.bad
+    }
+
+    /// Begins anew.
+    pub fn forget(&mut self) -> Result<(), Error> {
+        self.state = State::default();
+        if let Some(bad_rows) = &mut self.bad_rows {
+            bad_rows.cut(0)?;
+        }
+        self.journal.as_mut().map_or(Ok(()), Journal::forget)
+    }
+
+    /// From where it is to the end.
+    pub async fn run(&mut self) -> Result<Ended, Error> {
+        let mut client = Client::connect(&self.target).await?;
+        let start = start_of(&mut client).await?;
+        let resumed = self.state != State::default();
+        if resumed && self.state.start != start {
+            return Ok(Ended::Again(RESTARTED));
+        }
+        if resumed {
+            eprintln!(
+                "bowstring: goes on where an earlier run was, after {} rows; --restart begins at the beginning",
+                self.rows_done()
+            );
+        }
+        self.state.start = start;
+        if self.atomic {
+            let load_id = match self.state.load_id.clone() {
+                Some(load_id) => load_id,
+                None => {
+                    let request = BeginLoadRequest {
+                        namespace: self.command.namespace.clone(),
+                        replace_all: self.replace_all,
+                        size_bytes: None,
+                    };
+                    let reply: BeginLoadReply =
+                        client.action("begin_load", request.to_json()).await?;
+                    self.state.load_id = Some(reply.load_id.clone());
+                    self.remember()?;
+                    reply.load_id
+                }
+            };
+            self.command.load_id = Some(load_id);
+        }
+        let moved = self.move_all(&mut client).await;
+        let ended = match moved {
+            Ok(None) => self.finish(&mut client).await,
+            Ok(Some(again)) => return Ok(again),
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(Error::Refused(error)) if self.atomic && is_lost(error.code) => {
+                Ok(Ended::Again(LOAD_LOST))
+            }
+            // What is wrong with a file will be wrong with it the next time: the server need not wait for that.
+            Err(error @ Error::File { .. }) if self.atomic => {
+                self.abort(&mut client).await?;
+                self.forget()?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Puts all that the files have.
+    async fn move_all(&mut self, client: &mut Client) -> Result<Option<Ended>, Error> {
+        let feed = Feed::new(self.plan.start(self.state.position), self.part_bytes);
+        while feed.lock().await.begin().await {
+            let reply = match self.put(client, &feed).await? {
+                Ok(reply) => reply,
+                Err(again) => return Ok(Some(again)),
+            };
+            let items = std::mem::take(&mut feed.lock().await.kept);
+            self.answered(client, &items, reply).await?;
+        }
+        let failed = feed.lock().await.failed.take();
+        failed.map_or(Ok(None), Err)
+    }
+
+    async fn finish(&mut self, client: &mut Client) -> Result<Ended, Error> {
+        // A channel connects again by itself, so a restart between two puts is seen nowhere else.
+        if self.again(client).await?.is_some() {
+            return Ok(Ended::Again(RESTARTED));
+        }
+        if !self.atomic {
+            return Ok(Ended::Done);
+        }
+        if self.state.counts.bad > 0 {
+            self.abort(client).await?;
+            return Ok(Ended::Aborted);
+        }
+        let _: LoadReply = client
+            .action("commit_load", self.load_request().to_json())
+            .await?;
+        Ok(Ended::Done)
+    }
+
+    async fn abort(&mut self, client: &mut Client) -> Result<(), Error> {
+        let aborted: Result<LoadReply, Error> = client
+            .action("abort_load", self.load_request().to_json())
+            .await;
+        match aborted {
+            Err(Error::Refused(error)) if error.code == Code::NotFound => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn load_request(&self) -> LoadRequest {
+        LoadRequest {
+            load_id: self.state.load_id.clone().unwrap_or_default(),
+            namespace: Some(self.command.namespace.clone()),
+        }
+    }
+
+    /// One put, until it is answered.
+    async fn put(
+        &mut self,
+        client: &mut Client,
+        feed: &Shared,
+    ) -> Result<Result<PutReply, Ended>, Error> {
+        let (mut wait, mut waited, mut exhausted) = (WAIT_FIRST, Duration::ZERO, 0);
+        loop {
+            let error = match self.put_once(client, feed).await {
+                Ok(reply) => return Ok(Ok(reply)),
+                Err(error) => error,
+            };
+            let code = match &error {
+                Error::Refused(error) => Some(error.code),
+                Error::Unreachable { .. } | Error::Broken { .. } => Some(Code::Unavailable),
+                _ => None,
+            };
+            let retry = match code {
+                Some(Code::Unavailable | Code::DeadlineExceeded) => waited < self.patience,
+                Some(Code::ResourceExhausted) if !self.atomic => {
+                    exhausted += 1;
+                    exhausted < EXHAUSTED_TRIES
+                }
+                _ => false,
+            };
+            if !retry {
+                return Err(error);
+            }
+            if waited.is_zero() {
+                eprintln!("bowstring: tries again: {error}");
+            }
+            sleep(wait).await;
+            waited += wait;
+            wait = (wait * 2).min(WAIT_MOST);
+            if let Ok(connected) = Client::connect(&self.target).await {
+                *client = connected;
+                if let Ok(Some(again)) = self.again(client).await {
+                    return Ok(Err(again));
+                }
+            }
+        }
+    }
+
+    /// What is to be said where the server is not the one that the load began on.
+    async fn again(&self, client: &mut Client) -> Result<Option<Ended>, Error> {
+        let same = start_of(client).await? == self.state.start;
+        Ok((!same).then_some(Ended::Again(RESTARTED)))
+    }
+
+    async fn put_once(&self, client: &mut Client, feed: &Shared) -> Result<PutReply, Error> {
+        let (schema, tensor) = {
+            let feed = feed.lock().await;
+            let tensor = match feed.kept.first().map(|item| &item.what) {
+                Some(What::Tensor(tensor)) => Some(tensor.clone()),
+                _ => None,
+            };
+            (feed.schema(), tensor)
+        };
+        if let Some(tensor) = tensor {
+            let key = tensor.key.as_deref().unwrap_or_default();
+            let put = self.put_alone(client, key, &tensor).await;
+            return self.as_row(key, put);
+        }
+        let schema = schema.ok_or_else(|| WireError::internal("a put of nothing"))?;
+        put_stream::put(client, &self.command, &schema, batches(feed)).await
+    }
+
+    async fn put_alone(
+        &self,
+        client: &mut Client,
+        key: &str,
+        tensor: &crate::format::Tensor,
+    ) -> Result<PutReply, Error> {
+        let command = PutCommand {
+            key: Some(Key::parse(key)?),
+            ..self.command.clone()
+        };
+        let flat = tensor.flat(MESSAGE_BYTES);
+        let (schema, batches) = flat.map_err(|error| Error::file("cannot put", key, error))?;
+        put_stream::put(client, &command, &schema, futures::stream::iter(batches)).await
+    }
+
+    /// What is wrong with one tensor loses no other, as in a put of many.
+    fn as_row(&self, key: &str, put: Result<PutReply, Error>) -> Result<PutReply, Error> {
+        let mut reply = PutReply::default();
+        match put {
+            // The default of a put of many.
+            Err(Error::Refused(error)) if error.code == Code::AlreadyExists && !self.mode_given => {
+                reply.existed = 1
+            }
+            Err(Error::Refused(error))
+                if matches!(error.code, Code::AlreadyExists | Code::InvalidArgument) =>
+            {
+                reply.push_error(0, Some(key), &error);
+            }
+            other => return other,
+        }
+        Ok(reply)
+    }
+
+    /// Counts, writes down and remembers what a put was answered.
+    async fn answered(
+        &mut self,
+        client: &mut Client,
+        items: &[Item],
+        reply: PutReply,
+    ) -> Result<(), Error> {
+        let mut lines = Vec::new();
+        for item in items {
+            let file = &self.plan.files[item.end.file];
+            lines.extend(item.bad.iter().map(|bad| Line {
+                file: file.clone(),
+                row: bad.row,
+                key: bad.key.clone(),
+                code: Code::InvalidArgument.as_str().to_owned(),
+                message: bad.message.clone(),
+            }));
+        }
+        let bad = lines.len() as u64 + reply.errors_total;
+        if reply.errors_total > reply.errors.len() as u64 && self.bad_rows.is_some() {
+            lines.extend(self.spelt_out(client, items).await?);
+        } else {
+            lines.extend(self.lines_of(items, &reply));
+        }
+        let counts = &mut self.state.counts;
+        counts.stored += reply.stored;
+        counts.existed += reply.existed;
+        counts.bytes += reply.bytes;
+        counts.bad += bad;
+        if let Some(bad_rows) = &mut self.bad_rows {
+            lines.sort_by_key(|line| line.row);
+            self.state.bad_rows_bytes = bad_rows.write(&lines)?;
+        }
+        if let Some(last) = items.last() {
+            self.state.position = last.end;
+        }
+        self.remember()?;
+        if let Some(progress) = &mut self.progress {
+            progress.add(reply.stored + reply.existed + bad, reply.bytes);
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self) -> Result<(), Error> {
+        let state = &self.state;
+        self.journal
+            .as_mut()
+            .map_or(Ok(()), |journal| journal.reached(state))
+    }
+
+    fn lines_of(&self, items: &[Item], reply: &PutReply) -> Vec<Line> {
+        let line = |error: &bowstring_wire::put_result::PutError| {
+            let mut row = usize::try_from(error.row).ok()?;
+            let item = items.iter().find(|item| {
+                let rows = item.rows();
+                let here = row < rows;
+                row -= if here { 0 } else { rows };
+                here
+            })?;
+            Some(Line {
+                file: self.plan.files[item.end.file].clone(),
+                row: item.numbers.at(row),
+                key: error.key.clone(),
+                code: error.code.clone(),
+                message: error.message.clone(),
+            })
+        };
+        reply.errors.iter().filter_map(line).collect()
+    }
+
+    /// A put names the first hundred of its bad rows; so those of a put with more are put again, a hundred rows at a time.
+    async fn spelt_out(&self, client: &mut Client, items: &[Item]) -> Result<Vec<Line>, Error> {
+        let mut lines = Vec::new();
+        for item in items {
+            let What::Rows(batch) = &item.what else {
+                continue;
+            };
+            let mut at = 0;
+            let mut step = batch.num_rows();
+            while at < batch.num_rows() {
+                let count = step.min(batch.num_rows() - at);
+                let rows = batch.slice(at, count);
+                let schema = rows.schema();
+                let reply = put_stream::put(
+                    client,
+                    &self.command,
+                    &schema,
+                    futures::stream::iter([rows]),
+                )
+                .await?;
+                if reply.errors_total > reply.errors.len() as u64 && count > SPELT_ROWS {
+                    step = SPELT_ROWS;
+                    continue;
+                }
+                let piece = Item {
+                    what: What::Rows(batch.slice(at, count)),
+                    numbers: item.numbers.skip(at),
+                    bad: Vec::new(),
+                    end: item.end,
+                };
+                lines.extend(self.lines_of(&[piece], &reply));
+                at += count;
+            }
+        }
+        Ok(lines)
+    }
+}
+
+impl Item {
+    fn rows(&self) -> usize {
+        match &self.what {
+            What::Rows(batch) => batch.num_rows(),
+            What::Tensor(_) => 1,
+        }
+    }
+}
+
+/// What is said of a load that was forgotten, and of one that somebody ended.
+fn is_lost(code: Code) -> bool {
+    matches!(code, Code::NotFound | Code::FailedPrecondition)
+}
+
+/// Which start of the server this is.
+async fn start_of(client: &mut Client) -> Result<u64, Error> {
+    let stats: StatsReply = client.action("stats", "{}".to_owned()).await?;
+    Ok(stats.start)
+}

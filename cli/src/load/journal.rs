@@ -1,0 +1,151 @@
+//! What is remembered of a load that is not at its end: a line is added for each part that the server has, and the last whole one counts.
+//!
+//! It lies in `$XDG_STATE_HOME/bowstring/loads/`, by what is loaded to where, and is locked while a load runs.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::load::source::Position;
+
+/// How far a load is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Which start of the server has it.
+    pub start: u64,
+    /// All before this is there.
+    pub position: Position,
+    /// The load on the server, of one that is all or nothing.
+    pub load_id: Option<String>,
+    /// What was counted.
+    pub counts: Counts,
+    /// How long the file of bad rows is.
+    pub bad_rows_bytes: u64,
+}
+
+/// What became of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Entries that were made.
+    pub stored: u64,
+    /// Entries that were there and stayed.
+    pub existed: u64,
+    /// Tensor bytes of what was stored.
+    pub bytes: u64,
+    /// Rows that were not put.
+    pub bad: u64,
+}
+
+/// The file.
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    identity: String,
+}
+
+impl Journal {
+    /// Opens the one of this load, and what it says. `None` where there is no place for it.
+    pub fn open(identity: &str) -> Result<Option<(Journal, Option<State>)>, Error> {
+        let Some(folder) = folder() else {
+            return Ok(None);
+        };
+        let path = folder.join(format!("{:016x}.jsonl", fnv(identity)));
+        let failed = |error: std::io::Error| {
+            Error::file(
+                "cannot remember how far the load is",
+                &path.to_string_lossy(),
+                error,
+            )
+        };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Usage(format!(
+                    "the same load is running already; journal=`{}`",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let mut lines = BufReader::new(&file).lines().map_while(Result::ok);
+        let known = lines.next().is_some_and(|line| line == identity);
+        // The last line may be half of one.
+        let state = lines
+            .filter_map(|line| serde_json::from_str(&line).ok())
+            .last();
+        let mut journal = Journal {
+            path,
+            file,
+            identity: identity.to_owned(),
+        };
+        if !known || state.is_none() {
+            journal.forget()?;
+            return Ok(Some((journal, None)));
+        }
+        // A half line must not swallow the next one.
+        journal.append("")?;
+        Ok(Some((journal, state)))
+    }
+
+    /// The server has all up to here.
+    pub fn reached(&mut self, state: &State) -> Result<(), Error> {
+        let line = serde_json::to_string(state).unwrap_or_default();
+        self.append(&line)
+    }
+
+    /// Begins anew.
+    pub fn forget(&mut self) -> Result<(), Error> {
+        let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
+        cleared.map_err(|error| self.failed(error))?;
+        let identity = self.identity.clone();
+        self.append(&identity)
+    }
+
+    /// It is at its end.
+    pub fn remove(self) -> Result<(), Error> {
+        fs::remove_file(&self.path).map_err(|error| self.failed(error))
+    }
+
+    fn append(&mut self, line: &str) -> Result<(), Error> {
+        let written = self.file.write_all(format!("{line}\n").as_bytes());
+        written
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::file(
+            "cannot remember how far the load is",
+            &self.path.to_string_lossy(),
+            error,
+        )
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("bowstring").join("loads"))
+}
+
+/// FNV-1a: a name for a file, the same in every version. What the name stands for is in the file.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
