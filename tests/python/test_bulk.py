@@ -257,6 +257,86 @@ def test_a_source_version_in_a_load(client, namespace):
     assert sourced(4, 6) == (0, 1) and sourced(4, 7) == (1, 0)
 
 
+def between(low, high, count):
+    """Numbers of every size from 2**low to 2**high, of both signs."""
+    random = np.random.default_rng(3)
+    return np.exp2(random.uniform(low, high, count)) * random.choice([-1, 1], count)
+
+
+@pytest.mark.parametrize("given", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("wanted", ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_floats_are_cast_to_the_nearest(client, namespace, given, wanted):
+    # As far as all of them reach, and into what is too small for most. What float32 has no place for is only cast to it:
+    # NumPy rounds the rest twice.
+    array = np.append(between(-20, 8, 999), [0.0])
+    array = array if wanted == "float32" else array.astype("float32")
+    array = array.astype(DTYPES[given]).reshape(100, 10)
+    expected = array.astype("float32").astype(DTYPES[wanted])
+    keys = [f"{at:03}" for at in range(100)]
+    reply = put(client, command(namespace=namespace, dtype=wanted), bulk(keys, array))
+    assert (reply["stored"], reply["errors"], reply["bytes"]) == (100, [], expected.nbytes)
+    assert same(array_of(get(client, namespace=namespace, key="042")), expected[42])
+    # Of one tensor, in batches.
+    put(client, command(namespace=namespace, key="all", dtype=wanted), table_of(array), rows_per_batch=7)
+    assert same(array_of(get(client, namespace=namespace, key="all")), expected)
+
+
+@pytest.mark.parametrize(
+    "given, wanted, values, fine",
+    [
+        ("float32", "float16", [1.0, 65520.0, np.inf, np.nan], [True, False, True, True]),
+        ("float64", "float32", [1e38, 1e39, -np.inf], [True, False, True]),
+        ("float32", "float8_e4m3fn", [448.0, 464.0, 465.0, np.inf], [True, True, False, False]),
+        ("float32", "int8", [127.0, 128.0, 0.5, np.nan, -128.0], [True, False, False, False, True]),
+        ("int64", "uint8", [255, 256, -1, 0], [True, False, False, True]),
+        ("uint64", "int64", [2**63 - 1, 2**63], [True, False]),
+        ("int32", "bool", [0, 1, 2, -1], [True, True, False, False]),
+        ("bool", "float16", [False, True], [True, True]),
+        ("int16", "complex64", [-7, 300], [True, True]),
+        ("complex64", "complex128", [[1 + 2j], [-3j]], [True, True]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_value_that_does_not_fit_is_its_rows_error(client, namespace, given, wanted, values, fine):
+    array = np.array(values, DTYPES[given])
+    keys = [f"k{at}" for at in range(len(values))]
+    reply = put(client, command(namespace=namespace, dtype=wanted), bulk(keys, array))
+    assert reply["stored"] == sum(fine)
+    assert [error["row"] for error in reply["errors"]] == [at for at, fits in enumerate(fine) if not fits]
+    for key, value, fits in zip(keys, array, fine):
+        if fits:
+            got, expected = array_of(get(client, namespace=namespace, key=key)), value.astype(DTYPES[wanted])
+            assert got.dtype == expected.dtype and np.array_equal(got.astype("c16"), expected.astype("c16"), equal_nan=True)
+    where = command(namespace=namespace, key="all", dtype=wanted)
+    if all(fine):
+        put(client, where, table_of(array))
+        assert same(array_of(get(client, namespace=namespace, key="all")), array.astype(DTYPES[wanted]))
+    else:
+        with refused("invalid_argument", "does not fit"):
+            put(client, where, table_of(array))
+
+
+def test_casts_that_there_are_none_of(client, namespace):
+    array = sample("complex64", (3, 2))
+    with refused("invalid_argument", "complex"):
+        put(client, command(namespace=namespace, dtype="float32"), bulk(["a", "b", "c"], array))
+    with refused("invalid_argument", "complex"):
+        put(client, command(namespace=namespace, key="a", dtype="int8"), table_of(array))
+
+
+def test_opaque_rows_and_bits_are_cast(client, namespace):
+    arrays = {"a": np.arange(6, dtype="int32").reshape(2, 3), "b": np.array([True, False]), "c": np.float64(1.5)}
+    for key, array in arrays.items():
+        put(client, command(namespace=namespace, key=key), table_of(array))
+    table = get(client, namespace=namespace, prefix="", **{"with": ["metadata"]})
+    assert put(client, command(namespace=f"{namespace}-copy", dtype="float16"), table)["stored"] == 3
+    for key, array in arrays.items():
+        assert same(array_of(get(client, namespace=f"{namespace}-copy", key=key)), np.asarray(array).astype("float16"))
+    bits = pa.FixedSizeListArray.from_arrays(pa.array([True, False, True, True]), 2)
+    put(client, command(namespace=namespace, dtype="uint8"), pa.table({"key": ["x", "y"], "tensor": bits}))
+    assert same(array_of(get(client, namespace=namespace, key="y")), np.array([1, 1], "uint8"))
+
+
 def test_extra_columns_as_metadata(client, namespace):
     extra = {
         "language": pa.array(["de", None, "de", "en", "fr"]).dictionary_encode(),

@@ -241,7 +241,6 @@ def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):
 
 UNBUILT = [
     {"wait": "cold"},
-    {"dtype": "float16"},
 ]
 
 

@@ -19,8 +19,10 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use crate::body::Body;
+use crate::cast::Cast;
 use crate::column::{ListShape, TensorColumn};
 use crate::descriptor::{ExtraColumns, PutCommand};
+use crate::dtype::DType;
 use crate::error::{Error, Result, clip};
 use crate::field;
 use crate::ipc_check::{self, Place, Tree};
@@ -56,6 +58,8 @@ pub struct BulkReader {
     metadata: Option<Map>,
     /// What becomes metadata as well.
     extras: Vec<Extra>,
+    /// What all rows are cast to.
+    dtype: Option<DType>,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +140,7 @@ impl BulkSchema {
             checksum: checksum.transpose()?,
             metadata: metadata.transpose()?,
             extras,
+            dtype: command.dtype,
         })
     }
 }
@@ -158,8 +163,9 @@ impl BulkReader {
     }
 
     /// The dtype of all rows; `None` where each says its own.
-    pub fn dtype(&self) -> Option<crate::dtype::DType> {
+    pub fn dtype(&self) -> Option<DType> {
         match &self.tensors {
+            _ if self.dtype.is_some() => self.dtype,
             Tensors::Column(column) => Some(column.tensor.dtype),
             Tensors::Opaque { .. } => None,
         }
@@ -223,7 +229,11 @@ impl<'a> Columns<'a> {
     fn tensors(&mut self, name: &str, command: &PutCommand) -> Result<Tensors> {
         if let Some((field, place)) = self.take(name) {
             let tensor = TensorColumn::parse(&field, self.schema_dtype)?;
-            cast(command, Some(&tensor))?;
+            // What cannot be done for any row is refused for all.
+            command
+                .dtype
+                .map(|to| Cast::new(tensor.dtype, to))
+                .transpose()?;
             return Ok(Tensors::Column(Box::new(Column {
                 permute: permute_of(&tensor)?,
                 shape: RowShape::new(&tensor, place, command.ragged)?,
@@ -240,7 +250,6 @@ impl<'a> Columns<'a> {
             self.required(name)?;
             return Err(Error::internal("a column that is there and is not"));
         };
-        cast(command, None)?;
         let dtype = self.required("dtype")?;
         let shape = self.required("shape")?;
         Ok(Tensors::Opaque {
@@ -317,15 +326,5 @@ impl RowShape {
                 signed: true,
             }),
         })
-    }
-}
-
-fn cast(command: &PutCommand, tensor: Option<&TensorColumn>) -> Result<()> {
-    match (command.dtype, tensor) {
-        (None, _) => Ok(()),
-        (Some(wanted), Some(tensor)) if wanted == tensor.dtype => Ok(()),
-        (Some(wanted), _) => Err(Error::unimplemented(format!(
-            "casting is not built yet; dtype=`{wanted}` expected the dtype of the column"
-        ))),
     }
 }

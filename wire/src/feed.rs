@@ -63,8 +63,16 @@ pub fn action(bytes: &[u8]) {
 
 /// The stream of a put: the first byte says in how large frames the others come.
 pub fn put(bytes: &[u8]) {
-    let _ = receive(bytes);
+    for command in COMMANDS {
+        let _ = receive(bytes, command);
+    }
 }
+
+/// What changes most of how rows are read.
+const COMMANDS: [&[u8]; 2] = [
+    br#"{"extra_columns": "ignore"}"#,
+    br#"{"extra_columns": "metadata", "dtype": "float16"}"#,
+];
 
 /// Messages of the mux exchange, from either end; the first byte as in [`put`].
 pub fn mux(bytes: &[u8]) {
@@ -92,7 +100,7 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = Bytes> + '_ {
 }
 
 /// As a server receives a put, without an engine behind it.
-fn receive(bytes: &[u8]) -> Result<()> {
+fn receive(bytes: &[u8], command: &[u8]) -> Result<()> {
     let mut parser = Parser::new();
     let (mut reader, mut header, mut body) = (None, None, Body::new());
     for frame in frames(bytes) {
@@ -101,7 +109,7 @@ fn receive(bytes: &[u8]) -> Result<()> {
             match event {
                 Event::Header(bytes) if reader.is_none() => {
                     let _ = keys(&bytes, None);
-                    reader = Some(Reader::new(&bytes)?);
+                    reader = Some(Reader::new(&bytes, command)?);
                 }
                 Event::Header(bytes) => header = Some(bytes),
                 Event::BodyChunk(chunk) => body.push(chunk),
@@ -146,7 +154,7 @@ struct Single {
 }
 
 impl Reader {
-    fn new(schema: &Bytes) -> Result<Self> {
+    fn new(schema: &Bytes, command: &[u8]) -> Result<Self> {
         Ok(match PutSchema::parse(schema)? {
             PutSchema::Single(schema) => {
                 let _ = schema.permute();
@@ -157,7 +165,7 @@ impl Reader {
                 }))
             }
             PutSchema::Bulk(bulk) => {
-                let command = PutCommand::parse_cmd(br#"{"extra_columns": "ignore"}"#)?;
+                let command = PutCommand::parse_cmd(command)?;
                 let reader = Box::new(bulk.with_command(&command)?);
                 Reader::Bulk(reader, Dictionaries::default(), schema.clone())
             }
@@ -371,7 +379,7 @@ mod tests {
     fn golden_streams_are_read_to_their_end() {
         let read = streams()
             .iter()
-            .filter(|stream| receive(stream).is_ok())
+            .filter(|stream| receive(stream, COMMANDS[0]).is_ok())
             .count();
         assert!(read > 40, "{read}");
     }

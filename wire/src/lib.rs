@@ -31,6 +31,7 @@ pub mod action;
 pub mod body;
 pub mod bulk;
 pub mod byte_size;
+pub mod cast;
 pub mod closing;
 pub mod column;
 pub mod descriptor;

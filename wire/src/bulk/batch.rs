@@ -11,6 +11,7 @@ use super::keys::{Keys, Pairs};
 use super::tensors::Data;
 use super::texts::Texts;
 use crate::body::{Body, Slices};
+use crate::cast::Cast;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ipc_check::Batch;
@@ -25,6 +26,8 @@ use crate::transform::check_bool;
 #[derive(Debug)]
 pub struct BulkBatch<'a> {
     rows: u64,
+    /// What all rows are cast to.
+    dtype: Option<DType>,
     body: &'a Body,
     keys: Keys,
     tensors: Data<'a>,
@@ -40,11 +43,11 @@ pub struct BulkBatch<'a> {
 pub struct BulkRow<'b> {
     /// Its key, which is legal.
     pub key: Cow<'b, str>,
-    /// Its element type.
+    /// Its element type, as it is to be stored.
     pub dtype: DType,
     /// Its shape.
     pub shape: Cow<'b, Shape>,
-    /// Its bytes in the body, as sent: for [`BulkBatch::is_plain`] those of the tensor.
+    /// Its bytes in the body, as sent: for [`BulkRow::is_plain`] those of the tensor.
     pub data: Range<u64>,
     /// Until it expires: 1 to [`MAX_TTL_MS`].
     pub ttl_ms: Option<u64>,
@@ -56,6 +59,22 @@ pub struct BulkRow<'b> {
     pub metadata: Metadata,
     /// For bits: the first that counts in the first byte.
     pub(super) first_bit: u32,
+    /// From what is sent to what is to be stored.
+    cast: Option<Cast>,
+    is_plain: bool,
+}
+
+impl BulkRow<'_> {
+    /// Whether its bytes lie in the body as they are to be stored, [`BulkRow::data`]. They still have
+    /// to be checked where they are bools. For others there has to be room while they are stored.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// The element type that it came with.
+    pub(super) fn sent(&self) -> DType {
+        self.cast.map_or(self.dtype, |cast| cast.from())
+    }
 }
 
 impl<'a> BulkBatch<'a> {
@@ -85,6 +104,7 @@ impl<'a> BulkBatch<'a> {
         let extras = extras.map(|extra| extras::Values::new(body, batch, extra, dictionaries));
         Ok(Self {
             rows: batch.rows,
+            dtype: reader.dtype,
             keys: Keys::new(body, batch, reader.key, dictionaries)?,
             tensors: Data::new(body, batch, &reader.tensors, dictionaries)?,
             body,
@@ -131,10 +151,14 @@ impl<'a> BulkBatch<'a> {
     /// # Errors
     /// As [`BulkBatch::row`].
     pub fn row_of<'b>(&'b self, row: u64, key: Cow<'b, str>) -> Result<BulkRow<'b>> {
-        let (dtype, shape, data, first_bit) = self.tensors.get(row)?;
+        let (sent, shape, data, first_bit) = self.tensors.get(row)?;
+        let dtype = self.dtype.unwrap_or(sent);
+        let cast = Cast::new(sent, dtype)?;
         Ok(BulkRow {
             key,
             dtype,
+            cast,
+            is_plain: cast.is_none() && self.tensors.is_plain(),
             shape,
             data,
             ttl_ms: self.ttl_ms(row)?,
@@ -145,26 +169,25 @@ impl<'a> BulkBatch<'a> {
         })
     }
 
-    /// Whether the bytes of rows lie in the body as they are to be stored, [`BulkRow::data`]. They
-    /// still have to be checked where they are bools.
-    pub fn is_plain(&self) -> bool {
-        self.tensors.is_plain()
-    }
-
     /// The pieces of a row's tensor as it is to be stored: those of the body where they are plain,
     /// else `scratch`, which is overwritten.
     ///
     /// # Errors
-    /// `invalid_argument` for bools that are neither 0 nor 1; this row's error.
+    /// `invalid_argument` for bools that are neither 0 nor 1, and for values that do not fit the
+    /// dtype that they are cast to; this row's error.
     pub fn pieces<'s>(&'s self, row: &BulkRow<'_>, scratch: &'s mut Vec<u8>) -> Result<Pieces<'s>> {
         let slices = self.body.slices(row.data.clone());
-        if self.is_plain() {
+        if row.is_plain {
             if row.dtype == DType::Bool {
                 slices.clone().try_for_each(check_bool)?;
             }
             return Ok(Pieces::Body(slices));
         }
         self.tensors.transform(row, slices, scratch)?;
+        if let Some(cast) = row.cast {
+            let sent = std::mem::take(scratch);
+            cast.append(&sent, scratch)?;
+        }
         Ok(Pieces::Scratch(Some(scratch.as_slice())))
     }
 

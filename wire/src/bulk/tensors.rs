@@ -78,7 +78,14 @@ impl<'a> Data<'a> {
     pub fn transform(&self, row: &BulkRow<'_>, sent: Slices<'_>, to: &mut Vec<u8>) -> Result<()> {
         match self {
             Data::Column(cells) => cells.transform(row, sent, to),
-            Data::Opaque { .. } => Err(Error::internal("an opaque row that is not plain")),
+            Data::Opaque { .. } => {
+                to.clear();
+                sent.for_each(|piece| to.extend_from_slice(piece));
+                match row.sent() {
+                    DType::Bool => check_bool(to),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }

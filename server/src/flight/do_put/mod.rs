@@ -131,10 +131,7 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
 
 /// Members of the contract that are not built yet are refused, never ignored.
 fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
-    let unbuilt = [
-        ("wait", command.wait == Some(Wait::Cold)),
-        ("dtype", command.dtype.is_some()),
-    ];
+    let unbuilt = [("wait", command.wait == Some(Wait::Cold))];
     match unbuilt.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((member, _)) => Err(Error::unimplemented(format!(

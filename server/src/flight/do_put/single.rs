@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bowstring_cache::put::{Admit, Mode, Put, PutSpec};
+use bowstring_wire::cast::Cast;
 use bowstring_wire::descriptor::PutCommand;
+use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::Event;
 use bowstring_wire::metadata::Metadata;
@@ -43,13 +45,15 @@ pub async fn receive(
              [namespace, key], or a member `key` in CMD",
         ));
     };
-    let spec = spec(service, principal, &command, schema)?;
+    let dtype = command.dtype.unwrap_or(schema.dtype());
+    let cast = Cast::new(schema.dtype(), dtype)?;
+    let spec = spec(service, principal, &command, (schema, dtype))?;
     let load = spec.load;
     let put = service
         .cache
         .put(id(principal, &command.namespace, key), spec)?;
     let (transform, permute) = (schema.column().transform, schema.permute()?);
-    let values = ValuesWriter::new(transform, permute, &service.cache, load)?;
+    let values = ValuesWriter::new(transform, permute, cast, &service.cache, load)?;
     // Then its client may not be silent for long.
     messages.holds_room = values.holds_room();
     let mut receiver = Receiver {
@@ -60,6 +64,7 @@ pub async fn receive(
         list_len: schema.list_len()?,
         conn,
         upload: None,
+        cast,
         progress,
     };
     receiver.batches(messages).await?;
@@ -95,7 +100,7 @@ fn spec(
     service: &Service,
     principal: &Principal,
     command: &PutCommand,
-    schema: &SingleSchema,
+    (schema, dtype): (&SingleSchema, DType),
 ) -> Result<PutSpec> {
     let settings = service
         .cache
@@ -103,7 +108,7 @@ fn spec(
     // What a get returned is put with its own shape, which tells the size as well.
     let declared = schema
         .declared()
-        .map(|shape| shape.bytes(schema.dtype()))
+        .map(|shape| shape.bytes(dtype))
         .transpose()?;
     let metadata = match &command.metadata {
         None => schema.metadata().encode(),
@@ -130,7 +135,7 @@ fn spec(
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,
         admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
-        ..PutSpec::new(schema.dtype())
+        ..PutSpec::new(dtype)
     })
 }
 
@@ -142,6 +147,7 @@ struct Receiver<'a> {
     list_len: Option<u64>,
     conn: &'a Arc<ConnHandle>,
     upload: Option<Upload>,
+    cast: Option<Cast>,
     progress: Progress<'a>,
 }
 
@@ -239,7 +245,11 @@ impl Receiver<'_> {
             self.list_len = Some(len);
         }
         let values = batch.values(span)?;
-        let room = self.put.reserve(values.stored_bytes);
+        let bytes = match self.cast {
+            None => Some(values.stored_bytes),
+            Some(cast) => cast.cast_bytes(values.stored_bytes),
+        };
+        let room = self.put.reserve(bytes.unwrap_or(u64::MAX));
         messages.waiting_for_room(room).await?;
         messages.holds_room = true;
         self.values.begin(&values);

@@ -3,6 +3,7 @@
 use bowstring_cache::Cache;
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_cache::put::Put;
+use bowstring_wire::cast::Cast;
 use bowstring_wire::column::Transform;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::permute::Permute;
@@ -15,7 +16,20 @@ pub struct ValuesWriter {
     bits: BitUnpacker,
     scratch: Vec<u8>,
     cell: Option<Cell>,
+    casting: Option<Casting>,
 }
+
+/// Values on their way to another dtype.
+struct Casting {
+    cast: Cast,
+    /// The beginning of a value whose end has not come.
+    partial: Vec<u8>,
+    /// What has been cast, until it is written.
+    done: Vec<u8>,
+}
+
+/// Bytes that are worked on at once, so that scratch space stays small and warm.
+const STEP: usize = 16 * 1024;
 
 /// The largest cell to be put in order as a part of the memory: it is there twice, and in the arena.
 const CELL_MEMORY_SHARE: u64 = 8;
@@ -29,7 +43,7 @@ struct Cell {
 }
 
 impl ValuesWriter {
-    /// For a column of this transform and order of axes. Room for a cell to be put in order is
+    /// For a column of this transform and order of axes, cast in the end. Room for a cell to be put in order is
     /// made as for a batch: entries go for it where they must. `load` is as in
     /// [`Cache::charge_in`].
     ///
@@ -38,6 +52,7 @@ impl ValuesWriter {
     pub fn new(
         transform: Transform,
         permute: Option<Permute>,
+        cast: Option<Cast>,
         cache: &Cache,
         load: u32,
     ) -> Result<Self> {
@@ -50,6 +65,11 @@ impl ValuesWriter {
             bits,
             scratch: Vec::new(),
             cell,
+            casting: cast.map(|cast| Casting {
+                cast,
+                partial: Vec::new(),
+                done: Vec::new(),
+            }),
         })
     }
 
@@ -65,8 +85,6 @@ impl ValuesWriter {
 
     /// Writes the next bytes of a batch's values.
     pub fn write(&mut self, mut bytes: &[u8], put: &mut Put) -> Result<()> {
-        // Steps, so that scratch space stays small and warm.
-        const STEP: usize = 16 * 1024;
         match self.transform {
             Transform::Plain => return self.order(bytes, put),
             Transform::CheckBool => {
@@ -93,8 +111,9 @@ impl ValuesWriter {
     }
 
     fn order(&mut self, mut bytes: &[u8], put: &mut Put) -> Result<()> {
+        let casting = &mut self.casting;
         let Some(cell) = &mut self.cell else {
-            return put.write(bytes);
+            return write(casting, bytes, put);
         };
         while !bytes.is_empty() {
             let wanted = cell.permute.cell_bytes() - cell.received.len();
@@ -107,9 +126,42 @@ impl ValuesWriter {
                         "a cell has another size than its permutation",
                     ));
                 }
-                put.write(&cell.ordered)?;
+                write(casting, &cell.ordered, put)?;
                 cell.received.clear();
             }
+        }
+        Ok(())
+    }
+}
+
+fn write(casting: &mut Option<Casting>, bytes: &[u8], put: &mut Put) -> Result<()> {
+    match casting {
+        None => put.write(bytes),
+        Some(casting) => casting.write(bytes, put),
+    }
+}
+
+impl Casting {
+    /// Casts the values that are whole by now.
+    fn write(&mut self, mut bytes: &[u8], put: &mut Put) -> Result<()> {
+        let width = self.cast.part_bytes();
+        if !self.partial.is_empty() {
+            let (end, rest) = bytes.split_at(bytes.len().min(width - self.partial.len()));
+            self.partial.extend_from_slice(end);
+            bytes = rest;
+            if self.partial.len() == width {
+                self.done.clear();
+                self.cast.append(&self.partial, &mut self.done)?;
+                put.write(&self.done)?;
+                self.partial.clear();
+            }
+        }
+        let (whole, begun) = bytes.split_at(bytes.len() / width * width);
+        self.partial.extend_from_slice(begun);
+        for step in whole.chunks(STEP) {
+            self.done.clear();
+            self.cast.append(step, &mut self.done)?;
+            put.write(&self.done)?;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ use crate::flight::turns::Newcomer;
 /// Rows handed to the cache at once: enough to share its locks among, few enough that the other
 /// streams of this thread have their turn.
 const STEP: usize = 256;
+/// And fewer of those that are made first, by a transform or a cast.
+const SCRATCH_BYTES: u64 = 1 << 20;
 /// Batches whose rows are being stored: one that is begun while another writer ends the one before.
 const BATCHES_MAX: u32 = 2;
 /// A put whose first batch has fewer rows is stored by one writer.
@@ -205,6 +207,22 @@ fn no_room(bytes: u64, limit: u64) -> Error {
     ))
 }
 
+/// What a row takes until it is stored, beside its batch: nothing where it is stored as it came.
+fn scratch_of(row: &BulkRow<'_>) -> u64 {
+    match row.is_plain() {
+        true => 0,
+        // Before and after.
+        false => 2 * row.shape.bytes(row.dtype).unwrap_or(0),
+    }
+}
+
+fn no_scratch(bytes: u64) -> Error {
+    Error::exhausted(format!(
+        "a row that is not stored as it came finds no room to be made, send smaller ones or in C \
+         order and of the dtype that they are to have; bytes=`{bytes}`"
+    ))
+}
+
 fn stopped() -> Error {
     Error::internal("a writer of this put has stopped")
 }
@@ -266,7 +284,8 @@ impl Writer {
         mut rows: Range<u64>,
         read: &mut Vec<Read<'b>>,
     ) -> u64 {
-        while !rows.is_empty() && read.len() < STEP {
+        let mut scratch_bytes = 0;
+        while !rows.is_empty() && read.len() < STEP && scratch_bytes < SCRATCH_BYTES {
             let at = rows.start;
             rows.start += 1;
             let key = batch.key(at);
@@ -275,6 +294,7 @@ impl Writer {
             }
             match key.and_then(|key| batch.row_of(at, key)) {
                 Ok(row) => {
+                    scratch_bytes += scratch_of(&row);
                     let metadata = if row.metadata.is_empty() {
                         Cow::Borrowed(&store.metadata[..])
                     } else {
@@ -302,6 +322,16 @@ impl Writer {
         read: &mut [Read<'_>],
     ) {
         let now_ms = store.service.clock.now_ms();
+        let bytes = read.iter().map(|(_, row, _, _)| scratch_of(row)).sum();
+        let cache = &store.service.cache;
+        let charge = || cache.charge_in(store.spec.load, Account::Wire, bytes);
+        let room = (bytes > 0).then(charge);
+        if matches!(room, Some(None)) {
+            for (at, ..) in read {
+                self.error(first, batch, *at, &no_scratch(bytes));
+            }
+            return tokio::task::yield_now().await;
+        }
         let mut at_rows = Vec::with_capacity(read.len());
         let mut rows = Vec::with_capacity(read.len());
         for (at, row, metadata, scratch) in read {
@@ -326,7 +356,6 @@ impl Writer {
         if rows.is_empty() {
             return tokio::task::yield_now().await;
         }
-        let cache = &store.service.cache;
         let outcomes = cache
             .put_rows(&store.tenant, &store.namespace, store.spec, &rows)
             .await;
