@@ -1,4 +1,4 @@
-"""Copies a namespace to another server: `copy_namespace.py FROM TO NAMESPACE`. Entries keep dtype, shape, metadata and expiry."""
+"""Copies a namespace to another server: `copy_namespace.py FROM TO NAMESPACE`. Entries keep all but their versions."""
 
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ import pyarrow as pa, pyarrow.flight as flight
 from with_retries import put_rows
 
 source, target, namespace = flight.connect(sys.argv[1]), flight.connect(sys.argv[2]), sys.argv[3]
-ask = {"namespace": namespace, "layout": "opaque", "with": ["checksum", "metadata", "ttl_ms"]}
+ask = {"namespace": namespace, "layout": "opaque", "with": ["checksum", "metadata", "ttl_ms", "source_version"]}
 
 
 def copy(ticket):
@@ -17,7 +17,7 @@ def copy(ticket):
     for chunk in source.do_get(ticket):
         if chunk.data.num_rows:
             reply = put_rows(target, pa.Table.from_batches([chunk.data]), namespace=namespace, mode="replace")
-            copied += reply["stored"]
+            copied += reply["stored"] + reply["existed"]
         if chunk.app_metadata:
             gone += json.loads(chunk.app_metadata.to_pybytes()).get("gone", [])
     return copied, gone

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from calls import chunks, command, get, path, put, refused
+from calls import PATIENCE, chunks, command, get, path, put, refused
 from tensors import DTYPES, field_of, identical, name_of, same, sample, storage_of, table_of, values_of
 from test_bulk import bulk
 
@@ -218,6 +218,47 @@ def test_small_and_large_rows_mix(client, namespace):
         put(client, command(namespace=space), bulk(list("abcde"), array), rows_per_batch=2)
         table = get(client, namespace=space, keys=list("edcba"))
         assert same(values_of(table["tensor"]).reshape(5, width), array[::-1])
+
+
+#: Every column that can be asked for beside key and tensor, in an order of its own.
+WITH = ["ttl_ms", "source_version", "version", "metadata", "checksum"]
+LAYOUTS = {
+    "rows": {"layout": "rows"},
+    "of a shape": {"dtype": "float32", "shape": [2, 3]},
+    "opaque": {"layout": "opaque"},
+}
+
+
+@pytest.mark.parametrize("missing", [None, "null"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_with_and_missing_in_every_layout(client, filled, layout, missing):
+    source = bulk(["a"], -ARRAY[:1], source_version=pa.array([-3]), ttl_ms=pa.array([3_600_000]))
+    put(client, command(namespace=filled, metadata={"m": "1"}), source)
+    said = {"missing": missing} if missing else {}
+    ask = {"namespace": filled, "keys": ["a", "no", "b"], "with": WITH, **LAYOUTS[layout], **said}
+    schema, messages = chunks(client, **ask)
+    assert schema.names[-5:] == WITH
+    table = pa.Table.from_batches([batch for batch, _ in messages], schema)
+    assert table["key"].to_pylist() == (["a", "no", "b"] if missing else ["a", "b"])
+    assert [said for _, said in messages if said] == ([] if missing else [{"missing": ["no"]}])
+    a, *no, b = table.select(WITH).to_pylist()
+    assert 0 < a["ttl_ms"] <= 3_600_000 and a["source_version"] == -3 and a["metadata"] == [("m", "1")]
+    assert (b["ttl_ms"], b["source_version"], b["metadata"]) == (None, None, [])
+    assert all(len(row["checksum"]) == 32 and row["version"].isdigit() for row in (a, b))
+    assert no == ([dict.fromkeys(WITH)] if missing else [])
+    tensors = table["data" if layout == "opaque" else "tensor"]
+    assert tensors.null_count == len(no)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_with_in_every_layout_of_a_prefix_and_of_its_partitions(client, filled, layout):
+    ask = {"namespace": filled, "prefix": "", "with": WITH, **LAYOUTS[layout]}
+    whole = get(client, **ask)
+    assert whole["key"].to_pylist() == KEYS and whole.schema.names[-5:] == WITH
+    info = client.get_flight_info(command(partitions=3, **ask))
+    parts = [client.do_get(endpoint.ticket, PATIENCE).read_all() for endpoint in info.endpoints]
+    assert len(parts) == 3 and all(part.num_rows for part in parts)
+    assert identical(pa.concat_tables(parts), whole) and info.schema.equals(whole.schema, check_metadata=True)
 
 
 @pytest.mark.parametrize("ask", [{"keys": KEYS}, {"prefix": ""}], ids=str)
