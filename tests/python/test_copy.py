@@ -1,4 +1,4 @@
-"""A namespace goes from one server to another by an opaque get and a put, and loses nothing."""
+"""examples/copy_namespace.py as it is: a namespace goes to another server, in parts of one snapshot, and loses nothing."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ HOUR_MS = 3_600_000
 
 def entries(client, namespace):
     """All that can be asked about each entry, but what belongs to one server: its version, hits and tier."""
-    table = get(client, namespace=namespace, prefix="", layout="opaque")
+    table = get(client, namespace=namespace, prefix="", layout="opaque", **{"with": ["source_version"]})
     keys = table["key"].to_pylist()
     described = [
         {name: row.get(name) for name in ("key", "dtype", "shape", "bytes", "checksum", "metadata")}
@@ -68,6 +68,16 @@ def test_every_dtype_shape_metadata_and_expiry(server, fresh, client, fresh_clie
         for number, shape in enumerate(SHAPES):
             copy = get(fresh_client, namespace=filled, key=f"{name}/{shape}")
             assert same(array_of(copy), sample(name, shape, seed=number))
+
+
+def test_the_version_of_a_source_goes_with_it(server, fresh, client, fresh_client, namespace):
+    table = bulk(["a", "b"], sample("int8", (2, 3)), source_version=pa.array([7, None], pa.int64()))
+    put(client, command(namespace=namespace), table)
+    for _ in range(2):
+        assert run(server, fresh, namespace) == "2 entries copied\n"
+        check_copied(client, fresh_client, namespace)
+    older = bulk(["a"], sample("int8", (1, 3), seed=1), source_version=pa.array([6], pa.int64()))
+    assert put(fresh_client, command(namespace=namespace, mode="replace"), older)["existed"] == 1
 
 
 def test_again_and_over_what_differs(server, fresh, client, fresh_client, filled):

@@ -135,3 +135,10 @@ def test_dtypes_that_it_has_not_go_as_bytes(client, namespace, name):
     check(client, namespace, table, array)
     back = column(get(client, namespace=namespace, keys=KEYS, layout="opaque"), "data")
     assert back == [row.tobytes() for row in array]
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128"])
+def test_dtypes_that_it_has_not_are_cast_to(client, namespace, name):
+    """`"dtype"` in the command: what comes as float32 is stored as something else, rounded to the nearest."""
+    array = rows_of("float32") % 8
+    check(client, namespace, query(array, "key, tensor::FLOAT[3] AS tensor"), array.astype(DTYPES[name]), dtype=name)

@@ -120,3 +120,10 @@ def test_the_newest_of_a_source_wins_in_whatever_order(client, namespace):
     reply = put(client, command(namespace=namespace, mode="replace"), older.to_arrow())
     assert (reply["stored"], reply["existed"]) == (0, 5)
     check_stored(client, namespace, rows_of("float32"))
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128"])
+def test_dtypes_that_it_has_not_are_cast_to(client, namespace, name):
+    """`"dtype"` in the command: what comes as float32 is stored as something else, rounded to the nearest."""
+    array = rows_of("float32") % 8
+    check(client, namespace, pl.DataFrame({"key": KEYS, "tensor": array}).to_arrow(), array.astype(DTYPES[name]), dtype=name)

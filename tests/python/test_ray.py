@@ -105,6 +105,14 @@ def test_dtypes_that_arrow_has_not_go_as_bytes(client, namespace, name):
     assert [row["data"] for row in back] == [row.tobytes() for row in array]
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "complex64"])
+def test_dtypes_that_arrow_has_not_are_cast_to(client, namespace, name):
+    array = np.arange(15, dtype="float32").reshape(5, 3)
+    dataset = ray.data.from_arrow(pa.table({"key": KEYS}))
+    dataset = dataset.map_batches(lambda batch: {"key": batch["key"], "tensor": array}, batch_size=None)
+    check(client, namespace, batches(dataset), array.astype(DTYPES[name]), dtype=name)
+
+
 # snippet: map_batches
 class Put:
     """Puts every batch that it is given; Ray starts as many as `concurrency` says, each with a connection of its own."""

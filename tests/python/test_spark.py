@@ -127,6 +127,14 @@ def test_other_dtypes_go_as_bytes(spark, server, client, namespace, name):
     assert [bytes(row.data) for row in back.select("data").collect()] == opaque["data"]
 
 
+@pytest.mark.parametrize("name", ["uint8", "float16", "bfloat16"])
+def test_other_dtypes_are_cast_to(spark, server, client, namespace, name):
+    array = np.arange(15).reshape(5, 3)
+    frame = spark.frame(pa.table({"key": KEYS, "tensor": pa.array(array.tolist(), pa.list_(pa.float32()))}))
+    save(spark, frame, server, namespace, dtype=name)
+    check_stored(client, namespace, array.astype(DTYPES[name]))
+
+
 def test_vectors_of_spark_ml_become_arrays(spark, server, client, namespace):
     """A vector is a struct to Arrow, which is no tensor; `vector_to_array` is Spark's own way out."""
     array = rows_of("float64")
