@@ -141,3 +141,19 @@ func repository() string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(here)))
 }
+
+func TestAUnixSocket(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	s := spaceOf(t, fresh(t, "64MiB", "--listen", "unix:"+socket))
+	client, err := connect("unix:" + socket)
+	s.must(err)
+	defer client.Close()
+	one := sample("int8", 3)
+	_, err = put(t.Context(), client, path("a"), one.schema(), one.batch(one.schema()))
+	s.must(err)
+	schema, chunks, err := get(t.Context(), client, `{"key": "a"}`)
+	s.must(err)
+	if got := tensorOf(schema, chunks); !got.same(one) {
+		t.Error("another tensor")
+	}
+}

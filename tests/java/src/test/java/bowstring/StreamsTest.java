@@ -77,7 +77,7 @@ class StreamsTest extends Space {
   /** The client's own deadline is the client's own error: it has a status, and no code of the server's. */
   @Test
   void aDeadlineWhileReading() throws Exception {
-    try (FlightStream stream = begin(CallOptions.timeout(1, TimeUnit.SECONDS))) {
+    try (FlightStream stream = begin(CallOptions.timeout(3, TimeUnit.SECONDS))) {
       assertFreed();
       FlightRuntimeException e = assertThrows(FlightRuntimeException.class, () -> drain(stream));
       assertEquals(FlightStatusCode.TIMED_OUT, e.status().code());
