@@ -27,6 +27,8 @@ const GATHERED_FRAME_BYTES: usize = 256 << 10;
 pub enum Failure {
     /// The caller is told.
     Refused(Error),
+    /// The caller's own deadline has passed.
+    Late(Error),
     /// Nobody is left to tell.
     Gone,
     /// We gave up on a reader that stalled while memory waited for it.
@@ -37,7 +39,7 @@ impl Failure {
     /// The code that counters and the log have for it.
     pub fn code(&self) -> Code {
         match self {
-            Self::Refused(error) => error.code,
+            Self::Refused(error) | Self::Late(error) => error.code,
             Self::Gone => Code::Cancelled,
             Self::Stalled => Code::ResourceExhausted,
         }

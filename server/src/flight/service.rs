@@ -253,6 +253,17 @@ impl Service {
                 respond.reset();
                 counted.failed(Code::Cancelled);
             }
+            // Trailers in the middle of a message are INTERNAL to the clients of Go and Java; of a reset behind their
+            // deadline all make DEADLINE_EXCEEDED.
+            Err(Failure::Late(error)) => {
+                tracing::debug!(verb = verb.name(), %error, "too late");
+                counted.failed(error.code);
+                if respond.has_begun() {
+                    respond.reset();
+                } else {
+                    let _ = respond.fail(&error);
+                }
+            }
             Err(Failure::Stalled) => {
                 let written = conn.written_bytes();
                 respond.reset();
@@ -317,7 +328,7 @@ impl Service {
             Some(deadline) => tokio::select! {
                 biased;
                 result = verb => result,
-                () = self.clock.sleep(deadline) => Err(Failure::Refused(Error::new(
+                () = self.clock.sleep(deadline) => Err(Failure::Late(Error::new(
                     Code::DeadlineExceeded,
                     format!("the call's own deadline has passed; deadline_ms=`{}`", deadline.as_millis()),
                 ))),

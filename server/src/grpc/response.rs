@@ -45,6 +45,11 @@ impl Responder {
         self.sent_bytes
     }
 
+    /// Whether the head has gone out, with at least a part of a message behind it.
+    pub fn has_begun(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Adds time that this response waited for its peer, which whoever has a clock measured.
     pub fn add_waited(&mut self, time: Duration) {
         self.waited += time;
