@@ -15,6 +15,7 @@ use crate::Error;
 use crate::client::{Client, refused};
 use crate::format::{self, Format, Writer};
 use crate::get_stream::Get as Stream;
+use crate::human::shown;
 use crate::output::To;
 use crate::progress::Progress;
 use crate::target::Space;
@@ -135,7 +136,10 @@ impl Export {
             return Ok(0);
         }
         for key in gone.iter().take(GONE_SHOWN) {
-            eprintln!("bowstring: gone before its turn, and not in the file: {key}");
+            eprintln!(
+                "bowstring: gone before its turn, and not in the file: {}",
+                shown(key.as_str())
+            );
         }
         eprintln!(
             "bowstring: keys that were replaced, evicted or deleted before their turn; gone=`{}`",

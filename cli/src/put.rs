@@ -15,6 +15,7 @@ use crate::Error;
 use crate::client::Client;
 use crate::entry::Entry;
 use crate::format::{self, Format, Input, Options, Part};
+use crate::out;
 use crate::put_stream::{self, MESSAGE_BYTES, pieces};
 use crate::target::Space;
 
@@ -79,7 +80,7 @@ impl Put {
         let version = reply
             .version
             .ok_or_else(|| WireError::internal("a put was answered without a version"))?;
-        println!("{done} version {version}");
+        out::print(&format!("{done} version {version}\n"))?;
         Ok(0)
     }
 }

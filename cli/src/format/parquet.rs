@@ -14,8 +14,8 @@ use crate::Error;
 use crate::format::columns::Columns;
 use crate::format::{Input, Options, Part, Reader, Writer};
 
-/// Bytes of the rows that are decoded at once, as the file counts them.
-const STEP_BYTES: i64 = 2 << 20;
+/// Bytes of the rows that are decoded at once, as the file counts them: with offsets and padding, a message.
+const STEP_BYTES: i64 = 7 << 18;
 /// Rows that are decoded at once, where they are small.
 const STEP_ROWS: i64 = 16 << 10;
 

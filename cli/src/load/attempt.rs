@@ -130,15 +130,24 @@ impl Attempt {
     /// Puts all that the files have.
     async fn move_all(&mut self, client: &mut Client) -> Result<Option<Ended>, Error> {
         let feed = Feed::new(self.plan.start(self.state.position), self.part_bytes);
+        let mut unwritten = false;
         while feed.lock().await.begin().await {
+            // Of the last put there is nothing to remember: the load is at its end.
+            if std::mem::take(&mut unwritten) {
+                self.remember()?;
+            }
             let reply = match self.put(client, &feed).await? {
                 Ok(reply) => reply,
                 Err(again) => return Ok(Some(again)),
             };
             let items = std::mem::take(&mut feed.lock().await.kept);
             self.answered(client, &items, reply).await?;
+            unwritten = true;
         }
         let failed = feed.lock().await.failed.take();
+        if failed.is_some() && unwritten {
+            self.remember()?;
+        }
         failed.map_or(Ok(None), Err)
     }
 
@@ -313,7 +322,6 @@ impl Attempt {
         if let Some(last) = items.last() {
             self.state.position = last.end;
         }
-        self.remember()?;
         if let Some(progress) = &mut self.progress {
             progress.add(reply.stored + reply.existed + bad, reply.bytes);
         }

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +49,12 @@ pub struct Journal {
 impl Journal {
     /// Opens the one of this load, and what it says. `None` where there is no place for it.
     pub fn open(identity: &str) -> Result<Option<(Journal, Option<State>)>, Error> {
-        let Some(folder) = folder() else {
-            return Ok(None);
-        };
+        folder()
+            .map(|folder| Journal::open_in(&folder, identity))
+            .transpose()
+    }
+
+    fn open_in(folder: &Path, identity: &str) -> Result<(Journal, Option<State>), Error> {
         let path = folder.join(format!("{:016x}.jsonl", fnv(identity)));
         let failed = |error: std::io::Error| {
             Error::file(
@@ -60,7 +63,7 @@ impl Journal {
                 error,
             )
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        fs::create_dir_all(folder).map_err(failed)?;
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -90,17 +93,19 @@ impl Journal {
         };
         if !known || state.is_none() {
             journal.forget()?;
-            return Ok(Some((journal, None)));
+            return Ok((journal, None));
         }
         // A half line must not swallow the next one.
         journal.append("")?;
-        Ok(Some((journal, state)))
+        Ok((journal, state))
     }
 
     /// The server has all up to here.
     pub fn reached(&mut self, state: &State) -> Result<(), Error> {
         let line = serde_json::to_string(state).unwrap_or_default();
-        self.append(&line)
+        self.append(&line)?;
+        let written = self.file.sync_data();
+        written.map_err(|error| self.failed(error))
     }
 
     /// Begins anew.
@@ -118,9 +123,7 @@ impl Journal {
 
     fn append(&mut self, line: &str) -> Result<(), Error> {
         let written = self.file.write_all(format!("{line}\n").as_bytes());
-        written
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| self.failed(error))
+        written.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
@@ -148,4 +151,42 @@ fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(folder: &std::path::Path, identity: &str) -> (Journal, Option<State>) {
+        Journal::open_in(folder, identity).unwrap()
+    }
+
+    #[test]
+    fn the_last_whole_line_counts_and_another_load_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut first, state) = journal(folder.path(), "a");
+        assert_eq!(state, None);
+        let locked = Journal::open_in(folder.path(), "a").err().unwrap();
+        assert!(locked.to_string().contains("running already"), "{locked}");
+        let at = |row| State {
+            position: Position { file: 1, row },
+            ..State::default()
+        };
+        first.reached(&at(3)).unwrap();
+        first.reached(&at(7)).unwrap();
+        // As a kill leaves it.
+        first.file.write_all(b"{\"start\": 1, \"posi").unwrap();
+        drop(first);
+        let (mut second, state) = journal(folder.path(), "a");
+        assert_eq!(state, Some(at(7)));
+        second.reached(&at(9)).unwrap();
+        drop(second);
+        assert_eq!(journal(folder.path(), "a").1, Some(at(9)));
+        assert_eq!(journal(folder.path(), "b").1, None);
+        let (mut third, _) = journal(folder.path(), "a");
+        third.forget().unwrap();
+        drop(third);
+        assert_eq!(journal(folder.path(), "a").1, None);
+        journal(folder.path(), "a").0.remove().unwrap();
+    }
 }

@@ -20,10 +20,12 @@ use serde_json::json;
 use crate::Error;
 use crate::entry::{Entry, ModeFlag};
 use crate::format::{Format, Keys, Options};
+use crate::human::count;
 use crate::load::attempt::{Attempt, Ended};
 use crate::load::bad_rows::BadRows;
 use crate::load::journal::{Journal, State};
 use crate::load::source::Plan;
+use crate::out;
 use crate::progress::Progress;
 use crate::target::Space;
 
@@ -177,21 +179,20 @@ impl Load {
             journal.remove()?;
         }
         let rows = counts.stored + counts.existed + counts.bad;
-        if self.json {
-            println!(
-                "{}",
-                json!({"rows": rows, "stored": counts.stored, "existed": counts.existed, "bytes": counts.bytes, "bad": counts.bad, "committed": !aborted, "seconds": seconds})
-            );
+        let text = if self.json {
+            json!({"rows": rows, "stored": counts.stored, "existed": counts.existed, "bytes": counts.bytes, "bad": counts.bad, "committed": !aborted, "seconds": seconds}).to_string()
         } else {
-            let mib = counts.bytes as f64 / f64::from(1 << 20);
-            println!(
-                "{rows} rows: {} stored, {} existed, {} bad; {mib:.1} MiB in {seconds:.2} s ({:.0} rows/s)",
-                counts.stored,
-                counts.existed,
-                counts.bad,
+            format!(
+                "{} rows: {} stored, {} existed, {} bad; {:.1} MiB in {seconds:.2} s ({:.0} rows/s)",
+                count(rows),
+                count(counts.stored),
+                count(counts.existed),
+                count(counts.bad),
+                counts.bytes as f64 / f64::from(1 << 20),
                 rows as f64 / seconds.max(1e-3)
-            );
-        }
+            )
+        };
+        out::print(&(text + "\n"))?;
         if aborted {
             eprintln!(
                 "bowstring: it was to be all or nothing and there are bad rows, so nothing was loaded"
