@@ -12,6 +12,14 @@ pub fn bytes(bytes: u64, format: Format) -> String {
     }
 }
 
+/// Bytes a second.
+pub fn byte_rate(rate: f64, format: Format) -> String {
+    match format.bytes {
+        true => format!("{rate:.0} B/s"),
+        false => format!("{}/s", size(rate)),
+    }
+}
+
 /// A number with its thousands apart: `400,000`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -23,6 +31,20 @@ pub fn count(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// How many a second: `41,203`, and `0.4` where it is few.
+pub fn rate(rate: f64) -> String {
+    if rate > 0.0 && rate < 9.95 {
+        return format!("{rate:.1}");
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it saturates, and rates are not negative"
+    )]
+    let whole = rate.round() as u64;
+    count(whole)
 }
 
 /// A part of a whole: `99.2 %`, and `–` of nothing.
@@ -123,12 +145,17 @@ mod tests {
             assert_eq!(bytes(number, HUMAN), told);
             assert_eq!(bytes(number, EXACT), number.to_string());
         }
+        assert_eq!(byte_rate(1536.0, HUMAN), "1.5 KiB/s");
     }
 
     #[test]
     fn numbers() {
         assert_eq!(count(0), "0");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(
+            (rate(0.0), rate(0.44), rate(1_234.4)),
+            ("0".into(), "0.4".into(), "1,234".into())
+        );
         assert_eq!((share(1, 3), share(0, 0)), ("33.3 %".into(), "–".into()));
         assert_eq!(
             (of(1, "key", "keys"), of(0, "key", "keys")),

@@ -9,11 +9,12 @@
 //!
 //! - `client`: a connection, and the calls over it that answer at once
 //! - `target`, `keys`: the flags that say which server, which namespace and which keys
-//! - `out` (standard output, JSON), `table`, `human` (units), `confirm`: what a person sees
+//! - `out` (standard output, JSON), `table`, `bar`, `human` (units), `confirm`: what a person sees
 //! - `put_stream`, `get_stream`: one DoPut, one DoGet; `entry`: how entries are put
 //! - `format/`: the files that people keep tensors in; `output`: where they go to; `progress`: how far it is
 //! - `clock`: time; `error`: what can go wrong, and what the process exits with
 
+mod bar;
 mod client;
 mod clock;
 mod confirm;
@@ -25,6 +26,7 @@ mod format;
 mod get;
 mod get_stream;
 mod human;
+mod info;
 mod keep;
 mod keys;
 mod load;
@@ -40,6 +42,7 @@ mod shell;
 mod stat;
 mod table;
 mod target;
+mod top;
 
 pub use error::{EXIT_INTERRUPTED, Error};
 pub use target::ENDPOINT_VARIABLE;
@@ -53,6 +56,12 @@ pub enum Command {
     Exists(exists::Exists),
     /// Say all about keys but their bytes; without keys, about the server
     Stat(stat::Stat),
+    /// Say all about one tensor, and draw its values
+    Info(info::Info),
+    /// List namespaces, or show one and change its settings
+    Ns(ns::Ns),
+    /// Watch a server: gets, puts, memory, and the namespaces that are asked for most
+    Top(top::Top),
     /// Put a file as one tensor
     Put(put::Put),
     /// Load files: each array, tensor or row becomes an entry
@@ -61,8 +70,6 @@ pub enum Command {
     Get(get::Get),
     /// Write all tensors whose keys begin with something into a file
     Export(export::Export),
-    /// List namespaces, or show one and change its settings
-    Ns(ns::Ns),
     /// Delete keys, or all that begin with a prefix
     Rm(rm::Rm),
     /// Delete all keys of a namespace
@@ -112,11 +119,13 @@ impl Command {
             Self::Ls(ls) => ls.run().await,
             Self::Exists(exists) => exists.run().await,
             Self::Stat(stat) => stat.run().await,
+            Self::Info(info) => info.run().await,
+            Self::Ns(ns) => ns.run().await,
+            Self::Top(top) => top.run().await,
             Self::Put(put) => put.run().await,
             Self::Load(load) => load.run().await,
             Self::Get(get) => get.run().await,
             Self::Export(export) => export.run().await,
-            Self::Ns(ns) => ns.run().await,
             Self::Rm(rm) => rm.run().await,
             Self::Clear(clear) => clear.run().await,
             Self::Expire(expire) => expire.run().await,

@@ -79,12 +79,27 @@ impl Ls {
             };
             let infos = client.list(&filter).await?;
             // A part may be short of what was deleted while it was listed: only an empty one is the end.
-            let Some(last) = infos.last() else { break };
+            let Some(last) = infos.last() else {
+                self.nothing(left);
+                break;
+            };
             after = Some(Key::parse(key_of(last)?)?);
             left -= infos.len() as u64;
             out::print(&self.part(&infos, &mut table)?)?;
         }
         Ok(0)
+    }
+
+    /// A person may have meant another namespace.
+    fn nothing(&self, left: u64) {
+        let table = !(self.keys || self.null || self.format.json);
+        if table && left == self.limit.unwrap_or(u64::MAX) {
+            eprintln!(
+                "no keys: `bowstring ns` lists namespaces; namespace=`{}` prefix=`{}`",
+                self.space.namespace,
+                shown(&self.prefix)
+            );
+        }
     }
 
     fn part(&self, infos: &[FlightInfo], table: &mut Table) -> Result<String, Error> {

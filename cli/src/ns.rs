@@ -2,7 +2,7 @@
 
 use bowstring_wire::byte_size::ByteSize;
 use bowstring_wire::duration;
-use bowstring_wire::limits::MAX_JSON_INTEGER;
+use bowstring_wire::limits::{DEFAULT_NAMESPACES_LISTED, MAX_JSON_INTEGER};
 use bowstring_wire::name::Namespace;
 use bowstring_wire::reply::{NamespaceDescribed, NamespaceSetReply, NamespacesReply};
 use bowstring_wire::settings::{NamespaceSettings, SettingsChange};
@@ -14,9 +14,6 @@ use crate::human::{self, count, share};
 use crate::out::{self, Format, push_json};
 use crate::table::{Cell, Column, Table, pairs};
 use crate::target::Target;
-
-/// Namespaces that are asked for at once.
-const PART: usize = 1_000;
 
 /// Which namespace, and what is changed.
 #[derive(Debug, clap::Args)]
@@ -108,7 +105,7 @@ pub async fn find(
 
 /// Some of the namespaces, behind `after`.
 pub async fn part(client: &mut Client, after: Option<Namespace>) -> Result<NamespacesReply, Error> {
-    let mut request = json!({"limit": PART});
+    let mut request = json!({"limit": DEFAULT_NAMESPACES_LISTED});
     if let Some(after) = after {
         request["after"] = json!(after);
     }
@@ -121,7 +118,7 @@ async fn list(client: &mut Client, format: Format) -> Result<u8, Error> {
         Column::number("ENTRIES"),
         Column::number("SIZE"),
         Column::number("GETS"),
-        Column::number("HITS"),
+        Column::number("HIT RATIO"),
         Column::number("EVICTED"),
         Column::number("EXPIRED"),
         Column::text("SETTINGS").gives(),

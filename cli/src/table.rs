@@ -139,7 +139,10 @@ impl Table {
             } else {
                 pad_str(&cell, width, alignment, None).into_owned().into()
             };
-            text.push_str(&style.apply_to(padded).to_string());
+            match padded.trim().is_empty() {
+                true => text.push_str(&padded),
+                false => text.push_str(&style.apply_to(padded).to_string()),
+            }
             if at + 1 < cells.len() {
                 text.push_str(&" ".repeat(GAP));
             }

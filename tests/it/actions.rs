@@ -184,6 +184,13 @@ async fn stats_and_namespaces_and_metrics_agree() {
         (count("hits"), count("misses"), count("published")),
         (1, 1, 5)
     );
+    let requests = |verb: &str| stats.requests[verb];
+    assert_eq!((requests("DoPut").ok, requests("DoPut").failed), (2, 0));
+    assert_eq!((requests("DoGet").ok, requests("DoGet").failed), (1, 1));
+    assert!(requests("DoPut").received_bytes > 200 && requests("DoGet").sent_bytes > 40);
+    assert_eq!(requests("DoAction").in_flight, 1, "this one");
+    assert!(!stats.requests.contains_key("DoExchange"));
+    assert!(stats.connections >= 2);
     let metrics = server.metrics();
     let count = |name: &str| metrics.count(name);
     assert_eq!(

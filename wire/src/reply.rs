@@ -261,6 +261,32 @@ pub struct StatsReply {
     /// Counters by name, those of `/metrics`; they count from the start.
     #[serde(default)]
     pub counters: BTreeMap<String, Counter>,
+    /// Requests by Flight's name of the verb, those that were asked for.
+    #[serde(default)]
+    pub requests: BTreeMap<String, RequestStats>,
+    /// Open connections.
+    #[serde(default, with = "json::uint")]
+    pub connections: u64,
+}
+
+/// Requests of one verb. All but those in flight count from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RequestStats {
+    /// Answered in full.
+    #[serde(with = "json::uint")]
+    pub ok: u64,
+    /// Refused, failed, or given up by the client.
+    #[serde(with = "json::uint")]
+    pub failed: u64,
+    /// Being answered now.
+    #[serde(with = "json::uint")]
+    pub in_flight: u64,
+    /// Bytes of request bodies, as they come.
+    #[serde(with = "json::uint")]
+    pub received_bytes: u64,
+    /// Bytes of response bodies, as they go.
+    #[serde(with = "json::uint")]
+    pub sent_bytes: u64,
 }
 
 /// The memory ledger.
@@ -405,6 +431,9 @@ mod tests {
             let account = AccountStats { used_bytes: value, peak_bytes: value };
             reply.memory.accounts.insert("arena".to_owned(), account);
             reply.eviction.policy = "adaptive".to_owned();
+            let requests = RequestStats { ok: value, sent_bytes: value, ..RequestStats::default() };
+            reply.requests.insert("DoGet".to_owned(), requests);
+            reply.connections = value;
             prop_assert_eq!(StatsReply::parse(reply.to_json().as_bytes()), Ok(reply));
             let namespaces = NamespacesReply {
                 namespaces: vec![NamespaceDescribed {

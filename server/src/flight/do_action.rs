@@ -243,6 +243,12 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
         counters: counters
             .map(|(name, n)| (name.to_owned(), Counter(n)))
             .into(),
+        requests: service
+            .metrics
+            .requests()
+            .map(|(verb, stats)| (verb.to_owned(), stats))
+            .collect(),
+        connections: service.metrics.connections(),
     };
     Ok(reply.to_json())
 }

@@ -15,6 +15,7 @@ use super::service::Service;
 use super::slow::Began;
 use super::stall::{Cut, Holds};
 use crate::grpc::{Chunk, Gone, Responder};
+use crate::metrics::Begun;
 
 /// What is handed to the connection at once, and so the most that a reader who stalls holds there.
 const FRAME_BYTES: usize = 1 << 20;
@@ -69,6 +70,8 @@ pub struct Out<'a> {
     service: &'a Service,
     respond: &'a mut Responder,
     client: Client,
+    /// A stream may last for hours: its bytes are counted as they go.
+    counted: &'a Begun,
     /// Small bytes still to come, as far as the caller can tell: sizes the gather buffers.
     expected: u64,
     gather: Option<GatherBuf>,
@@ -84,12 +87,14 @@ impl<'a> Out<'a> {
         service: &'a Service,
         respond: &'a mut Responder,
         client: Client,
+        counted: &'a Begun,
         expected: u64,
     ) -> Self {
         Self {
             service,
             respond,
             client,
+            counted,
             expected,
             gather: None,
             parts: Vec::new(),
@@ -266,6 +271,7 @@ impl<'a> Out<'a> {
                 .await
         };
         self.respond.add_waited(began.elapsed(service));
+        self.counted.sent(self.respond.take_uncounted_bytes());
         Ok(sent??)
     }
 }

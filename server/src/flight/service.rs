@@ -232,7 +232,7 @@ impl Service {
             Ok(()) => respond.finish().map_err(Failure::from),
             failed => failed,
         };
-        counted.sent(respond.sent_bytes());
+        counted.sent(respond.take_uncounted_bytes());
         // The requests of an exchange have lines of their own.
         if verb != Verb::DoExchange {
             let line = Line {

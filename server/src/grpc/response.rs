@@ -23,6 +23,7 @@ pub struct Responder {
     send: SendResponse<Chunk>,
     stream: Option<SendStream<Chunk>>,
     sent_bytes: u64,
+    counted_bytes: u64,
     waited: Duration,
     /// On every chunk.
     mark: Mark,
@@ -35,6 +36,7 @@ impl Responder {
             send,
             stream: None,
             sent_bytes: 0,
+            counted_bytes: 0,
             waited: Duration::ZERO,
             mark: Mark::default(),
         }
@@ -48,6 +50,13 @@ impl Responder {
     /// Whether the head has gone out, with at least a part of a message behind it.
     pub fn has_begun(&self) -> bool {
         self.stream.is_some()
+    }
+
+    /// Those of them that this has not told of before.
+    pub fn take_uncounted_bytes(&mut self) -> u64 {
+        let uncounted = self.sent_bytes - self.counted_bytes;
+        self.counted_bytes = self.sent_bytes;
+        uncounted
     }
 
     /// Adds time that this response waited for its peer, which whoever has a clock measured.

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
 use bowstring_wire::error::Code;
+use bowstring_wire::reply::RequestStats;
 use parking_lot::Mutex;
 
 pub use engine::render as render_engine;
@@ -116,6 +117,28 @@ impl Metrics {
     /// Counts a request within an exchange that was answered, or with which code it failed.
     pub fn exchanged(&self, op: ExchangeOp, failed: Option<Code>) {
         self.0.exchanges.count(op, failed);
+    }
+
+    /// Each verb's requests, and those of all else as `other`; verbs that were never asked for are left out.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, RequestStats)> {
+        let of = |(verb, name): (&PerVerb, _)| {
+            let count = |at: usize| verb.outcomes[at].load(Relaxed);
+            let stats = RequestStats {
+                ok: count(OK),
+                failed: (0..OK).map(count).sum(),
+                in_flight: u64::try_from(verb.in_flight.load(Relaxed)).unwrap_or(0),
+                received_bytes: verb.received_bytes.load(Relaxed),
+                sent_bytes: verb.sent_bytes.load(Relaxed),
+            };
+            (stats.ok + stats.failed + stats.in_flight > 0).then_some((name, stats))
+        };
+        self.0.named().filter_map(of)
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> u64 {
+        let open = self.0.connections.iter().map(|it| it.open.load(Relaxed));
+        u64::try_from(open.sum::<i64>()).unwrap_or(0)
     }
 
     /// Adds figures that are read when the page is asked for; called once for each at start.

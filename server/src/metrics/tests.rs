@@ -7,6 +7,11 @@ fn metrics() -> (Metrics, Arc<ManualClock>) {
     (Metrics::new(clock.clone()), clock)
 }
 
+fn stats(metrics: &Metrics, verb: &str) -> Option<RequestStats> {
+    let mut requests = metrics.requests();
+    requests.find(|(name, _)| *name == verb).map(|it| it.1)
+}
+
 #[test]
 fn a_request_is_in_flight_and_then_counted() {
     let (metrics, clock) = metrics();
@@ -21,9 +26,19 @@ fn a_request_is_in_flight_and_then_counted() {
 
     clock.advance(Duration::from_millis(7));
     get.sent(3_000);
+    assert_eq!(stats(&metrics, "DoGet").unwrap().in_flight, 1);
     get.ok();
     metrics.begin(Verb::DoGet).failed(Code::NotFound);
     drop(metrics.begin(None));
+    let told = RequestStats {
+        ok: 1,
+        failed: 1,
+        in_flight: 0,
+        received_bytes: 20,
+        sent_bytes: 3_000,
+    };
+    assert_eq!(stats(&metrics, "DoGet"), Some(told));
+    assert_eq!(stats(&metrics, "DoPut"), None);
     let samples = parse(&metrics.render());
     let requests = |verb, code| {
         samples[&format!("bowstring_requests_total{{verb=\"{verb}\",code=\"{code}\"}}")]
@@ -55,6 +70,7 @@ fn connections_refusals_and_cut_offs() {
     let (metrics, _) = metrics();
     let tcp = metrics.connected(false);
     drop(metrics.connected(true));
+    assert_eq!(metrics.connections(), 1);
     metrics.refused(Refusal::ConnectionsMax);
     metrics.refused(Refusal::KeepaliveTimeout);
     metrics.cut_off(CutOff::ReaderConnection);

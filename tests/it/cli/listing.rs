@@ -24,6 +24,10 @@ async fn a_table_for_people() {
     assert_eq!(space.told(&["ls", "-0", "--after", "a"]).stdout, "ab\0b\0");
     assert!(space.told(&["ls", "--bytes"]).stdout.contains(" 24\n"));
 
+    let none = space.told(&["ls", "x"]);
+    assert_eq!((none.code, &*none.stdout), (Some(0), ""));
+    assert!(none.stderr.contains("prefix=`x`"), "{none:?}");
+
     let long = space.told(&["ls", "--long"]).stdout;
     let describe = json!({"keys": ["a"]});
     let described = space.act("describe", &describe).await.unwrap();

@@ -1,17 +1,19 @@
 //! The command line, run as people and scripts run it, against a real server.
 //!
-//! - what is there: `listing` (`ls`, `exists`, `stat`), `spaces` (`ns`, `clear`)
+//! - what is there: `listing` (`ls`, `exists`, `stat`), `info`, `spaces` (`ns`, `clear`), `top`
 //! - what becomes of it: `removing` (`rm`), `keeping` (`expire`, `pin`, `unpin`)
 //! - what moves: `moving` (loads that are broken off); files of all formats are in `tests/python`
 //! - `ending`: exit codes, no server, closed pipes, interrupts; `texts`: help, completions, man pages
 
 mod ending;
+mod info;
 mod keeping;
 mod listing;
 mod moving;
 mod removing;
 mod spaces;
 mod texts;
+mod top;
 
 use bowstring_tests::{Cli, Told};
 use bowstring_wire::dtype::DType;

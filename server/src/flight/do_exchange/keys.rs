@@ -43,7 +43,7 @@ pub async fn run(
             "nothing fixes the schema of an exchange",
         )));
     };
-    let out = Out::new(service, respond, client, 512);
+    let out = Out::new(service, respond, client, messages.counted(), 512);
     let max = message_bytes_max(ticket, client);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     // A client may wait for the schema before it sends a key.

@@ -47,7 +47,7 @@ pub async fn send(
             (asked.agreed(&first)?, first)
         }
     };
-    let out = Out::new(service, respond, call.client, 512);
+    let out = Out::new(service, respond, call.client, call.counted, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     if keys.len() >= EARLY_SCHEMA {
         rows.send().await?;

@@ -33,7 +33,7 @@ pub async fn send(
     } else {
         0
     };
-    let mut out = Out::new(service, respond, call.client, small);
+    let mut out = Out::new(service, respond, call.client, call.counted, small);
     out.bytes(encode_head(&schema, &[], 0)?).await?;
     let mut reader = out.open(entry, one.range.clone())?;
     if one.layout == Layout::Opaque {

@@ -50,7 +50,7 @@ async fn stream(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let max = message_bytes_max(ticket, call.client);
-    let out = Out::new(service, respond, call.client, 512);
+    let out = Out::new(service, respond, call.client, call.counted, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     while let Some(items) = step(&mut walk).await? {
         for item in items.into_iter().filter(|item| selects(ticket, item)) {

@@ -54,6 +54,11 @@ impl<'a> Messages<'a> {
         }
     }
 
+    /// Where the call's bytes are counted.
+    pub fn counted(&self) -> &'a Begun {
+        self.counted
+    }
+
     /// Waits for room, and notes how long that took.
     pub async fn waiting_for_room<T>(&self, room: impl Future<Output = T>) -> T {
         let began = Began::now(self.service);

@@ -47,6 +47,7 @@ pub async fn run(
     frames: Messages<'_>,
     respond: &mut Responder,
 ) -> Result<(), Failure> {
+    let out = Out::new(service, respond, client, frames.counted(), 0);
     let mut mux = Mux {
         service,
         messages: MuxMessages::default(),
@@ -54,7 +55,7 @@ pub async fn run(
         frames,
         requests: Requests::new(service, principal, namespace),
         receiving: None,
-        replies: Replies::new(service, Out::new(service, respond, client, 0)),
+        replies: Replies::new(service, out),
         draining: service.draining(),
     };
     mux.skip_opening().await?;
