@@ -17,7 +17,7 @@ const CONCURRENCY_MAX: u32 = 4096;
 /// Gets under way on a connection, at most.
 const PIPELINE_MAX: u32 = 1024;
 
-/// Puts load on a server and says what it took
+/// Put load on a server and say what it took
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// Who is asked: grpc://HOST:PORT, unix:PATH, or redis://HOST:PORT to compare
