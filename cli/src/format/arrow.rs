@@ -13,7 +13,7 @@ use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::Error;
 use crate::format::columns::Columns;
-use crate::format::{Input, Options, Part, Reader, Writer, npy};
+use crate::format::{Input, Options, Part, Reader, Writer, input};
 
 /// What may be before the first message.
 const HEAD_BYTES_MAX: usize = 128;
@@ -183,7 +183,7 @@ impl Messages {
     fn append(&mut self, message: &mut MutableBuffer, bytes: usize) -> Result<usize, String> {
         self.spend(bytes as u64)?;
         let at = message.len();
-        let read = npy::append(&mut self.from, message, bytes);
+        let read = input::append(&mut self.from, message, bytes);
         read.map_err(|_| "it ends within a message".to_owned())?;
         Ok(at)
     }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use arrow_buffer::MutableBuffer;
+
 use crate::Error;
 use crate::format::Format;
 
@@ -11,6 +13,8 @@ use crate::format::Format;
 const HEAD_BYTES: usize = 16;
 /// A header of safetensors is no longer.
 pub const SAFETENSORS_HEADER_MAX: u64 = 100_000_000;
+/// Room that is made before anything is there.
+const PIECE_BYTES: usize = 16 << 20;
 
 /// Something to read from its beginning.
 pub struct Input {
@@ -151,6 +155,28 @@ fn sniff(head: &[u8]) -> Option<Format> {
 pub fn stem(name: &str) -> &str {
     let stem = Path::new(name).file_stem().and_then(|stem| stem.to_str());
     stem.unwrap_or(name)
+}
+
+/// Exactly so many bytes.
+pub fn take(from: &mut dyn Read, bytes: usize) -> Result<MutableBuffer, String> {
+    let mut data = MutableBuffer::new(bytes.min(PIECE_BYTES));
+    let read = append(from, &mut data, bytes);
+    read.map_err(|error| {
+        format!("it ends within its array; expected_bytes=`{bytes}` source=`{error}`")
+    })?;
+    Ok(data)
+}
+
+/// So many bytes more. What is not there is not made room for: a header may lie.
+pub fn append(from: &mut dyn Read, data: &mut MutableBuffer, bytes: usize) -> std::io::Result<()> {
+    let end = data.len() + bytes;
+    while data.len() < end {
+        let at = data.len();
+        let piece = PIECE_BYTES.max(at).min(end - at);
+        data.resize(at + piece, 0);
+        from.read_exact(&mut data.as_slice_mut()[at..])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

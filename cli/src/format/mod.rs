@@ -1,7 +1,7 @@
 //! Files of tensors: a format a file, behind one reader ([`Reader`]) and one writer ([`Writer`]).
 //!
 //! - `input`: a file or standard input, and which format it is. `tensor`: one tensor, and some as an Arrow batch
-//! - `npy`, `npz`, `safetensors`: tensors one by one. `arrow`, `parquet`: columns, of which `columns` finds key and tensor
+//! - `npy` (with `npy_header`), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet`: columns, of which `columns` finds key and tensor
 //! - `keys`: keys from a file of their own, for what has none
 
 mod arrow;
@@ -10,6 +10,7 @@ mod fixed;
 mod input;
 mod keys;
 mod npy;
+mod npy_header;
 mod npz;
 mod parquet;
 mod safetensors;

@@ -9,7 +9,7 @@ use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::Error;
-use crate::format::{Input, Options, Part, Reader, Writer, npy, tensor};
+use crate::format::{Input, Options, Part, Reader, Writer, npy, npy_header, tensor};
 
 /// One array that was deflated. Beyond it a file of a few MiB could ask for all memory there is.
 const INFLATED_BYTES_MAX: u64 = 4 << 30;
@@ -108,7 +108,7 @@ impl Writer for Members {
                 .large_file(true);
             let started = self.zip.start_file(format!("{key}.npy"), options);
             started.map_err(|error| Error::file("cannot write", &self.name, error))?;
-            let head = npy::header(tensor.dtype, &tensor.shape);
+            let head = npy_header::header(tensor.dtype, &tensor.shape);
             let written = self
                 .zip
                 .write_all(&head)

@@ -13,7 +13,7 @@ use safetensors::tensor::{Metadata as Header, TensorInfo};
 
 use crate::Error;
 use crate::format::input::SAFETENSORS_HEADER_MAX;
-use crate::format::{Input, Part, Reader, Tensor, Writer, npy, tensor};
+use crate::format::{Input, Part, Reader, Tensor, Writer, input, tensor};
 
 /// Reads a file.
 pub fn open(input: Input) -> Result<Box<dyn Reader>, Error> {
@@ -93,7 +93,7 @@ impl Tensors {
             key: Some(key.to_owned()),
             dtype,
             shape,
-            data: npy::take(&mut self.file, end - start)?.into(),
+            data: input::take(&mut self.file, end - start)?.into(),
             metadata: self.metadata.clone(),
         })
     }
