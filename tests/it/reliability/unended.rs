@@ -16,6 +16,8 @@ use super::stream::{field, put_varint};
 const MEMORY: u64 = 256 << 20;
 /// What the machine may charge.
 const CHARGED_MAX: u64 = MEMORY / 100 * 102 + (64 << 20);
+/// What clients without a limit of their own are sent.
+const LARGE_MESSAGE: u64 = 16 << 20;
 /// As many as a server of that size takes, but for those of the test itself.
 const CONNECTIONS: usize = 100;
 const CALLS_A_CONNECTION: usize = 250;
@@ -117,11 +119,11 @@ async fn small_requests_for_large_answers_stay_within_the_memory() {
     let requests = [
         (
             "DoGet",
-            json!({"keys": keys, "with": ["metadata", "checksum", "version"]}),
+            json!({"keys": keys, "with": ["metadata", "checksum", "version"], "max_message_bytes": LARGE_MESSAGE}),
         ),
         (
             "DoGet",
-            json!({"keys": keys, "layout": "opaque", "with": ["metadata"]}),
+            json!({"keys": keys, "layout": "opaque", "with": ["metadata"], "max_message_bytes": LARGE_MESSAGE}),
         ),
         ("DoGet", json!({"keys": keys})),
     ];

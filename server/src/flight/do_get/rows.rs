@@ -28,7 +28,13 @@ pub struct Rows<'a> {
     max_message_bytes: u64,
     budget: RowsBudget,
     batch: Vec<Row>,
+    /// Of the batch's entries, encoded.
+    metadata_bytes: usize,
 }
+
+/// Metadata of one message, unless one row has more. Unlike tensors' bytes they are decoded and written anew, in memory that no account
+/// is charged for.
+const MESSAGE_METADATA_BYTES: usize = 512 * 1024;
 
 struct Row {
     key: Key,
@@ -63,16 +69,21 @@ impl<'a> Rows<'a> {
             max_message_bytes,
             budget,
             batch: Vec::new(),
+            metadata_bytes: 0,
         })
     }
 
     /// Adds a row; `None` is a null one.
     pub async fn push(&mut self, key: &Key, entry: Option<Entry>) -> Result<(), Failure> {
         let row = self.row(key, entry)?;
-        if !self.fits(&row)? {
+        let metadata_bytes = self.metadata_bytes_of(&row);
+        let is_crowded =
+            !self.batch.is_empty() && self.metadata_bytes + metadata_bytes > MESSAGE_METADATA_BYTES;
+        if is_crowded || !self.fits(&row)? {
             self.flush(&[]).await?;
             self.fits(&row)?;
         }
+        self.metadata_bytes += metadata_bytes;
         self.batch.push(row);
         Ok(())
     }
@@ -138,6 +149,13 @@ impl<'a> Rows<'a> {
         })
     }
 
+    /// What a row has of metadata, where they are asked for.
+    fn metadata_bytes_of(&self, row: &Row) -> usize {
+        let found = row.found.as_ref();
+        let wanted = found.filter(|_| self.ticket.with.contains(&With::Metadata));
+        wanted.map_or(0, |found| found.entry.metadata().len())
+    }
+
     /// Whether there is room for a row in this batch, which it then has.
     fn fits(&mut self, row: &Row) -> Result<bool> {
         // A null row of a fixed shape has zeros in its place.
@@ -146,9 +164,8 @@ impl<'a> Rows<'a> {
             (None, Together::Rows(dtype, shape)) => shape.bytes(*dtype)?,
             (None, _) => 0,
         };
+        let metadata = self.metadata_bytes_of(row);
         let found = row.found.as_ref();
-        let metadata = found.filter(|_| self.ticket.with.contains(&With::Metadata));
-        let metadata = metadata.map_or(0, |found| found.entry.metadata().len());
         let own_shape = match &self.together {
             Together::Opaque => found.map(|found| &found.shape),
             _ => None,
@@ -179,6 +196,7 @@ impl<'a> Rows<'a> {
         }
         let rows = std::mem::take(&mut self.batch);
         self.budget = RowsBudget::new(self.max_message_bytes);
+        self.metadata_bytes = 0;
         let batch = self.batch_of(&rows)?;
         let head = batch.head(app_metadata)?;
         self.out.expect(batch.body_len() + head.len() as u64);
