@@ -25,9 +25,11 @@ pub async fn put(
     let options = IpcWriteOptions::default();
     let mut first = FlightData::from(SchemaAsIpc::new(schema, &options));
     first.flight_descriptor = Some(FlightDescriptor::new_cmd(command.to_json()));
-    let messages = futures::stream::iter([first]).chain(batches.filter_map(|batch| {
+    // It knows from the last message how much room the next one needs.
+    let mut context = IpcWriteContext::default();
+    let messages = futures::stream::iter([first]).chain(batches.filter_map(move |batch| {
         // Batches without dictionaries, whose columns are those of the schema, cannot fail.
-        futures::future::ready(encoded(&batch).ok())
+        futures::future::ready(encoded(&batch, &mut context).ok())
     }));
     let answer = client.flight.do_put(messages).await.map_err(refused)?;
     let mut answers = answer.into_inner();
@@ -40,12 +42,12 @@ pub async fn put(
     Ok(PutReply::parse(&last.app_metadata)?)
 }
 
-fn encoded(batch: &RecordBatch) -> Result<FlightData, ArrowError> {
+fn encoded(batch: &RecordBatch, context: &mut IpcWriteContext) -> Result<FlightData, ArrowError> {
     let (_, data) = IpcDataGenerator::default().encode(
         batch,
         &mut DictionaryTracker::new(false),
         &IpcWriteOptions::default(),
-        &mut IpcWriteContext::default(),
+        context,
     )?;
     Ok(data.into())
 }

@@ -81,7 +81,7 @@ pub struct Load {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_non_zero)]
     patience: Duration,
     /// MiB of one put: what is sent again where a connection broke, and held in memory until the server has it
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u64).range(..=1 << 20))]
     part_mib: u64,
     /// Show nothing on the way
     #[arg(short, long)]
