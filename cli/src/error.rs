@@ -8,6 +8,9 @@ use bowstring_wire::error::Code;
 /// What a process exits with that was interrupted: 128 and SIGINT's number, as shells say it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
+/// What a process exits with where a part is missing: rows that were bad, or keys that were gone before their turn.
+pub(crate) const EXIT_PARTLY: u8 = 6;
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

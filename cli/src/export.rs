@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 use crate::client::{Client, refused};
+use crate::error::EXIT_PARTLY;
 use crate::format::{self, Format, Writer};
 use crate::get_stream::Get as Stream;
 use crate::human::shown;
@@ -24,8 +25,6 @@ use crate::target::Space;
 const QUEUED: usize = 4;
 /// Keys that are named where they are gone; all are counted.
 const GONE_SHOWN: usize = 10;
-/// What the process exits with where a part is missing.
-const EXIT_PARTLY: u8 = 6;
 
 /// Write all tensors whose keys begin with something into a file.
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::Error;
 use crate::entry::{Entry, ModeFlag};
+use crate::error::EXIT_PARTLY;
 use crate::format::{Format, Keys, Options};
 use crate::human::count;
 use crate::load::attempt::{Attempt, Ended};
@@ -29,8 +30,6 @@ use crate::out;
 use crate::progress::Progress;
 use crate::target::Space;
 
-/// What the process exits with where rows were not put.
-const EXIT_PARTLY: u8 = 6;
 /// A server that is restarted again and again is not one to load anything into.
 const ATTEMPTS_MAX: u32 = 10;
 

@@ -62,19 +62,22 @@ impl BulkReader {
         body: &Body,
         held: impl FnOnce(u64) -> Result<Held>,
     ) -> Result<bool> {
-        let any = self.tree.has_dictionaries();
-        Ok(any && take(&self.wanted, to, header, body, held)?)
+        take(&self.tree, &self.wanted, to, header, body, held)
     }
 }
 
 /// As [`BulkReader::dictionary`].
 pub(super) fn take(
+    tree: &Tree,
     wanted: &[Wanted],
     to: &mut Dictionaries,
     header: &[u8],
     body: &Body,
     held: impl FnOnce(u64) -> Result<Held>,
 ) -> Result<bool> {
+    if !tree.has_dictionaries() {
+        return Ok(false);
+    }
     let Some(message) = ipc_check::dictionary(header, body.len())? else {
         return Ok(false);
     };

@@ -57,8 +57,7 @@ impl KeysReader {
         body: &Body,
         held: impl FnOnce(u64) -> Result<Held>,
     ) -> Result<bool> {
-        let any = !self.wanted.is_empty();
-        Ok(any && dictionaries::take(&self.wanted, to, header, body, held)?)
+        dictionaries::take(&self.tree, &self.wanted, to, header, body, held)
     }
 
     /// Checks a batch, whose keys may be in the `dictionaries` that came before it.
