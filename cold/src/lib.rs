@@ -1,0 +1,8 @@
+//! The cold tier: what does not fit in memory, in object storage, and the index that finds it.
+//!
+//! - `entry`: what is known of a tensor that lies there
+//! - `store`: objects, whole or not at all, in time or not at all
+//! - `format`: segments as Arrow IPC files, and the sidecars that say what is in them
+//! - `index`: names to places, on a local disk, and what is gone for good
+
+pub mod entry;
