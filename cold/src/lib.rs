@@ -5,4 +5,15 @@
 //! - `format`: segments as Arrow IPC files, and the sidecars that say what is in them
 //! - `index`: names to places, on a local disk, and what is gone for good
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "the numbers of tests are small"
+    )
+)]
+
 pub mod entry;
+#[doc(hidden)]
+pub mod feed;
+pub mod format;

@@ -44,7 +44,7 @@ impl RowsBatch {
     }
 }
 
-/// A column that a ticket asked for beside key and tensor, a value a row, in the order of the
+/// A column beside key and tensor, mostly one that a ticket asked for, a value a row, in the order of the
 /// schema. `None` is null.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -54,6 +54,10 @@ pub enum WithColumn<'a> {
     Metadata(&'a [Option<&'a Metadata>]),
     TtlMs(&'a [Option<i64>]),
     SourceVersion(&'a [Option<i64>]),
+    /// Unix milliseconds. No ticket asks for it; a file outlives a time to live.
+    ExpiresAtMs(&'a [Option<i64>]),
+    /// A text of the caller's. No ticket asks for it.
+    Text(&'a [Option<&'a str>]),
 }
 
 /// One row of the `opaque` layout.
@@ -265,7 +269,13 @@ impl BodyWriter {
                 check_rows(Some(values.len()), expected)?;
                 self.metadata(values)
             }
-            WithColumn::TtlMs(values) | WithColumn::SourceVersion(values) => {
+            WithColumn::Text(values) => {
+                check_rows(Some(values.len()), expected)?;
+                self.utf8(values.iter().copied(), true)
+            }
+            WithColumn::TtlMs(values)
+            | WithColumn::SourceVersion(values)
+            | WithColumn::ExpiresAtMs(values) => {
                 check_rows(Some(values.len()), expected)?;
                 self.validity(values.iter().map(Option::is_some), rows);
                 self.buffer(values.iter().map(|v| v.unwrap_or(0).to_le_bytes()));

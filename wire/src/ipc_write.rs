@@ -49,7 +49,7 @@ pub fn record_batch(rows: u64, nodes: &[Node], buffers: &[Place], body_len: u64)
 }
 
 /// Wraps a header into a message and gives the bytes.
-pub(crate) fn finish(
+pub fn finish(
     mut fbb: FlatBufferBuilder<'_>,
     kind: MessageHeader,
     header: WIPOffset<UnionWIPOffset>,

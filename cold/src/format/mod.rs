@@ -1,0 +1,35 @@
+//! What the objects of the cold tier have in them: `proto-notes/cold.md` is the text of this folder.
+//!
+//! - [`segment`]: small tensors together, as an Arrow IPC file
+//! - [`large`]: one large tensor as such a file, whose bytes are never all in memory
+//! - [`sidecar`]: what is in a segment, read without it
+//! - [`gone`]: log records of what was deleted
+//!
+//! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes),
+//! `arrow_file` (what stands around the bytes), `envelope` (what sidecars and log records begin and end
+//! with), `cursor` (numbers and texts).
+//!
+//! All of it is persisted: a layout that is changed gets a new [`FORMAT_VERSION`], and what the version
+//! before wrote is still read.
+
+mod arrow_file;
+pub mod blocks;
+mod cursor;
+mod envelope;
+pub mod gone;
+pub mod large;
+pub mod segment;
+pub mod sidecar;
+pub mod stored;
+#[cfg(test)]
+mod testing;
+
+pub use blocks::{blocks_of, verify};
+pub use gone::{Gone, encode_gone, read_gone};
+pub use large::Large;
+pub use segment::{Built, Layout, build};
+pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
+pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
+
+/// The version of everything in this folder. Version 1 is the first.
+pub const FORMAT_VERSION: u16 = 1;
