@@ -119,7 +119,10 @@ fn batch(from: usize) -> Outcome<RecordBatch> {
         .map(|row| Some(format!("word-{row}")))
         .collect();
     // Differ in every bit, as embeddings do: nothing to be had from a dictionary or from compression.
-    let value = |at: usize| (at as f32 * 0.754_877_7).fract() * 2.0 - 1.0;
+    let value = |at: usize| {
+        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        (at.wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
     let values: Float32Array = (from * VALUES..(from + BATCH_ROWS) * VALUES)
         .map(value)
         .collect::<Vec<_>>()

@@ -23,6 +23,8 @@ const MESSAGE_BYTES_MAX: usize = 2 << 30;
 /// A Flight client of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// The connection.
+    pub channel: Channel,
     /// For the verbs that are streams.
     pub flight: FlightServiceClient<Channel>,
 }
@@ -42,10 +44,10 @@ impl Client {
             Some(Err(error)) => return Err(unreachable(root_of(&error))),
             None => return Err(unreachable("nothing came in time".to_owned())),
         };
-        let flight = FlightServiceClient::new(channel)
+        let flight = FlightServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Client { flight })
+        Ok(Client { channel, flight })
     }
 
     /// One action: its request's JSON, and its one reply.

@@ -1,7 +1,8 @@
 //! Files of tensors: a format a file, behind one reader ([`Reader`]) and one writer ([`Writer`]).
 //!
 //! - `input`: a file or standard input, and which format it is. `tensor`: one tensor, and some as an Arrow batch
-//! - `npy` (with `npy_header`), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet`: columns, of which `columns` finds key and tensor
+//! - `npy` (with `npy_header`), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet` (with `parquet_lists`): columns,
+//!   of which `picked` finds key and tensor and `columns` makes rows; `fixed`: lists of one shape
 //! - `keys`: keys from a file of their own, for what has none
 
 mod arrow;
@@ -13,6 +14,8 @@ mod npy;
 mod npy_header;
 mod npz;
 mod parquet;
+mod parquet_lists;
+mod picked;
 mod safetensors;
 mod tensor;
 

@@ -17,7 +17,7 @@ use crate::format::{self, BadRow, Format, Input, Numbers, Options, Part, Rows, T
 use crate::put_stream::{MESSAGE_BYTES, pieces};
 
 /// Messages between the files and the connection.
-const QUEUED: usize = 8;
+const QUEUED: usize = 2;
 /// A tensor of so many bytes is put by itself: its bytes then go where they will lie, and no batch has to hold them.
 const ALONE_BYTES: usize = 8 << 20;
 
