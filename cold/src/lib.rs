@@ -17,3 +17,4 @@ pub mod entry;
 #[doc(hidden)]
 pub mod feed;
 pub mod format;
+pub mod index;

@@ -1,0 +1,370 @@
+//! Names to places: which tensors lie in the cold tier, where, and what is gone for good.
+//!
+//! A log-structured tree on the local disk, of which the filters are in memory: some bits an entry, and a
+//! name that is not there costs no I/O. It can be built anew from the sidecars and the log on the store.
+//!
+//! - `rows`: what stands in the tree
+//! - `disk`: the tree itself, what it must not be asked, and what its failures mean
+//! - `commit`: writing in groups; segments' tallies and the head come with each
+//! - `write`: insert, move, remove: each decides under the locks of its names
+//! - `gone`: floors of namespaces and graves of names: what may not come in any more
+//! - `tidy`: clearing a namespace, and the rows of those that were cleared
+//! - `scan`: a namespace in order
+//! - `tally`: what of each segment is alive
+//! - `open`: opening, closing and emptying the directory
+//! - `rebuild`: out of what the store has
+//! - `state`: whether the directory can be trusted
+//! - `error`: what the tier above does about a failure
+//!
+//! Locks are taken in this order: `open` (shared; alone by `reopen`), `tidy`, stripes by their number,
+//! then one of the leaves (floors, graves, the queue of changes, and under that what is known of those written).
+//! All calls but [`ColdIndex::may_have`] and the counters may read or write the disk.
+
+mod commit;
+mod disk;
+mod error;
+mod gone;
+#[cfg(test)]
+mod model;
+mod open;
+mod rebuild;
+mod rows;
+mod scan;
+mod state;
+mod tally;
+#[cfg(test)]
+mod testing;
+mod tidy;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bowstring_cache::Id;
+use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::version::Version;
+use parking_lot::{Mutex, RwLock};
+
+use commit::Change;
+use gone::Graves;
+use open::Open;
+use tally::Tell;
+
+pub use error::{IndexError, Result};
+pub use open::wipe;
+pub use rebuild::Rebuild;
+pub use scan::Scan;
+pub use state::State;
+pub use tally::Segment;
+
+use crate::entry::{Number, Place, Stored};
+use crate::format::decode_value;
+
+/// Items of one call that are decided on and written at once: others wait for as long.
+const CHUNK: usize = 512;
+
+/// How an index is opened.
+#[derive(Debug, Clone)]
+pub struct IndexSettings {
+    /// Of its own; created when it is not there.
+    pub dir: PathBuf,
+    /// What it may have in memory besides some bytes an entry; [`IndexSettings::MEMORY_BYTES`].
+    pub memory_bytes: u64,
+    /// Whether what was acknowledged survives a power cut too, not only the end of the process.
+    pub fsync: bool,
+}
+
+impl IndexSettings {
+    /// Enough for any number of entries.
+    pub const MEMORY_BYTES: u64 = 16 << 20;
+
+    /// An index in this directory, as durable as the page cache.
+    pub fn new(dir: impl Into<PathBuf>) -> IndexSettings {
+        IndexSettings {
+            dir: dir.into(),
+            memory_bytes: Self::MEMORY_BYTES,
+            fsync: false,
+        }
+    }
+}
+
+/// The index. One process at a time has a directory; all threads of it share this.
+pub struct ColdIndex {
+    settings: IndexSettings,
+    /// None while it is being opened again, or when that failed.
+    open: RwLock<Option<Open>>,
+    graves: Arc<Mutex<Graves>>,
+    state: Mutex<Option<State>>,
+}
+
+impl ColdIndex {
+    /// Opens or creates. Whether what is there can be trusted, [`ColdIndex::state`] says.
+    ///
+    /// # Errors
+    /// `Locked`, or `Unusable` for what has to be [wiped](wipe).
+    pub fn open(settings: IndexSettings) -> Result<ColdIndex> {
+        let graves = Arc::new(Mutex::new(Graves::new()));
+        let open = Open::new(&settings, graves.clone())?;
+        let state = State::read(&settings.dir).filter(|_| open.whole);
+        let index = ColdIndex {
+            settings,
+            open: RwLock::new(Some(open)),
+            graves,
+            state: Mutex::new(None),
+        };
+        match state {
+            Some(state) => index.write_state(state)?,
+            None => index.mark_lost()?,
+        }
+        Ok(index)
+    }
+
+    /// What the index says of itself; none where it cannot be trusted: because it is new, was given up,
+    /// belongs to another format, or lacks something that was acknowledged. Then wipe it and build it anew.
+    pub fn state(&self) -> Option<State> {
+        self.state.lock().clone()
+    }
+
+    /// Says that from now on the index is whole: that of this store, in this epoch.
+    ///
+    /// # Errors
+    /// `Lost` when that cannot be written down.
+    pub fn set_state(&self, store: &str, epoch: u64) -> Result<()> {
+        // What it vouches for first.
+        self.with(|open| {
+            open.committer.vouch(&open.disk)?;
+            open.disk.sync()
+        })?;
+        self.write_state(State::new(store, epoch))
+    }
+
+    /// Says that the index may not be trusted any more, from the next opening on: something is gone of
+    /// which it could not be told. Works on a full disk.
+    ///
+    /// # Errors
+    /// `Lost` when even that fails.
+    pub fn mark_lost(&self) -> Result<()> {
+        *self.state.lock() = None;
+        State::remove(&self.settings.dir).map_err(|error| self.not_written(&error))
+    }
+
+    /// Whether there may be an entry; out of memory, about a microsecond, and at once from an empty index.
+    /// Sometimes yes where there is none; never no where there is one, unless the index is lost.
+    pub fn may_have(&self, id: &Id) -> bool {
+        let Some(open) = self.open.try_read() else {
+            return false;
+        };
+        open.as_ref().is_some_and(|open| {
+            open.committer.entries() > 0
+                && open.disk.check().is_ok()
+                && open.disk.may_have(&rows::entry_key(id))
+        })
+    }
+
+    /// The entry of a name.
+    ///
+    /// # Errors
+    /// `Lost`, `Corrupt`.
+    pub fn get(&self, id: &Id) -> Result<Option<Stored>> {
+        self.with(|open| {
+            let key = rows::entry_key(id);
+            let Some(value) = open.disk.get(&key)? else {
+                return Ok(None);
+            };
+            let stored = decode_value(id.clone(), &value);
+            let stored = stored.ok_or_else(|| rows::damaged(&key))?;
+            let floor = open.floors.of(rows::prefix_of(&key));
+            Ok(Some(stored).filter(|stored| stored.place.segment >= floor))
+        })
+    }
+
+    /// Enters what lies in a new segment: each where nothing newer is there (by version, then by segment)
+    /// and nothing has removed it meanwhile. Gives which of them are there now. Written a few hundred at a
+    /// time, each of these at once.
+    ///
+    /// # Errors
+    /// `Lost`, `Corrupt`; what was entered by then is not known, and entering it again is harmless.
+    pub fn insert_all(&self, entries: &[Stored]) -> Result<Vec<bool>> {
+        self.in_chunks(entries, |open, entries| {
+            open.disk.wait_for_room(true)?;
+            open.insert(entries)
+        })
+    }
+
+    /// Enters the new places of entries that were copied: each only where the index still has the old one.
+    /// Gives which of them were.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::insert_all`].
+    pub fn move_all(&self, moved: &[(Place, Stored)]) -> Result<Vec<bool>> {
+        self.in_chunks(moved, |open, moved| {
+            open.disk.wait_for_room(true)?;
+            open.relocate(moved)
+        })
+    }
+
+    /// Removes names, each only if its version is below the one that is given; nor does what is like that
+    /// come in later out of a segment below `log`. Gives the versions that went.
+    ///
+    /// Once it returns, the removal outlives a kill (with `fsync`, a power cut). Calls at a time are
+    /// written together.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::insert_all`].
+    pub fn remove_all(
+        &self,
+        ids: &[(Id, Option<Version>)],
+        log: Number,
+    ) -> Result<Vec<Option<Version>>> {
+        self.in_chunks(ids, |open, ids| open.remove(ids, log))
+    }
+
+    /// Everything of a namespace in segments below `log` is gone, at once; its rows go in
+    /// [`ColdIndex::tidy`], and until then count in [`ColdIndex::segments`] and [`ColdIndex::len`].
+    ///
+    /// # Errors
+    /// `Lost`.
+    pub fn clear(&self, tenant: &Tenant, namespace: &Namespace, log: Number) -> Result<()> {
+        self.with(|open| open.clear(rows::namespace_prefix(tenant, namespace), log))
+    }
+
+    /// No segment below `before` will come in any more ([`ColdIndex::insert_all`]): what was kept to refuse
+    /// names out of it can go. Never called, it costs some MiB, and in the end late segments are refused.
+    pub fn settle(&self, before: Number) {
+        self.graves.lock().settle(before);
+    }
+
+    /// The entries of a namespace in the order of their keys, as they are now: those whose key begins with
+    /// `prefix` and is above `after`.
+    ///
+    /// # Errors
+    /// `Lost`.
+    pub fn scan(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<Scan> {
+        self.with(|open| Ok(Scan::new(open, tenant, namespace, prefix, after)))
+    }
+
+    /// All segments, the oldest first.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.peek(|open| open.committer.segments())
+            .unwrap_or_default()
+    }
+
+    /// Says how large the file of a segment is.
+    ///
+    /// # Errors
+    /// `Lost`.
+    pub fn add_segment(&self, number: Number, total_bytes: u64) -> Result<()> {
+        self.tell(number, Tell::Total(total_bytes))
+    }
+
+    /// Says that a segment's file is gone. Entries that point there are not looked for.
+    ///
+    /// # Errors
+    /// `Lost`.
+    pub fn drop_segment(&self, number: Number) -> Result<()> {
+        self.tell(number, Tell::Dropped)
+    }
+
+    /// The highest clock of a version that was ever entered.
+    pub fn max_hlc(&self) -> u64 {
+        self.peek(|open| open.committer.max_hlc())
+            .unwrap_or_default()
+    }
+
+    /// How many entries there are, those of cleared namespaces that were not swept yet among them.
+    pub fn len(&self) -> u64 {
+        self.peek(|open| open.committer.entries())
+            .unwrap_or_default()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        self.peek(Open::resident_bytes).unwrap_or_default()
+    }
+
+    /// A little of the work that is left over; says whether there is more. Looks at up to `rows` rows.
+    ///
+    /// # Errors
+    /// `Lost`, `Corrupt`.
+    pub fn tidy(&self, rows: usize) -> Result<bool> {
+        self.with(|open| open.tidy(rows.clamp(1, CHUNK)))
+    }
+
+    /// Opens the directory again after a failed write, once there is room. What was acknowledged is there;
+    /// of what failed, all or nothing, and the caller has to say again what is gone.
+    ///
+    /// # Errors
+    /// `Lost` as long as it does not work, or a scan is going on; `Unusable` for what has to be rebuilt.
+    pub fn reopen(&self) -> Result<()> {
+        let mut open = self.open.write();
+        if let Some(open) = &*open
+            && Arc::strong_count(&open.scans) > 1
+        {
+            return Err(IndexError::Lost("a scan is going on".into()));
+        }
+        // First the old one: it has the directory's lock.
+        *open = None;
+        let new = Open::new(&self.settings, self.graves.clone())?;
+        if !new.whole {
+            self.mark_lost()?;
+        }
+        *open = Some(new);
+        Ok(())
+    }
+
+    fn write_state(&self, state: State) -> Result<()> {
+        let written = state.write(&self.settings.dir, self.settings.fsync);
+        written.map_err(|error| self.not_written(&error))?;
+        *self.state.lock() = Some(state);
+        Ok(())
+    }
+
+    fn not_written(&self, error: &std::io::Error) -> IndexError {
+        let dir = self.settings.dir.display();
+        IndexError::Lost(format!("dir=`{dir}` error=`{error}`"))
+    }
+
+    fn tell(&self, number: Number, tell: Tell) -> Result<()> {
+        let change = Change {
+            tells: vec![(number, tell)],
+            ..Change::default()
+        };
+        self.with(|open| open.commit(change))
+    }
+
+    fn in_chunks<I, T>(
+        &self,
+        items: &[I],
+        change: impl Fn(&Open, &[I]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let mut all = Vec::with_capacity(items.len());
+        for items in items.chunks(CHUNK) {
+            all.extend(self.with(|open| change(open, items))?);
+        }
+        Ok(all)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Open) -> Result<T>) -> Result<T> {
+        let open = self.open.read();
+        let open = open
+            .as_ref()
+            .ok_or_else(|| IndexError::Lost("not open".into()))?;
+        open.disk.check()?;
+        work(open)
+    }
+
+    fn peek<T>(&self, look: impl FnOnce(&Open) -> T) -> Option<T> {
+        self.open.read().as_ref().map(look)
+    }
+}

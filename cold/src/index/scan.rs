@@ -1,0 +1,64 @@
+//! The entries of a namespace in the order of their keys, as they were at one moment.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bowstring_wire::name::{Namespace, Tenant};
+
+use super::error::{Result, unreadable};
+use super::open::Open;
+use super::rows;
+use crate::entry::{Number, Stored};
+use crate::format::decode_value;
+
+/// What [`ColdIndex::scan`](super::ColdIndex::scan) gives. Holds some blocks in memory, however many entries
+/// there are, and blocks nobody; on the disk it keeps what it shows, so let it not live for hours.
+pub struct Scan {
+    rows: fjall::Iter,
+    floor: Number,
+    _open: Arc<()>,
+}
+
+impl Scan {
+    pub(super) fn new(
+        open: &Open,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Scan {
+        let names = rows::namespace_prefix(tenant, namespace);
+        let key = |key: &str| [&names, key.as_bytes()].concat();
+        let first = match after {
+            Some(after) if after >= prefix => Bound::Excluded(key(after)),
+            _ => Bound::Included(key(prefix)),
+        };
+        // The floor first: one that is raised in between is of no matter yet.
+        let floor = open.floors.of(&names);
+        Scan {
+            rows: open.disk.range(first, rows::behind(&key(prefix))),
+            floor,
+            _open: open.scans.clone(),
+        }
+    }
+
+    fn read(&self, row: fjall::Guard) -> Result<Option<Stored>> {
+        let (key, value) = row.into_inner().map_err(unreadable)?;
+        let stored = rows::entry_id(&key).and_then(|id| decode_value(id, &value));
+        let stored = stored.ok_or_else(|| rows::damaged(&key))?;
+        Ok((stored.place.segment >= self.floor).then_some(stored))
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Stored>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let row = self.rows.next()?;
+            if let Some(stored) = self.read(row).transpose() {
+                return Some(stored);
+            }
+        }
+    }
+}
