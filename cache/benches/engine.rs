@@ -5,9 +5,9 @@
 //! ```
 //!
 //! *Bulk* is the peer that a bulk put over the wire is measured against: hash, checksum, copy,
-//! insert and order of 64-byte rows under random-looking keys, in batches of 1,000. *Again* puts
-//! 200-byte rows under keys in order that are all there. *Get* finds,
-//! pins and unpins; the hot key shows what sharing one record costs. *Large* moves 16 MiB tensors.
+//! insert and order of 64-byte rows under random-looking keys, in batches of 1,000. *In order* and *under
+//! words* put 200-byte rows under numbered keys and under words as they come, *again* under numbered keys
+//! that are all there. *Get* finds, pins and unpins; the hot key shows what sharing one record costs. *Large* moves 16 MiB tensors.
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 
@@ -23,6 +23,8 @@ use bowstring_wire::shape::Shape;
 
 #[path = "support/rows.rs"]
 mod rows;
+#[path = "support/words.rs"]
+mod words;
 
 use rows::{block_on, id};
 
@@ -46,13 +48,19 @@ fn main() {
         let ids: Vec<Id> = (0..100_000).map(|n| id(n * rows / 100_000)).collect();
         let took = on_threads(&clock, threads, |thread| gets(&cache, &ids, thread * 777));
         show("get, 100,000 keys", threads, took, GETS * threads);
-        let again = || {
+        let put = |keys: &[String]| {
             on_threads(&clock, threads, |thread| {
-                again(&cache, rows, thread, threads);
+                put_some(&cache, keys, thread, threads);
             })
         };
-        again();
-        show("bulk put of 200-byte rows again", threads, again(), rows);
+        let numbered: Vec<String> = (0..rows).map(|n| format!("word:{n:07}")).collect();
+        for what in ["in order", "again"] {
+            let what = format!("bulk put of 200-byte rows {what}");
+            show(&what, threads, put(&numbered), rows);
+        }
+        let words = words::words(rows, 64);
+        let what = "bulk put of 200-byte rows under words";
+        show(what, threads, put(&words), rows);
         let hot = &ids[..1];
         let took = on_threads(&clock, threads, |_| gets(&cache, hot, 0));
         show("get, one hot key", threads, took, GETS * threads);
@@ -66,9 +74,9 @@ fn bulk(cache: &Cache, all: usize, thread: usize, threads: usize) {
 }
 
 /// Each thread has every so manieth key, as a put that is spread over threads has.
-fn again(cache: &Cache, all: usize, thread: usize, threads: usize) {
-    let mine = (thread..all).step_by(threads);
-    let keys: Vec<String> = mine.map(|n| format!("word:{n:07}")).collect();
+fn put_some(cache: &Cache, keys: &[String], thread: usize, threads: usize) {
+    let mine = keys.iter().skip(thread).step_by(threads);
+    let keys: Vec<String> = mine.cloned().collect();
     rows::put_keys(cache, Mode::Replace, &keys, 200, BATCH);
 }
 

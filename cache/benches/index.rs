@@ -7,6 +7,8 @@
 
 #[path = "support/entries.rs"]
 mod entries;
+#[path = "support/words.rs"]
+mod words;
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -52,7 +54,7 @@ fn insert(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An order of all entries, filled in key order and at random.
+/// An order of all entries, filled in key order and at random, and under words in no order.
 fn order(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index_order");
     group.sample_size(10);
@@ -73,6 +75,17 @@ fn order(criterion: &mut Criterion) {
                 bencher.iter_with_large_drop(|| made.order(numbers.iter().copied()));
             });
         }
+        let words = words::words(entries as usize, KEY_BYTES);
+        let padded = words.iter().map(|word| {
+            let mut key = [0; KEY_BYTES];
+            key[..word.len()].copy_from_slice(word.as_bytes());
+            key
+        });
+        let made = Entries::named(padded, entries);
+        group.throughput(Throughput::Elements(u64::from(entries)));
+        group.bench_function(BenchmarkId::new("words", entries), |bencher| {
+            bencher.iter_with_large_drop(|| made.order(0..entries));
+        });
     }
     group.finish();
 }

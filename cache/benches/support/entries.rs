@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bowstring_cache::index::{Budget, Handle, Index, KeyHash, Keys, Mark, Order, Unlimited};
 
-/// Bytes of a key of [`name`].
+/// Bytes of a key; where it is shorter, zeros fill it up.
 pub const KEY_BYTES: usize = 16;
 /// Bytes of a head: a key, the fields of a small head, and a tensor of 64 bytes, rounded up
 /// to 16.
@@ -22,19 +22,24 @@ pub struct Entries {
 impl Entries {
     /// An index of `entries` entries that has room for `entries_max`.
     pub fn new(entries: u32, entries_max: u32) -> Entries {
+        Entries::named((0..entries).map(name), entries_max)
+    }
+
+    /// An index of entries with these keys.
+    pub fn named(keys: impl IntoIterator<Item = [u8; KEY_BYTES]>, entries_max: u32) -> Entries {
         let budget: Arc<dyn Budget> = Arc::new(Unlimited);
         let mut made = Entries {
             index: Index::new(entries_max, &budget).expect("an unlimited budget"),
             hash: KeyHash::new([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]),
             heads: vec![0; (entries_max as usize + 1) * HEAD_BYTES].into(),
         };
-        (0..entries).for_each(|number| made.add(number));
+        (0..)
+            .zip(keys)
+            .for_each(|(number, key)| made.add(number, key));
         made
     }
 
-    /// Adds the entry of a number.
-    pub fn add(&mut self, number: u32) {
-        let key = name(number);
+    fn add(&mut self, number: u32, key: [u8; KEY_BYTES]) {
         let handle = self.index.records.alloc().expect("room for a record");
         let record = self.index.records.at(handle);
         let loc = number as usize * HEAD_BYTES;
@@ -67,8 +72,10 @@ impl Entries {
         for number in numbers {
             // Handles were given out in the order of the numbers, from 1.
             let handle = Handle::from_raw(number + 1).expect("not 0");
+            let loc = number as usize * HEAD_BYTES;
+            let key: [u8; KEY_BYTES] = std::array::from_fn(|at| self.heads[loc + at]);
             order
-                .insert(&name(number), handle, self)
+                .insert(trimmed(&key), handle, self)
                 .expect("an unlimited budget");
         }
         order
@@ -82,8 +89,14 @@ impl Entries {
 impl Keys for Entries {
     fn with_key<R>(&self, handle: Handle, with: impl FnOnce(&[u8]) -> R) -> R {
         let loc = usize::try_from(self.index.records.at(handle).loc()).expect("made from usize");
-        with(&self.heads[loc..loc + KEY_BYTES])
+        with(trimmed(&self.heads[loc..loc + KEY_BYTES]))
     }
+}
+
+/// Without the zeros behind it.
+fn trimmed(key: &[u8]) -> &[u8] {
+    let last = key.iter().rposition(|&byte| byte != 0);
+    &key[..last.map_or(0, |last| last + 1)]
 }
 
 /// The key of an entry's number.
