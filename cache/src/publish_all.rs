@@ -15,7 +15,8 @@ use bowstring_wire::version::Version;
 use crate::arena::Loc;
 use crate::engine::{Engine, PinnedHere, policy_hash};
 use crate::event::{Event, What, Why};
-use crate::index::{Fields, Finger, Handle, Shards};
+use crate::head::split;
+use crate::index::{Fields, Finger, Handle, Order, Shards};
 use crate::namespaces::{Base, Space};
 use crate::view::LOADED;
 
@@ -67,10 +68,12 @@ impl Engine {
             ..Fields::default()
         };
         let first = (self.hlc).next_of(self.clock.now_ms(), arrivals.len() as u64);
+        let fingers = self.look_ahead_in(&base.order, arrivals);
         let mut finger = Finger::default();
         let (mut count, mut bytes) = (0, 0);
         let mut before = None;
-        for (one, hlc) in arrivals.iter_mut().zip(first.hlc..) {
+        for ((one, hlc), ahead) in arrivals.iter_mut().zip(first.hlc..).zip(fingers) {
+            finger = ahead.or(finger);
             if before.replace(one.key) == Some(one.key) {
                 continue;
             }
@@ -94,6 +97,23 @@ impl Engine {
         come().for_each(|one| self.expiry.note(one.handle, one.expires_at_ms));
         self.after_unlink_all(arrivals);
         self.charge_overhead();
+    }
+
+    /// Finds about where they belong, and has the misses of what is read there overlap: each step for
+    /// all of them before the next.
+    fn look_ahead_in(&self, order: &Order, arrivals: &[Arrival<'_>]) -> Vec<Finger> {
+        let fingers = order.fingers(arrivals.iter().map(|one| one.key.as_bytes()));
+        let there = fingers.iter().filter_map(|&finger| order.at(finger));
+        let there: Vec<Handle> = there
+            .inspect(|&there| self.index.records.prefetch(there))
+            .collect();
+        for record in there.into_iter().map(|there| self.record(there)) {
+            if let Some(loc) = Loc::from_bits(record.loc()) {
+                // The key is the first of the head.
+                self.arena.prefetch_line(loc, split(record.len()).inline);
+            }
+        }
+        fingers
     }
 
     /// As [`Engine::publish_in`] has left them: what is new, and what is where another one was.
@@ -213,7 +233,7 @@ impl Engine {
         });
         let old = one.expected.as_ref();
         let replaced = old.is_some_and(|old| base.order.replace_near(finger, old.handle, handle));
-        if !replaced && (base.order.insert_behind(finger, key, handle, &**self)).is_err() {
+        if !replaced && (base.order.insert_near(finger, key, handle, &**self)).is_err() {
             return false;
         }
         if let Some(old) = old {

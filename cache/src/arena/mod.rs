@@ -218,6 +218,11 @@ impl Arena {
         prefetch::slot(&self.inner.space.regions, loc, also);
     }
 
+    /// As [`Arena::prefetch`], of nothing but the line at byte `at`.
+    pub fn prefetch_line(&self, loc: Loc, at: usize) {
+        prefetch::slot_line(&self.inner.space.regions, loc, at);
+    }
+
     /// The slot's tag: what [`Arena::set_tag`] last said, 0 before; anything at
     /// all in the moment in which another thread allocates the slot. May be read
     /// at any time, also of a slot that another thread is writing to.

@@ -28,6 +28,13 @@ pub(super) fn slot(regions: &Regions, loc: Loc, also: usize) {
     }
 }
 
+/// Asks for the line at a slot's byte `at`.
+pub(super) fn slot_line(regions: &Regions, loc: Loc, at: usize) {
+    let bytes = payload_bytes(loc);
+    let start = regions.address(loc.page(), loc.offset(), bytes).as_ptr();
+    line(start.wrapping_add(at.min(bytes)));
+}
+
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn line(at: *const u8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -1,30 +1,21 @@
-//! A block of an order: up to 512 handles in key order, searched without reading most keys.
+//! A block of an order: up to 256 handles in key order, searched by reading one key.
 //!
-//! Beside each handle lie 16 bits of its key's place within the leaf: the bytes behind the
-//! prefix that all keys had in common when the leaf was last measured, as a number, scaled
-//! linearly between the first key and the last. The map is monotone for every key, also for
-//! one that came later or lacks the prefix: it may be coarse, but it is never wrong. A search
-//! is a binary search over these numbers, and reads keys only among equals. Six bytes an
-//! entry.
+//! Beside each handle lies the first bit in which its key differs from the one before: a bit tree
+//! (D. Ferguson, "Bit-Tree", Communications of the ACM 35, 1992). It says which bits of a key tell
+//! those of the leaf apart, so that a search goes by these alone and comes to one entry: the one that
+//! has the key, or one with which the key has as much in common as with any. Where the two differ is
+//! where the key belongs. That holds whatever the keys are made of. An insert writes two of these
+//! numbers and a removal one, and neither reads another key. Six bytes an entry.
 
 use std::cmp::Ordering;
-use std::ops::RangeInclusive;
 
 use super::order::Keys;
 use super::record::Handle;
 
 /// Entries of a full leaf.
-pub(super) const LEAF_MAX: usize = 512;
-/// Equals that a search may meet before the leaf is measured anew.
-const EQUALS_MAX: usize = 16;
-/// Entries that are passed one by one before a search.
+pub(super) const LEAF_MAX: usize = 256;
+/// Entries that are looked at for a handle that is probably near.
 const NEAR: usize = 8;
-/// Bytes of a key, behind the common prefix, that make its place; fewer where the number
-/// would not fit 64 bits.
-const DIGITS_MAX: usize = 12;
-/// Where keys come in order, so many bytes of the common prefix are taken for digits that will
-/// change: those of two leaves' numbers.
-const ORDER_DIGITS: usize = 3;
 
 /// A sorted block of entries.
 #[derive(Debug)]
@@ -32,76 +23,77 @@ pub(super) struct Leaf {
     /// Greater than all keys of the leaf before, not greater than any of this one's; empty
     /// in the first leaf of all.
     pub(super) low: Box<[u8]>,
-    scale: Scale,
     items: Vec<Item>,
 }
 
-/// A handle and the place of its key.
+/// A handle, and where its key differs from the one before in the leaf. The first one's says nothing.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, packed(2))]
 struct Item {
     handle: Handle,
-    place: u16,
+    differs: Bit,
 }
+
+/// Where a key that is not there belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Before this one.
+    pub(super) at: usize,
+    /// Where it differs from the neighbour that it has more in common with.
+    differs: Bit,
+    /// Whether that is the one before.
+    behind: bool,
+}
+
+/// A bit of a key, counted from its first byte's highest; a byte has one more, which comes first and
+/// says that there is such a byte. Keys have fewer than 4,096 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Bit(u16);
 
 impl Leaf {
     /// A leaf of one entry.
-    pub(super) fn new(low: Box<[u8]>, key: &[u8], handle: Handle) -> Leaf {
-        let scale = Scale::new(key, key, key.len(), 0..=u8::MAX, 0);
+    pub(super) fn new(low: Box<[u8]>, handle: Handle) -> Leaf {
         let mut items = Vec::new();
         items.reserve_exact(room_for(1));
-        items.push(Item {
-            handle,
-            place: scale.place(key),
-        });
-        Leaf { low, scale, items }
+        let differs = Bit::FIRST;
+        items.push(Item { handle, differs });
+        Leaf { low, items }
     }
 
-    /// A key's place within the leaf.
-    pub(super) fn place(&self, key: &[u8]) -> u16 {
-        self.scale.place(key)
+    /// Where a key is, or where it belongs.
+    pub(super) fn search(&self, key: &[u8], keys: &impl Keys) -> Result<usize, Gap> {
+        self.settle(self.nearest(key), key, keys)
     }
 
-    /// Where a key is, or where it belongs; `place` is its place.
-    pub(super) fn search(&self, key: &[u8], place: u16, keys: &impl Keys) -> Result<usize, usize> {
-        // Keys that come in order go behind the last one, without a search.
-        if let Some(last) = self.items.last().filter(|last| last.place <= place)
-            && keys.with_key(last.handle, |there| there < key)
-        {
-            return Err(self.items.len());
-        }
-        let from = self.items.partition_point(|item| item.place < place);
-        let equals = self.items[from..].partition_point(|item| item.place == place);
-        self.items[from..from + equals]
-            .binary_search_by(|item| keys.with_key(item.handle, |there| there.cmp(key)))
-            .map(|at| from + at)
-            .map_err(|at| from + at)
+    /// The entry that has a key, or one that has most in common with it: the one that a search reads.
+    pub(super) fn nearest(&self, key: &[u8]) -> usize {
+        self.candidate(0, Bit::FIRST, key)
     }
 
-    /// As [`Leaf::search`], for a key greater than the one before `at`, probably there or near.
-    pub(super) fn search_from(
+    /// As [`Leaf::search`], from the entry before `at` on: where the key comes next to it, no other
+    /// one's is read.
+    pub(super) fn search_near(
         &self,
         at: usize,
         key: &[u8],
-        place: u16,
         keys: &impl Keys,
-    ) -> Result<usize, usize> {
-        let mut at = at.min(self.items.len());
-        // Of keys that are put by several, each has some and passes those of the others.
-        let before = |item: &&Item| item.place < place;
-        let passed = self.items[at..].iter().take(NEAR).take_while(before);
-        at += passed.count();
-        let Some(next) = self.items.get(at).filter(|next| next.place <= place) else {
-            return Err(at);
+    ) -> Result<usize, Gap> {
+        let near = at.clamp(1, self.len()) - 1;
+        let gap = match self.settle(near, key, keys) {
+            Err(gap) => gap,
+            found => return found,
         };
-        if next.place == place {
-            match keys.with_key(next.handle, |next| next.cmp(key)) {
-                Ordering::Equal => return Ok(at),
-                Ordering::Greater => return Err(at),
-                Ordering::Less => {}
-            }
+        let there = |item: &&Item| gap.at > 0 && { item.differs } == gap.differs;
+        if self.items.get(gap.at).filter(there).is_none() {
+            return Err(gap);
         }
-        self.search(key, place, keys)
+        // The key belongs among the others on the far side of the gap: what was read is not of those.
+        let from = if gap.behind {
+            gap.at
+        } else {
+            self.first_near(gap.at - 1, gap.differs)
+        };
+        self.settle(self.candidate(from, gap.differs, key), key, keys)
     }
 
     /// Where a handle is, if that is one of the next from `at` on.
@@ -112,20 +104,25 @@ impl Leaf {
             .map(|near| at + near)
     }
 
+    /// Where a handle is.
+    pub(super) fn find(&self, handle: Handle) -> Option<usize> {
+        (self.items.iter()).position(|item| { item.handle } == handle)
+    }
+
     /// Adds an entry where [`Leaf::search`] said it belongs.
-    pub(super) fn insert(&mut self, at: usize, place: u16, handle: Handle, keys: &impl Keys) {
+    pub(super) fn insert(&mut self, gap: Gap, handle: Handle) {
         let len = self.items.len();
         if len == self.items.capacity() {
             self.items.reserve_exact(room_for(len) - len);
         }
-        self.items.insert(at, Item { handle, place });
-        self.scale.added = self.scale.added.saturating_add(1);
-        // To measure reads every key. So it is done where many are equal, and then not
-        // before a quarter more has come, should that be how the keys are.
-        let ripe = usize::from(self.scale.added) >= EQUALS_MAX.max(len / 4);
-        if ripe && self.is_crowded(at, place) {
-            self.measure(at == len, keys);
+        let mut differs = gap.differs;
+        if !gap.behind
+            && let Some(next) = self.items.get_mut(gap.at)
+        {
+            differs = next.differs;
+            next.differs = gap.differs;
         }
+        self.items.insert(gap.at, Item { handle, differs });
     }
 
     /// Puts another handle in the place of one with the same key, and returns that.
@@ -137,38 +134,47 @@ impl Leaf {
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, at: usize) {
-        self.items.remove(at);
+        let gone = self.items.remove(at);
+        if let Some(next) = self.items.get_mut(at) {
+            next.differs = gone.differs.min(next.differs);
+        }
         let room = room_for(self.items.len());
-        if self.items.capacity() > room + room / 8 + 8 {
+        if self.items.capacity() > room + room / 16 + 4 {
             self.items.shrink_to(room);
         }
     }
 
-    /// Takes the upper half into a leaf of its own.
-    pub(super) fn split(&mut self, keys: &impl Keys) -> Leaf {
+    /// Takes the upper half into a leaf of its own. `new` is an entry whose key may not be read yet,
+    /// and the key.
+    pub(super) fn split(&mut self, new: (Handle, &[u8]), keys: &impl Keys) -> Leaf {
         let half = self.items.len() / 2;
-        let (before, after) = (self.items[half - 1].handle, self.items[half].handle);
-        let low = keys.with_key(before, |before| {
-            keys.with_key(after, |after| separator(before, after))
-        });
+        let Item { handle, differs } = self.items[half];
+        let low = |key: &[u8]| separator(key, differs);
+        let low = if handle == new.0 {
+            low(new.1)
+        } else {
+            keys.with_key(handle, low)
+        };
         let mut items = Vec::new();
         items.reserve_exact(room_for(self.items.len() - half));
         items.extend_from_slice(&self.items[half..]);
         self.items.truncate(half);
         self.items.shrink_to(room_for(half));
-        Leaf {
-            low,
-            scale: self.scale.clone(),
-            items,
-        }
+        Leaf { low, items }
     }
 
     /// Takes in all of the leaf behind it.
     pub(super) fn merge(&mut self, next: &Leaf, keys: &impl Keys) {
         let room = room_for(self.items.len() + next.items.len());
         self.items.reserve_exact(room - self.items.len());
+        let behind = self.items.len();
         self.items.extend_from_slice(&next.items);
-        self.measure(false, keys);
+        if let (Some(last), Some(first)) = (self.handle(behind.wrapping_sub(1)), next.handle(0)) {
+            let (_, differs) = keys.with_key(last, |last| {
+                keys.with_key(first, |first| compare(last, first))
+            });
+            self.items[behind].differs = differs;
+        }
     }
 
     pub(super) fn handle(&self, at: usize) -> Option<Handle> {
@@ -194,169 +200,125 @@ impl Leaf {
         (room.saturating_sub(self.items.capacity()) * size_of::<Item>()) as u64
     }
 
+    /// Bytes that the items of a leaf take at most, with one too many.
+    pub(super) fn items_bytes_max() -> u64 {
+        (room_for(LEAF_MAX + 1) * size_of::<Item>()) as u64
+    }
+
     /// Bytes held outside the struct itself.
     pub(super) fn bytes(&self) -> u64 {
-        let boxes = self.low.len() + self.scale.prefix.len();
-        (self.items.capacity() * size_of::<Item>() + boxes) as u64
+        (self.items.capacity() * size_of::<Item>() + self.low.len()) as u64
     }
 
-    /// Whether too many entries share the place of the one at `at`.
-    fn is_crowded(&self, at: usize, place: u16) -> bool {
-        let equal = |item: &&Item| item.place == place;
-        let (before, from) = self.items.split_at(at);
-        let before = before.iter().rev().take(EQUALS_MAX).take_while(equal);
-        let from = from.iter().take(EQUALS_MAX + 1).take_while(equal);
-        before.count() + from.count() > EQUALS_MAX
-    }
-
-    /// Fits the scale to the keys that are there, and where they come `in_order`, to as many more
-    /// as a leaf holds.
-    fn measure(&mut self, in_order: bool, keys: &impl Keys) {
-        let (Some(first), Some(last)) = (self.handle(0), self.last()) else {
-            return;
-        };
-        let mut prefix = keys.with_key(first, |first| {
-            keys.with_key(last, |last| common(first, last))
-        });
-        let mut room = 0;
-        if in_order {
-            // Of numbers, the digits that are next to change. Twice the room, because no number
-            // ends in the radix's last digits.
-            prefix = prefix.saturating_sub(ORDER_DIGITS);
-            room = (2 * LEAF_MAX / self.items.len().max(1)).ilog2() + 1;
-        }
-        let (mut least, mut greatest) = (u8::MAX, 0);
-        for item in &self.items {
-            keys.with_key(item.handle, |key| {
-                for &byte in key.iter().skip(prefix).take(DIGITS_MAX) {
-                    (least, greatest) = (least.min(byte), greatest.max(byte));
-                }
-            });
-        }
-        let bytes = least.min(greatest)..=greatest;
-        self.scale = keys.with_key(first, |first| {
-            keys.with_key(last, |last| Scale::new(first, last, prefix, bytes, room))
-        });
-        for item in &mut self.items {
-            item.place = keys.with_key(item.handle, |key| self.scale.place(key));
-        }
-    }
-}
-
-/// Bytes that a scale and a separator hold at most for keys of at most `key` bytes.
-pub(super) fn boxes_max(key: usize) -> u64 {
-    2 * key as u64
-}
-
-/// The shortest key that is greater than `before` and not greater than `after`.
-pub(super) fn separator(before: &[u8], after: &[u8]) -> Box<[u8]> {
-    after[..after.len().min(common(before, after) + 1)].into()
-}
-
-/// How keys become places: behind the common prefix, bytes are digits of a number whose
-/// radix is the range of bytes that occur there, because keys made of decimal digits would
-/// else spend 16 bits on two of them.
-#[derive(Debug, Clone)]
-struct Scale {
-    /// What all keys had in common.
-    prefix: Box<[u8]>,
-    /// The number of the first key behind it.
-    zero: u64,
-    least: u8,
-    greatest: u8,
-    /// Digits that fit a number.
-    digits: u8,
-    shift: u8,
-    /// Entries added since.
-    added: u16,
-}
-
-impl Scale {
-    /// A scale for keys from `first` to `last`, which begin with `prefix` bytes in common and then
-    /// are made of bytes in a range; with `room` for 2 to that power as many, in order.
-    fn new(
-        first: &[u8],
-        last: &[u8],
-        prefix: usize,
-        bytes: RangeInclusive<u8>,
-        room: u32,
-    ) -> Scale {
-        let (least, greatest) = bytes.into_inner();
-        let mut scale = Scale {
-            prefix: first[..prefix].into(),
-            zero: 0,
-            least,
-            greatest,
-            digits: digits(radix(least, greatest)),
-            shift: 0,
-            added: 0,
-        };
-        scale.zero = scale.number(&first[prefix..]);
-        let span = scale.number(&last[prefix..]).saturating_sub(scale.zero);
-        // Down to 16 bits.
-        let shift = (48 + room).saturating_sub(span.leading_zeros()).min(63);
-        scale.shift = u8::try_from(shift).unwrap_or(0);
-        scale
-    }
-
-    fn place(&self, key: &[u8]) -> u16 {
-        let (head, tail) = key.split_at(self.prefix.len().min(key.len()));
-        match head.cmp(&self.prefix) {
-            Ordering::Less => 0,
-            Ordering::Greater => u16::MAX,
-            Ordering::Equal => {
-                let above = self.number(tail).saturating_sub(self.zero) >> self.shift;
-                u16::try_from(above).unwrap_or(u16::MAX)
+    /// Of the entries from `from` on that differ from the one before behind `above`: the one that has
+    /// the key, if any has, or one with which it has most in common.
+    fn candidate(&self, from: usize, above: Bit, key: &[u8]) -> usize {
+        let mut found = from;
+        let mut skipped = Bit::LAST;
+        for (at, item) in self.items.iter().enumerate().skip(from + 1) {
+            let differs = item.differs;
+            if differs > skipped {
+                // Among those that have a bit that the key has not.
+                continue;
             }
-        }
-    }
-
-    /// The first bytes as a number. Behind a byte outside the range all digits are the
-    /// least or the greatest: so it sorts as the bytes do, or calls them equal.
-    fn number(&self, bytes: &[u8]) -> u64 {
-        // The end and smaller bytes are 0, greater ones the last digit.
-        let radix = radix(self.least, self.greatest);
-        let (mut number, mut outside) = (0, 0);
-        let mut left = self.digits;
-        for &byte in &bytes[..bytes.len().min(usize::from(left))] {
-            if byte > self.greatest {
-                outside = radix - 1;
-            }
-            if byte < self.least || byte > self.greatest {
+            if differs <= above {
                 break;
             }
-            number = number * radix + u64::from(byte - self.least) + 1;
-            left -= 1;
+            if differs.is_set(key) {
+                (found, skipped) = (at, Bit::LAST);
+            } else {
+                skipped = differs;
+            }
         }
-        for _ in 0..left {
-            number = number * radix + outside;
-        }
-        number
+        found
+    }
+
+    /// Where a key is, or where it belongs, by its candidate.
+    fn settle(&self, found: usize, key: &[u8], keys: &impl Keys) -> Result<usize, Gap> {
+        let handle = self.items[found].handle;
+        let (order, differs) = keys.with_key(handle, |there| compare(there, key));
+        // Past those that have more in common with what was found than the key has.
+        let near = |item: &&Item| { item.differs } > differs;
+        let (at, behind) = match order {
+            Ordering::Equal => return Ok(found),
+            Ordering::Less => {
+                let items = self.items[found + 1..].iter();
+                (found + 1 + items.take_while(near).count(), true)
+            }
+            Ordering::Greater => (self.first_near(found, differs), false),
+        };
+        Err(Gap {
+            at,
+            differs,
+            behind,
+        })
+    }
+
+    /// The first of those up to `at` that have more in common with it than their bits before `differs`
+    /// and that one.
+    fn first_near(&self, at: usize, differs: Bit) -> usize {
+        let before = self.items[1..=at].iter().rev();
+        at - before.take_while(|item| { item.differs } > differs).count()
     }
 }
 
-/// One more than the greatest digit.
-fn radix(least: u8, greatest: u8) -> u64 {
-    u64::from(greatest - least) + 3
+impl Gap {
+    /// The lower bound of a leaf that begins with the key, behind one that ends before the gap.
+    pub(super) fn low(self, key: &[u8]) -> Box<[u8]> {
+        separator(key, self.differs)
+    }
 }
 
-/// Digits of which every number fits 64 bits, up to as many as are of use.
-fn digits(radix: u64) -> u8 {
-    let (mut digits, mut most) = (0, 1_u64);
-    while usize::from(digits) < DIGITS_MAX
-        && let Some(next) = most.checked_mul(radix)
-    {
-        (digits, most) = (digits + 1, next);
+impl Bit {
+    /// Before those that two keys can differ in.
+    const FIRST: Bit = Bit(0);
+    const LAST: Bit = Bit(u16::MAX);
+    /// Bits of a byte's number in one of these, and how many bits a byte has.
+    const SHIFT: u32 = 4;
+    const WIDTH: u16 = 9;
+
+    /// Which bit of a byte, where a key has one.
+    fn in_byte(byte: usize, bit: u16) -> Bit {
+        let byte = u16::try_from(byte).unwrap_or(u16::MAX);
+        Bit(byte.saturating_mul(1 << Bit::SHIFT).saturating_add(bit + 1))
     }
-    digits
+
+    fn byte(self) -> usize {
+        usize::from(self.0 >> Bit::SHIFT)
+    }
+
+    fn is_set(self, key: &[u8]) -> bool {
+        let bit = self.0 & ((1 << Bit::SHIFT) - 1);
+        bits_of(key, self.byte()) >> (Bit::WIDTH - bit) & 1 != 0
+    }
+}
+
+/// A byte's bits: that it is there, and its own.
+fn bits_of(key: &[u8], byte: usize) -> u16 {
+    key.get(byte).map_or(0, |&byte| 0x100 | u16::from(byte))
+}
+
+/// How one key compares to another, and the first bit in which they differ.
+fn compare(one: &[u8], other: &[u8]) -> (Ordering, Bit) {
+    let byte = common(one, other);
+    let [one, other] = [one, other].map(|key| bits_of(key, byte));
+    let bit = (one ^ other).leading_zeros() - (u16::BITS - u32::from(Bit::WIDTH));
+    let bit = u16::try_from(bit).unwrap_or(Bit::WIDTH);
+    (one.cmp(&other), Bit::in_byte(byte, bit))
+}
+
+/// The shortest beginning of a key that is greater than another one, from which it `differs` there.
+fn separator(key: &[u8], differs: Bit) -> Box<[u8]> {
+    key[..key.len().min(differs.byte() + 1)].into()
 }
 
 /// Length of the common prefix.
 fn common(one: &[u8], other: &[u8]) -> usize {
-    one.iter()
-        .zip(other)
-        .take_while(|(one, other)| one == other)
-        .count()
+    // Eight at a time, as far as that goes.
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let same = 8 * words.take_while(|(one, other)| one == other).count();
+    let bytes = one[same..].iter().zip(&other[same..]);
+    same + bytes.take_while(|(one, other)| one == other).count()
 }
 
 /// Capacity for so many entries: little to spare, for there are many leaves.
@@ -371,19 +333,53 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn sizes_are_what_the_memory_budget_counts_on() {
-        assert_eq!((size_of::<Item>(), size_of::<Leaf>()), (6, 72));
+    /// A key by its handle.
+    struct Names(Vec<Vec<u8>>);
+
+    impl Names {
+        fn add(&mut self, key: &[u8]) -> Handle {
+            self.0.push(key.to_vec());
+            Handle::from_raw(u32::try_from(self.0.len()).unwrap()).unwrap()
+        }
+    }
+
+    impl Keys for Names {
+        fn with_key<R>(&self, handle: Handle, with: impl FnOnce(&[u8]) -> R) -> R {
+            with(&self.0[handle.get() as usize - 1])
+        }
+    }
+
+    /// Its numbers are what the keys say.
+    fn check(leaf: &Leaf, names: &Names) {
+        for pair in leaf.items.windows(2) {
+            let [before, after] = [pair[0].handle, pair[1].handle];
+            let compared = names.with_key(before, |before| {
+                names.with_key(after, |key| compare(before, key))
+            });
+            assert_eq!(compared, (Ordering::Less, { pair[1].differs }));
+        }
     }
 
     #[test]
-    fn the_places_of_numbered_keys_differ() {
-        let keys: Vec<_> = (9_800..10_200).map(|i| format!("row/{i:08}")).collect();
-        let (first, last) = (keys[0].as_bytes(), keys[399].as_bytes());
-        let scale = Scale::new(first, last, common(first, last), b'0'..=b'9', 0);
-        let mut places: Vec<_> = keys.iter().map(|key| scale.place(key.as_bytes())).collect();
-        places.dedup();
-        assert!(places.len() > 300, "places={}", places.len());
+    fn sizes_are_what_the_memory_budget_counts_on() {
+        assert_eq!((size_of::<Item>(), size_of::<Leaf>()), (6, 40));
+    }
+
+    #[test]
+    fn the_longest_keys_differ_in_their_last_bit() {
+        let [one, other] = [b'a', b'`'].map(|last| [&[b'x'; 1023][..], &[last]].concat());
+        let (order, bit) = compare(&one, &other);
+        assert_eq!((order, bit.byte()), (Ordering::Greater, 1023));
+        assert!(bit.is_set(&one) && !bit.is_set(&other));
+        let (order, bit) = compare(&one[..1023], &one);
+        assert_eq!((order, bit.byte()), (Ordering::Less, 1023));
+        assert!(bit.is_set(&one) && !bit.is_set(&one[..1023]));
+    }
+
+    /// Any bytes, few of them different; some only begin like others.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![Just(0), Just(1), Just(b'a'), Just(b'b'), any::<u8>()];
+        proptest::collection::vec(byte, 0..12)
     }
 
     proptest! {
@@ -393,31 +389,72 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// Whatever the scale was measured on, greater keys never have smaller places.
+        /// A leaf agrees with a sorted vector: where keys are and belong, from the start and from any
+        /// place before, through inserts, removals, a split and a merge.
         #[test]
-        fn places_are_monotone(
-            mut measured in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
-            mut keys in proptest::array::uniform2("[ab]{0,12}[a-z0-9é]{0,9}"),
-            mut bytes in any::<[u8; 2]>(),
-            (less, room) in (0..3_usize, 0..9_u32),
+        fn agrees_with_a_sorted_vector(
+            steps in proptest::collection::vec((any_key(), any::<bool>(), 0..200_usize), 2..120),
+            asked in proptest::collection::vec((any_key(), 0..100_usize), 20),
         ) {
-            measured.sort();
-            keys.sort();
-            bytes.sort();
-            let (first, last) = (measured[0].as_bytes(), measured[1].as_bytes());
-            let prefix = common(first, last).saturating_sub(less);
-            let scale = Scale::new(first, last, prefix, bytes[0]..=bytes[1], room);
-            let [one, other] = keys.map(|key| scale.place(key.as_bytes()));
-            prop_assert!(one <= other);
+            let mut names = Names(Vec::new());
+            let first = names.add(&steps[0].0);
+            let mut leaf = Leaf::new(Box::default(), first);
+            let mut model = vec![(steps[0].0.clone(), first)];
+            for (key, removes, from) in &steps[1..] {
+                let handle = names.add(key);
+                let there = model.binary_search_by(|(there, _)| there.cmp(key));
+                let found = match from % 2 {
+                    0 => leaf.search(key, &names),
+                    _ => leaf.search_near(from / 2 % (leaf.len() + 1), key, &names),
+                };
+                match found {
+                    Ok(at) => {
+                        prop_assert_eq!(Ok(at), there);
+                        if *removes && leaf.len() > 1 {
+                            prop_assert_eq!(leaf.find(model[at].1), Some(at));
+                            leaf.remove(at);
+                            model.remove(at);
+                        } else {
+                            prop_assert_eq!(leaf.replace(at, handle), model[at].1);
+                            model[at].1 = handle;
+                        }
+                    }
+                    Err(gap) => {
+                        prop_assert_eq!(Err(gap.at), there);
+                        leaf.insert(gap, handle);
+                        model.insert(gap.at, (key.clone(), handle));
+                    }
+                }
+                check(&leaf, &names);
+            }
+            for (key, from) in &asked {
+                let there = model.binary_search_by(|(there, _)| there.cmp(key));
+                prop_assert_eq!(leaf.search(key, &names).map_err(|gap| gap.at), there);
+                let behind = leaf.search_near(from % (leaf.len() + 1), key, &names);
+                prop_assert_eq!(behind.map_err(|gap| gap.at), there);
+            }
+            if leaf.len() > 1 {
+                let nobody = (Handle::from_raw(u32::MAX).unwrap(), &b""[..]);
+                let right = leaf.split(nobody, &names);
+                let at = leaf.len();
+                prop_assert!(model[at - 1].0[..] < *right.low && *right.low <= model[at].0[..]);
+                check(&right, &names);
+                leaf.merge(&right, &names);
+                check(&leaf, &names);
+            }
+            let handles: Vec<_> = (0..leaf.len()).filter_map(|at| leaf.handle(at)).collect();
+            prop_assert_eq!(handles, model.iter().map(|(_, handle)| *handle).collect::<Vec<_>>());
         }
 
         #[test]
-        fn a_separator_separates(mut keys in proptest::array::uniform2("[a-c]{1,6}")) {
-            keys.sort();
-            prop_assume!(keys[0] != keys[1]);
-            let [before, after] = keys.map(String::into_bytes);
-            let low = separator(&before, &after);
-            prop_assert!(*before < *low && *low <= *after);
+        fn keys_compare_as_their_bytes_do(keys in proptest::array::uniform2(any_key())) {
+            let [one, other] = &keys;
+            let (order, bit) = compare(one, other);
+            prop_assert_eq!(order, one.cmp(other));
+            if order != Ordering::Equal {
+                prop_assert_eq!(bit.is_set(one), order == Ordering::Greater);
+                prop_assert_eq!(bit.is_set(other), order == Ordering::Less);
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The handles of one namespace in key order.
 //!
-//! Sorted leaves of up to 512 handles (`leaf`), in runs of up to 128 leaves, in one list of
+//! Sorted leaves of up to 256 handles (`leaf`), in runs of up to 128 leaves, in one list of
 //! runs: a B-tree of three levels, of which the middle one is copied a few kilobytes at a
 //! time when a leaf is added. Keys stay where they are, in the entries' heads; only each
-//! leaf's lower bound and common prefix are kept here. About 6.6 bytes an entry.
+//! leaf's lower bound is kept here, and which bits tell its keys apart. About 6.6 bytes an entry.
 //!
 //! Plain and single-threaded: the engine keeps each [`Order`] under a lock of its own, and
 //! scans copy handles out of it a step at a time.
@@ -11,7 +11,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::leaf::{LEAF_MAX, Leaf, boxes_max, separator};
+use super::leaf::{Gap, LEAF_MAX, Leaf};
 use super::range::{Place, Range, prefix_end};
 use super::record::Handle;
 use super::{Budget, Full};
@@ -19,7 +19,7 @@ use super::{Budget, Full};
 /// Leaves of a full run.
 const RUN_MAX: usize = 128;
 /// A leaf with fewer entries is merged with a neighbour, where both make a light one.
-const LEAF_LIGHT: usize = LEAF_MAX / 4;
+const LEAF_LIGHT: usize = LEAF_MAX * 3 / 8;
 const LEAF_MERGED_MAX: usize = LEAF_MAX * 5 / 8;
 /// Memory charged ahead by an order that is larger than a leaf, so that the budget is not
 /// asked for every entry.
@@ -45,9 +45,17 @@ pub struct Order {
     budget: Arc<dyn Budget>,
 }
 
-/// Where the last of several keys went: see [`Order::insert_behind`].
-#[derive(Debug, Default)]
+/// About where a key belongs, behind an entry: see [`Order::insert_near`]. A hint.
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Finger(Option<Place>);
+
+impl Finger {
+    /// This one, or another where it says nothing.
+    #[must_use]
+    pub fn or(self, other: Finger) -> Finger {
+        Finger(self.0.or(other.0))
+    }
+}
 
 /// Consecutive leaves; never none.
 pub(super) type Run = Vec<Leaf>;
@@ -76,15 +84,15 @@ impl Order {
         handle: Handle,
         keys: &impl Keys,
     ) -> Result<Option<Handle>, Full> {
-        self.insert_behind(&mut Finger::default(), key, handle, keys)
+        self.insert_near(&mut Finger::default(), key, handle, keys)
     }
 
-    /// As [`Order::insert`], for one of several keys in ascending order. `finger` says where the
-    /// one before went; the order has not changed otherwise.
+    /// As [`Order::insert`], where `finger` says about where that is, as of [`Order::fingers`] or of
+    /// the key before in order. It says then where the entry is.
     ///
     /// # Errors
     /// As [`Order::insert`].
-    pub fn insert_behind(
+    pub fn insert_near(
         &mut self,
         finger: &mut Finger,
         key: &[u8],
@@ -92,50 +100,74 @@ impl Order {
         keys: &impl Keys,
     ) -> Result<Option<Handle>, Full> {
         if self.runs.is_empty() {
-            self.ensure(192 + boxes_max(key.len()))?;
-            let leaf = Leaf::new(Box::default(), key, handle);
+            self.ensure(192)?;
+            let leaf = Leaf::new(Box::default(), handle);
             self.leaves += leaf.bytes();
             self.add_leaf(0, 0, leaf);
             self.len = 1;
+            finger.0 = Some((0, 0, 1));
             return Ok(None);
         }
-        let behind = finger.0.take();
-        let behind = behind.filter(|&(run, leaf, _)| self.ends_behind(run, leaf, key));
-        let (run, leaf) = behind.map_or_else(|| self.locate(key), |(run, leaf, _)| (run, leaf));
+        let near = finger.0.take();
+        let near = near.filter(|&(run, leaf, _)| self.belongs(run, leaf, key));
+        let (run, leaf) = near.map_or_else(|| self.locate(key), |(run, leaf, _)| (run, leaf));
         let there = &mut self.runs[run][leaf];
-        let place = there.place(key);
-        let found = match behind {
-            Some((_, _, at)) => there.search_from(at, key, place, keys),
-            None => there.search(key, place, keys),
+        let found = match near {
+            Some((_, _, at)) => there.search_near(at, key, keys),
+            None => there.search(key, keys),
         };
-        let at = match found {
+        let gap = match found {
             Ok(at) => {
                 finger.0 = Some((run, leaf, at + 1));
                 return Ok(Some(there.replace(at, handle)));
             }
-            Err(at) => at,
+            Err(gap) => gap,
         };
-        if there.len() < LEAF_MAX {
-            let bytes = there.growth(1) + boxes_max(key.len());
+        let (run, leaf, at) = if there.len() < LEAF_MAX {
+            let bytes = there.growth(1);
             self.ensure(bytes)?;
-            self.insert_at((run, leaf, at), place, handle, keys);
-            finger.0 = Some((run, leaf, at + 1));
+            self.insert_at((run, leaf), gap, handle);
+            (run, leaf, gap.at)
         } else {
-            finger.0 = self.insert_full((run, leaf, at), key, handle, keys)?;
-        }
+            self.insert_full((run, leaf), gap, (handle, key), keys)?
+        };
+        finger.0 = Some((run, leaf, at + 1));
         self.len += 1;
         Ok(None)
     }
 
-    /// Puts `new` in the place of `old`, an entry with the same key, where that is right behind the
-    /// finger; `false` where it is not, and nothing has changed. It reads no key.
+    /// Where to look for each of several keys in ascending order, with nothing read: at the entries
+    /// that [`Order::at`] gives. None for a key that belongs in the leaf of the one before.
+    pub fn fingers<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Finger> {
+        let mut before = None;
+        let finger = |key| {
+            if self.runs.is_empty()
+                || before.is_some_and(|(run, leaf)| self.ends_behind(run, leaf, key))
+            {
+                return Finger::default();
+            }
+            let (run, leaf) = self.locate(key);
+            before = Some((run, leaf));
+            Finger(Some((run, leaf, self.runs[run][leaf].nearest(key) + 1)))
+        };
+        keys.map(finger).collect()
+    }
+
+    /// The entry that a finger says a key is near to.
+    pub fn at(&self, finger: Finger) -> Option<Handle> {
+        let (run, leaf, at) = finger.0?;
+        self.runs.get(run)?.get(leaf)?.handle(at.checked_sub(1)?)
+    }
+
+    /// Puts `new` in the place of `old`, an entry with the same key, where that is at the
+    /// finger or right behind it; `false` where it is not, and nothing has changed. It reads no key.
     pub fn replace_near(&mut self, finger: &mut Finger, old: Handle, new: Handle) -> bool {
         let Some((run, leaf, at)) = finger.0 else {
             return false;
         };
         let there = self.runs.get_mut(run).and_then(|run| run.get_mut(leaf));
         let Some((there, at)) =
-            there.and_then(|there| there.find_near(at, old).map(|at| (there, at)))
+            there.and_then(|there| there.find_near(at - 1, old).map(|at| (there, at)))
         else {
             return false;
         };
@@ -152,10 +184,13 @@ impl Order {
         let (run, leaf) = self.locate(key);
         let there = &mut self.runs[run][leaf];
         let before = there.bytes();
-        match there.search(key, there.place(key), keys) {
-            Ok(at) if there.handle(at) == Some(handle) => there.remove(at),
-            _ => return false,
-        }
+        let Some(at) = there
+            .find(handle)
+            .filter(|_| keys.with_key(handle, |there| there == key))
+        else {
+            return false;
+        };
+        there.remove(at);
         self.leaves = self.leaves + there.bytes() - before;
         self.len -= 1;
         if there.len() == 0 {
@@ -242,11 +277,16 @@ impl Order {
             return (0, 0, 0);
         }
         let (run, leaf) = self.locate(key);
-        let there = &self.runs[run][leaf];
-        match there.search(key, there.place(key), keys) {
+        match self.runs[run][leaf].search(key, keys) {
             Ok(at) => (run, leaf, at + usize::from(behind)),
-            Err(at) => (run, leaf, at),
+            Err(gap) => (run, leaf, gap.at),
         }
+    }
+
+    /// Whether a key belongs in a leaf, if there is one.
+    fn belongs(&self, run: usize, leaf: usize, key: &[u8]) -> bool {
+        let there = self.runs.get(run).and_then(|run| run.get(leaf));
+        there.is_some_and(|there| *there.low <= *key) && self.ends_behind(run, leaf, key)
     }
 
     /// Whether a key that does not come before a leaf comes before the next one.
@@ -256,46 +296,43 @@ impl Order {
         next.is_none_or(|next| *key < *next.low)
     }
 
-    fn insert_at(&mut self, (run, leaf, at): Place, place: u16, handle: Handle, keys: &impl Keys) {
+    fn insert_at(&mut self, (run, leaf): (usize, usize), gap: Gap, handle: Handle) {
         let there = &mut self.runs[run][leaf];
         let before = there.bytes();
-        there.insert(at, place, handle, keys);
+        there.insert(gap, handle);
         self.leaves = self.leaves + there.bytes() - before;
     }
 
     /// Inserts into a full leaf: behind its last, as where keys come in order, begins a new leaf;
-    /// any other is split. Gives the place behind, where that is known.
+    /// any other is split. Tells where the entry is.
     fn insert_full(
         &mut self,
-        (run, leaf, at): Place,
-        key: &[u8],
-        handle: Handle,
+        (run, leaf): (usize, usize),
+        gap: Gap,
+        new: (Handle, &[u8]),
         keys: &impl Keys,
-    ) -> Result<Option<Place>, Full> {
-        self.ensure(self.split_bytes(run, key.len()))?;
-        let there = &mut self.runs[run][leaf];
-        if let Some(last) = there.last().filter(|_| at == LEAF_MAX) {
-            let low = keys.with_key(last, |last| separator(last, key));
-            let next = Leaf::new(low, key, handle);
+    ) -> Result<Place, Full> {
+        let (handle, key) = new;
+        self.ensure(self.split_bytes(run))?;
+        if gap.at == LEAF_MAX {
+            let next = Leaf::new(gap.low(key), handle);
             self.leaves += next.bytes();
             let (run, leaf) = self.add_leaf(run, leaf + 1, next);
-            return Ok(Some((run, leaf, 1)));
+            return Ok((run, leaf, 0));
         }
+        let there = &mut self.runs[run][leaf];
         let before = there.bytes();
-        let next = there.split(keys);
+        there.insert(gap, handle);
+        let next = there.split(new, keys);
         let left = there.len();
-        let goes_right = *next.low <= *key;
-        let place = there.place(key);
         self.leaves = self.leaves + there.bytes() + next.bytes() - before;
-        // Before the new leaf may split the run, so that the place is still the place.
-        if !goes_right {
-            self.insert_at((run, leaf, at), place, handle, keys);
-        }
-        let (run, leaf) = self.add_leaf(run, leaf + 1, next);
-        if goes_right {
-            self.insert_at((run, leaf, at - left), place, handle, keys);
-        }
-        Ok(None)
+        let (right_run, right) = self.add_leaf(run, leaf + 1, next);
+        Ok(match gap.at.checked_sub(left) {
+            Some(at) => (right_run, right, at),
+            // Before the new one, wherever that is now.
+            None if right > 0 => (right_run, right - 1, gap.at),
+            None => (run, leaf, gap.at),
+        })
     }
 
     /// Adds a leaf to a run, which is split when it is too long; tells where the leaf is.
@@ -357,7 +394,7 @@ impl Order {
         else {
             return;
         };
-        let bytes = leaves[left].growth(leaves[left + 1].len()) + boxes_max(KEY_BYTES_MAX);
+        let bytes = leaves[left].growth(leaves[left + 1].len());
         if self.ensure(bytes).is_err() {
             return;
         }
@@ -383,11 +420,11 @@ impl Order {
         }
     }
 
-    /// What a split takes at most: items, bounds, and room for leaves and runs.
-    fn split_bytes(&self, run: usize, key: usize) -> u64 {
-        let leaf = LEAF_MAX * 4 + size_of::<Leaf>() * (self.runs[run].len() / 8 + 2);
+    /// What a split takes at most: items, a bound, and room for leaves and runs.
+    fn split_bytes(&self, run: usize) -> u64 {
+        let leaf = size_of::<Leaf>() * (self.runs[run].len() / 8 + 2);
         let run = (RUN_MAX + 2) * size_of::<Leaf>() + size_of::<Run>() * (self.runs.len() / 8 + 2);
-        (leaf + run) as u64 + 2 * boxes_max(key.max(KEY_BYTES_MAX))
+        (leaf + run + KEY_BYTES_MAX) as u64 + 2 * Leaf::items_bytes_max()
     }
 
     fn measure_outline(&mut self) {
