@@ -17,8 +17,8 @@ use tonic::transport::{Channel, Endpoint, Error as TransportError};
 use crate::target::Target;
 use crate::{Error, clock};
 
-/// What one message may be: the server sends no larger ones, but a row that is larger by itself.
-const MESSAGE_BYTES_MAX: usize = 2 << 30;
+/// What one message may be, which is what gRPC can say: the server sends large ones only where a row is large by itself.
+const MESSAGE_BYTES_MAX: usize = 4 << 30;
 
 /// A Flight client of one server.
 #[derive(Clone, Debug)]
@@ -44,9 +44,8 @@ impl Client {
             Some(Err(error)) => return Err(unreachable(root_of(&error))),
             None => return Err(unreachable("nothing came in time".to_owned())),
         };
-        let flight = FlightServiceClient::new(channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let flight =
+            FlightServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Client { channel, flight })
     }
 

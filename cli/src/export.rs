@@ -9,6 +9,7 @@ use bowstring_wire::error::{Code, Error as WireError};
 use bowstring_wire::reply::{FlightMetadata, Reply as _};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Layout, Missing, Select, Ticket, With};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -17,8 +18,9 @@ use crate::error::EXIT_PARTLY;
 use crate::format::{self, Format, Writer};
 use crate::get_stream::Get as Stream;
 use crate::human::shown;
-use crate::output::To;
-use crate::progress::Progress;
+use crate::out::{self, push_json};
+use crate::output::{Output, To};
+use crate::progress::{LINE_EVERY, Progress};
 use crate::target::Space;
 
 /// Batches between the connection and the file.
@@ -58,6 +60,12 @@ impl Export {
     pub(crate) async fn run(self) -> Result<u8, Error> {
         let format = self.to.format(Format::ArrowStream)?;
         let output = self.to.open()?;
+        // An array has no place for the names of its rows.
+        let keys = match (format, self.to.output.as_str()) {
+            (Format::Npy, "-") => return Err(Error::Usage("an npy has no place for keys, which go into a file beside it; give a file with -o FILE, or choose another --format".to_owned())),
+            (Format::Npy, path) => Some(Output::file(&keys_beside(path))?),
+            _ => None,
+        };
         let mut client = Client::connect(&self.space.target).await?;
         let with = match (format.has_columns(), self.plain) {
             (true, true) => Vec::new(),
@@ -96,10 +104,13 @@ impl Export {
         }
         ticket.fixed = shared.filter(|_| ticket.layout == Some(Layout::Rows));
         let mut stream = Stream::start(&mut client, ticket.to_json()).await?;
-        let writer = format::create(output.writer(), output.name(), format, &stream.schema)?;
+        let writer = match &keys {
+            Some(keys) => format::stack(output.writer(), output.name(), keys.writer())?,
+            None => format::create(output.writer(), output.name(), format, &stream.schema)?,
+        };
         let (sender, queue) = mpsc::channel(QUEUED);
         let file = thread::spawn(move || write(writer, queue));
-        let mut progress = Progress::start(Some(total), 0, self.quiet);
+        let progress = Progress::start(Some(total), 0, (!self.quiet).then_some(LINE_EVERY));
         let mut rows = 0;
         while let Some(batch) = stream.next().await? {
             let (count, bytes) = (
@@ -122,14 +133,28 @@ impl Export {
                 WireError::unavailable("the stream ended before its end; run it again").into(),
             );
         }
+        let files: Vec<String> = keys
+            .iter()
+            .chain([&output])
+            .map(|file| file.name().to_owned())
+            .collect();
+        if let Some(keys) = keys {
+            keys.commit()?;
+        }
         output.commit()?;
         let time = progress.end();
         for said in left_out {
             eprintln!("bowstring: {said}");
         }
         let gone = &stream.closing.gone;
-        if !self.quiet {
-            eprintln!("bowstring: {rows} tensors in {:.1} s", time.as_secs_f64());
+        let seconds = time.as_secs_f64();
+        if self.to.json {
+            let mut text = String::new();
+            let done = json!({"rows": rows, "gone": gone, "seconds": seconds, "files": files});
+            push_json(&mut text, &done);
+            out::print(&text)?;
+        } else if !self.quiet {
+            eprintln!("bowstring: {rows} tensors in {seconds:.1} s");
         }
         if gone.is_empty() {
             return Ok(0);
@@ -146,6 +171,12 @@ impl Export {
         );
         Ok(EXIT_PARTLY)
     }
+}
+
+/// The keys of `a.npy` go into `a.keys.txt`.
+fn keys_beside(path: &str) -> String {
+    let stem = path.strip_suffix(".npy").unwrap_or(path);
+    format!("{stem}.keys.txt")
 }
 
 /// How many there are, and what dtype and shape they share.

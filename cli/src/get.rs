@@ -15,12 +15,15 @@ use bowstring_wire::schema::{
 };
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Layout, Missing, Select, Ticket};
+use serde_json::json;
 
 use crate::Error;
 use crate::client::Client;
 use crate::format::{self, Format, Tensor};
 use crate::get_stream::Get as Stream;
+use crate::out::{self, push_json};
 use crate::output::To;
+use crate::put_stream::slice_bytes;
 use crate::target::Space;
 
 /// Get one tensor into a file.
@@ -64,10 +67,12 @@ impl Get {
         let mut client = Client::connect(&self.space.target).await?;
         let mut stream = Stream::start(&mut client, ticket.to_json()).await?;
         let mut left_out = Vec::new();
+        let mut bytes = 0;
         if format.has_columns() {
             let schema = Arc::new(without_place(&stream.schema));
             let mut writer = format::create(output.writer(), output.name(), format, &schema)?;
             while let Some(batch) = stream.next().await? {
+                bytes += slice_bytes(&batch);
                 let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec());
                 let batch =
                     batch.map_err(|error| Error::file("cannot write", output.name(), error))?;
@@ -79,6 +84,7 @@ impl Get {
             while let Some(batch) = stream.next().await? {
                 append(&mut data, &batch);
             }
+            bytes = data.len();
             let tensor = tensor(&stream.schema, self.key.as_str(), data.into())?;
             let batch = format::opaque(&[tensor]);
             let batch = batch.map_err(|error| Error::file("cannot write", output.name(), error))?;
@@ -87,9 +93,17 @@ impl Get {
             writer.write(&batch)?;
             left_out.extend(writer.finish()?);
         }
+        let file = output.name().to_owned();
         output.commit()?;
         for said in left_out {
             eprintln!("bowstring: {said}");
+        }
+        if self.to.json {
+            let said = |name: &str| stream.schema.metadata().get(name);
+            let done = json!({"key": self.key, "version": said(VERSION_KEY), "bytes": bytes, "file": file});
+            let mut text = String::new();
+            push_json(&mut text, &done);
+            out::print(&text)?;
         }
         Ok(0)
     }

@@ -19,6 +19,9 @@ pub struct To {
     /// What it is to be, where its name does not say
     #[arg(long, value_enum)]
     pub format: Option<Format>,
+    /// Say on standard output what was written, as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A file on its way.
@@ -44,6 +47,12 @@ impl To {
     /// Opens it. Bytes are not shown to people: a terminal is refused.
     pub fn open(&self) -> Result<Output, Error> {
         if self.output == "-" {
+            if self.json {
+                return Err(Error::Usage(
+                    "--json says on standard output what was written, and the tensors go there too; give a file with -o FILE"
+                        .to_owned(),
+                ));
+            }
             if io::stdout().is_terminal() {
                 return Err(Error::Usage(
                     "these are no bytes for a terminal; give a file with -o FILE, or pipe them into a program. `bowstring info` shows a tensor"
@@ -55,8 +64,15 @@ impl To {
                 file: None,
             });
         }
-        let failed = |error: io::Error| Error::file("cannot write", &self.output, error);
-        let path = Path::new(&self.output);
+        Output::file(&self.output)
+    }
+}
+
+impl Output {
+    /// A file, whatever it is called.
+    pub fn file(name: &str) -> Result<Output, Error> {
+        let failed = |error: io::Error| Error::file("cannot write", name, error);
+        let path = Path::new(name);
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
@@ -68,13 +84,11 @@ impl To {
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map_err(failed)?;
         Ok(Output {
-            name: self.output.clone(),
+            name: name.to_owned(),
             file: Some(Arc::new(Mutex::new(file))),
         })
     }
-}
 
-impl Output {
     /// For messages.
     pub fn name(&self) -> &str {
         &self.name

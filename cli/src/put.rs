@@ -9,13 +9,14 @@ use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Error as WireError;
 use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::Key;
+use bowstring_wire::put_result::PutReply;
 use bowstring_wire::version::Version;
 
 use crate::Error;
 use crate::client::Client;
 use crate::entry::Entry;
 use crate::format::{self, Format, Input, Options, Part};
-use crate::out;
+use crate::out::{self, push_json};
 use crate::put_stream::{self, MESSAGE_BYTES, pieces};
 use crate::target::Space;
 
@@ -48,6 +49,17 @@ pub struct Put {
     /// Not to be evicted
     #[arg(long)]
     pin: bool,
+    /// Say what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Done<'a> {
+    key: &'a Key,
+    #[serde(flatten)]
+    reply: PutReply,
 }
 
 impl Put {
@@ -55,7 +67,7 @@ impl Put {
         let metadata = Metadata::new(self.metadata)?;
         let command = PutCommand {
             namespace: self.space.namespace,
-            key: Some(self.key),
+            key: Some(self.key.clone()),
             if_version: self.if_version,
             pin: self.pin,
             metadata: (!metadata.is_empty()).then_some(metadata),
@@ -72,6 +84,18 @@ impl Put {
         let mut client = Client::connect(&self.space.target).await?;
         let batches = futures::stream::iter(batches);
         let reply = put_stream::put(&mut client, &command, &schema, batches).await?;
+        if self.json {
+            let mut text = String::new();
+            push_json(
+                &mut text,
+                &Done {
+                    key: &self.key,
+                    reply,
+                },
+            );
+            out::print(&text)?;
+            return Ok(0);
+        }
         let done = if reply.existed > 0 {
             "existed"
         } else {

@@ -70,6 +70,9 @@ impl Columns {
             Picked::One(path) => {
                 one(batch, path, first, &mut self.shapes).map(|batch| all_of(batch, first))
             }
+            Picked::Keys(path) => {
+                as_they_are(batch, std::slice::from_ref(path)).map(|batch| all_of(batch, first))
+            }
             Picked::Rows { key, tensor, more } => keys_of(batch, key, first)
                 .and_then(|keys| rows(batch, keys, tensor, more, first, &mut self.shapes)),
         };

@@ -90,6 +90,12 @@ impl Input {
         ))
     }
 
+    /// The format that the first bytes say, where they are not text.
+    pub fn known(&self) -> Option<Format> {
+        let text = |byte: &u8| *byte >= b' ' || byte.is_ascii_whitespace();
+        sniff(&self.head).filter(|_| !self.head.iter().all(text))
+    }
+
     /// As a file that can be read anywhere, and its bytes; standard input is written into one first.
     pub fn into_file(self) -> Result<(File, u64), Error> {
         match self.from {

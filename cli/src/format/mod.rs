@@ -1,7 +1,7 @@
 //! Files of tensors: a format a file, behind one reader ([`Reader`]) and one writer ([`Writer`]).
 //!
 //! - `input`: a file or standard input, and which format it is. `tensor`: one tensor, and some as an Arrow batch
-//! - `npy` (with `npy_header`), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet` (with `parquet_lists`): columns,
+//! - `npy` (with `npy_header`; `npy_stack`: many as one array), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet` (with `parquet_lists`): columns,
 //!   of which `picked` finds key and tensor and `columns` makes rows; `fixed`: lists of one shape
 //! - `keys`: keys from a file of their own, for what has none
 
@@ -12,6 +12,7 @@ mod input;
 mod keys;
 mod npy;
 mod npy_header;
+mod npy_stack;
 mod npz;
 mod parquet;
 mod parquet_lists;
@@ -102,6 +103,8 @@ pub struct Options {
     pub dtype: Option<DType>,
     /// One tensor is wanted, under a key that is known: no column of keys is.
     pub one: bool,
+    /// Keys are wanted, and nothing else.
+    pub only_keys: bool,
     /// Say which columns are left out.
     pub tell: bool,
 }
@@ -176,6 +179,15 @@ pub fn create(
         Format::ArrowStream => arrow::create_stream(to, name, schema)?,
         Format::Parquet => parquet::create(to, name, schema)?,
     })
+}
+
+/// Writes tensors of one dtype and shape to `to` as the rows of one array, and their keys to `keys`, a line each.
+pub fn stack(
+    to: Box<dyn Write + Send>,
+    name: &str,
+    keys: Box<dyn Write + Send>,
+) -> Result<Box<dyn Writer>, Error> {
+    npy_stack::create(to, name.to_owned(), keys)
 }
 
 impl Numbers {

@@ -9,6 +9,25 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy itself reads no longer ones.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// What NumPy calls the elements. The two of float8 are both `V1`, void bytes.
+const CODES: [(&str, DType); 15] = [
+    ("b1", DType::Bool),
+    ("i1", DType::Int8),
+    ("i2", DType::Int16),
+    ("i4", DType::Int32),
+    ("i8", DType::Int64),
+    ("u1", DType::UInt8),
+    ("u2", DType::UInt16),
+    ("u4", DType::UInt32),
+    ("u8", DType::UInt64),
+    ("f2", DType::Float16),
+    ("f4", DType::Float32),
+    ("f8", DType::Float64),
+    ("c8", DType::Complex64),
+    ("c16", DType::Complex128),
+    ("V2", DType::BFloat16),
+];
+
 /// What a file says of its array.
 #[derive(Debug, PartialEq)]
 pub struct Header {
@@ -67,28 +86,18 @@ impl Header {
 
 /// What stands before the bytes of an array, as NumPy writes it.
 pub fn header(dtype: DType, shape: &Shape) -> Vec<u8> {
-    let code = match dtype {
-        DType::Bool => "|b1",
-        DType::Int8 => "|i1",
-        DType::Int16 => "<i2",
-        DType::Int32 => "<i4",
-        DType::Int64 => "<i8",
-        DType::UInt8 => "|u1",
-        DType::UInt16 => "<u2",
-        DType::UInt32 => "<u4",
-        DType::UInt64 => "<u8",
-        DType::Float16 => "<f2",
-        DType::Float32 => "<f4",
-        DType::Float64 => "<f8",
-        DType::Complex64 => "<c8",
-        DType::Complex128 => "<c16",
-        DType::BFloat16 => "<V2",
-        DType::Float8E4M3Fn | DType::Float8E5M2 => "<V1",
+    let code = CODES.iter().find(|(_, of)| *of == dtype);
+    let code = code.map_or("V1", |(code, _)| code);
+    // NumPy gives an order to what has one, and to void bytes.
+    let order = if dtype.size() > 1 || code == "V1" {
+        '<'
+    } else {
+        '|'
     };
     let dims: Vec<String> = shape.dims().iter().map(u64::to_string).collect();
     let comma = if dims.len() == 1 { "," } else { "" };
     let mut text = format!(
-        "{{'descr': '{code}', 'fortran_order': False, 'shape': ({}{comma}), }}",
+        "{{'descr': '{order}{code}', 'fortran_order': False, 'shape': ({}{comma}), }}",
         dims.join(", ")
     );
     // So that the array begins at a multiple of 64.
@@ -201,28 +210,16 @@ fn quoted(text: &str) -> Option<&str> {
 
 fn dtype(descr: &str, void: Option<DType>) -> Result<(DType, usize), String> {
     let plain = descr.trim_start_matches(['<', '>', '|', '=']);
-    let dtype = match plain {
-        "b1" => DType::Bool,
-        "i1" => DType::Int8,
-        "i2" => DType::Int16,
-        "i4" => DType::Int32,
-        "i8" => DType::Int64,
-        "u1" => DType::UInt8,
-        "u2" => DType::UInt16,
-        "u4" => DType::UInt32,
-        "u8" => DType::UInt64,
-        "f2" => DType::Float16,
-        "f4" => DType::Float32,
-        "f8" => DType::Float64,
-        "c8" => DType::Complex64,
-        "c16" => DType::Complex128,
-        // What ml_dtypes calls float8_e5m2, which NumPy then does not read.
-        "f1" => DType::Float8E5M2,
+    let known = CODES.iter().find(|(code, _)| *code == plain);
+    let dtype = match (plain, known) {
         // What ml_dtypes' types are saved as; NumPy forgets which of them it was.
-        "V2" => void.unwrap_or(DType::BFloat16),
-        "V1" => void.ok_or(
+        ("V2", Some((_, bfloat16))) => void.unwrap_or(*bfloat16),
+        ("V1", _) => void.ok_or(
             "void bytes, which NumPy writes for float8; say which with --dtype float8_e4m3fn or --dtype float8_e5m2",
         )?,
+        // What ml_dtypes calls float8_e5m2, which NumPy then does not read.
+        ("f1", _) => DType::Float8E5M2,
+        (_, Some((_, dtype))) => *dtype,
         _ => {
             return Err(format!(
                 "elements that no tensor has; descr=`{descr}` expected bool, integers, float16 to float64, complex, or V2 and V1 for bfloat16 and float8"

@@ -24,6 +24,8 @@ pub enum Picked {
     },
     /// One tensor: its leading axis is the rows.
     One(Path),
+    /// Keys, and nothing else.
+    Keys(Path),
 }
 
 /// Where keys stand.
@@ -43,6 +45,9 @@ pub fn pick(schema: &Schema, options: &Options) -> Result<Picked, String> {
     let has = |name: &&str| schema.column_with_name(name).is_some();
     let named = options.key_column.is_some() || options.tensor_column.is_some();
     let known = KNOWN.iter().filter(|name| has(name)).map(|name| top(name));
+    if options.only_keys {
+        return Ok(Picked::Keys(key_of(schema, options)?));
+    }
     if options.one {
         return Ok(Picked::One(tensor_of(schema, options, true)?));
     }
@@ -64,7 +69,7 @@ impl Picked {
     pub fn roots(&self) -> Vec<&str> {
         let (some, more): (Vec<&Path>, &[Path]) = match self {
             Picked::Opaque(all) => (Vec::new(), all),
-            Picked::One(tensor) => (vec![tensor], &[]),
+            Picked::One(one) | Picked::Keys(one) => (vec![one], &[]),
             Picked::Rows {
                 key: KeysFrom::Column(key),
                 tensor,

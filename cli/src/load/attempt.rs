@@ -12,10 +12,10 @@ use bowstring_wire::reply::{BeginLoadReply, LoadReply, StatsReply};
 use crate::Error;
 use crate::client::Client;
 use crate::clock::sleep;
-use crate::load::bad_rows::{BadRows, Line};
+use crate::load::bad_rows::BadRows;
 use crate::load::feed::{Feed, Shared, batches};
 use crate::load::journal::{Journal, State};
-use crate::load::source::{Item, Plan, What};
+use crate::load::source::{Plan, What};
 use crate::progress::Progress;
 use crate::put_stream::{self, MESSAGE_BYTES};
 use crate::target::Target;
@@ -24,8 +24,6 @@ const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MOST: Duration = Duration::from_secs(5);
 /// `resource_exhausted` also answers what no wait makes fit.
 const EXHAUSTED_TRIES: u32 = 3;
-/// Rows of a put that spells out whatever is wrong with each of them.
-const SPELT_ROWS: usize = bowstring_wire::limits::MAX_PUT_ERRORS;
 
 /// A load on its way.
 pub struct Attempt {
@@ -41,7 +39,7 @@ pub struct Attempt {
     pub bad_rows: Option<BadRows>,
     pub journal: Option<Journal>,
     pub state: State,
-    pub progress: Option<Progress>,
+    pub progress: Progress,
 }
 
 /// How it ended.
@@ -129,7 +127,11 @@ impl Attempt {
 
     /// Puts all that the files have.
     async fn move_all(&mut self, client: &mut Client) -> Result<Option<Ended>, Error> {
-        let feed = Feed::new(self.plan.start(self.state.position), self.part_bytes);
+        let feed = Feed::new(
+            self.plan.start(self.state.position),
+            self.part_bytes,
+            self.progress.clone(),
+        );
         let mut unwritten = false;
         while feed.lock().await.begin().await {
             // Of the last put there is nothing to remember: the load is at its end.
@@ -286,119 +288,11 @@ impl Attempt {
         Ok(reply)
     }
 
-    /// Counts, writes down and remembers what a put was answered.
-    async fn answered(
-        &mut self,
-        client: &mut Client,
-        items: &[Item],
-        reply: PutReply,
-    ) -> Result<(), Error> {
-        let mut lines = Vec::new();
-        for item in items {
-            let file = &self.plan.files[item.end.file];
-            lines.extend(item.bad.iter().map(|bad| Line {
-                file: file.clone(),
-                row: bad.row,
-                key: bad.key.clone(),
-                code: Code::InvalidArgument.as_str().to_owned(),
-                message: bad.message.clone(),
-            }));
-        }
-        let bad = lines.len() as u64 + reply.errors_total;
-        if reply.errors_total > reply.errors.len() as u64 && self.bad_rows.is_some() {
-            lines.extend(self.spelt_out(client, items).await?);
-        } else {
-            lines.extend(self.lines_of(items, &reply));
-        }
-        let counts = &mut self.state.counts;
-        counts.stored += reply.stored;
-        counts.existed += reply.existed;
-        counts.bytes += reply.bytes;
-        counts.bad += bad;
-        if let Some(bad_rows) = &mut self.bad_rows {
-            lines.sort_by_key(|line| line.row);
-            self.state.bad_rows_bytes = bad_rows.write(&lines)?;
-        }
-        if let Some(last) = items.last() {
-            self.state.position = last.end;
-        }
-        if let Some(progress) = &mut self.progress {
-            progress.add(reply.stored + reply.existed + bad, reply.bytes);
-        }
-        Ok(())
-    }
-
     fn remember(&mut self) -> Result<(), Error> {
         let state = &self.state;
         self.journal
             .as_mut()
             .map_or(Ok(()), |journal| journal.reached(state))
-    }
-
-    fn lines_of(&self, items: &[Item], reply: &PutReply) -> Vec<Line> {
-        let line = |error: &bowstring_wire::put_result::PutError| {
-            let mut row = usize::try_from(error.row).ok()?;
-            let item = items.iter().find(|item| {
-                let rows = item.rows();
-                let here = row < rows;
-                row -= if here { 0 } else { rows };
-                here
-            })?;
-            Some(Line {
-                file: self.plan.files[item.end.file].clone(),
-                row: item.numbers.at(row),
-                key: error.key.clone(),
-                code: error.code.clone(),
-                message: error.message.clone(),
-            })
-        };
-        reply.errors.iter().filter_map(line).collect()
-    }
-
-    /// A put names the first hundred of its bad rows; so those of a put with more are put again, a hundred rows at a time.
-    async fn spelt_out(&self, client: &mut Client, items: &[Item]) -> Result<Vec<Line>, Error> {
-        let mut lines = Vec::new();
-        for item in items {
-            let What::Rows(batch) = &item.what else {
-                continue;
-            };
-            let mut at = 0;
-            let mut step = batch.num_rows();
-            while at < batch.num_rows() {
-                let count = step.min(batch.num_rows() - at);
-                let rows = batch.slice(at, count);
-                let schema = rows.schema();
-                let reply = put_stream::put(
-                    client,
-                    &self.command,
-                    &schema,
-                    futures::stream::iter([rows]),
-                )
-                .await?;
-                if reply.errors_total > reply.errors.len() as u64 && count > SPELT_ROWS {
-                    step = SPELT_ROWS;
-                    continue;
-                }
-                let piece = Item {
-                    what: What::Rows(batch.slice(at, count)),
-                    numbers: item.numbers.skip(at),
-                    bad: Vec::new(),
-                    end: item.end,
-                };
-                lines.extend(self.lines_of(&[piece], &reply));
-                at += count;
-            }
-        }
-        Ok(lines)
-    }
-}
-
-impl Item {
-    fn rows(&self) -> usize {
-        match &self.what {
-            What::Rows(batch) => batch.num_rows(),
-            What::Tensor(_) => 1,
-        }
     }
 }
 

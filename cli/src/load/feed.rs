@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 use crate::Error;
 use crate::clock::{Stopwatch, within};
 use crate::load::source::{Item, What};
+use crate::progress::Progress;
 use crate::put_stream::slice_bytes;
 
 /// A source that gives nothing for so long ends a put, so that what was sent is answered for.
@@ -31,6 +32,7 @@ pub struct Feed {
     ended: bool,
     /// Why the source ended before its end.
     pub failed: Option<Error>,
+    progress: Progress,
 }
 
 /// A feed that a put's stream and whoever answers for it share.
@@ -38,7 +40,11 @@ pub type Shared = Arc<Mutex<Feed>>;
 
 impl Feed {
     /// Of a source, in puts of about so many bytes.
-    pub fn new(source: mpsc::Receiver<Result<Item, Error>>, bytes_max: usize) -> Shared {
+    pub fn new(
+        source: mpsc::Receiver<Result<Item, Error>>,
+        bytes_max: usize,
+        progress: Progress,
+    ) -> Shared {
         Arc::new(Mutex::new(Feed {
             source,
             kept: Vec::new(),
@@ -48,6 +54,7 @@ impl Feed {
             watch: Stopwatch::start(),
             ended: false,
             failed: None,
+            progress,
         }))
     }
 
@@ -131,7 +138,14 @@ impl Feed {
 pub fn batches(feed: &Shared) -> impl Stream<Item = RecordBatch> + Send + 'static {
     let feed = Arc::clone(feed);
     futures::stream::unfold((feed, 0), |(feed, at)| async move {
-        let batch = feed.lock().await.reach(at).await?;
+        let mut now = feed.lock().await;
+        if at == 0 {
+            now.progress.lost();
+        }
+        let batch = now.reach(at).await?;
+        let bytes = slice_bytes(&batch) as u64;
+        now.progress.sent(batch.num_rows() as u64, bytes);
+        drop(now);
         Some((batch, (feed, at + 1)))
     })
 }

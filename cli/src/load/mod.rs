@@ -1,8 +1,10 @@
 //! `bowstring load`: files become entries.
 //!
-//! - `source`: reads them on a thread. `feed`: what one put takes of that. `attempt`: puts, until all is there or the server is another one
+//! - `source`: reads them on a thread. `feed`: what one put takes of that. `attempt`: puts, until all is there or the server is another one;
+//!   `answer`: what comes back
 //! - `journal`: how far it is, for the next run. `bad_rows`: what was not put
 
+mod answer;
 mod attempt;
 mod bad_rows;
 mod feed;
@@ -52,7 +54,7 @@ pub struct Load {
     /// Which column of a table has the tensors; within structs NAME.NAME
     #[arg(long, value_name = "NAME")]
     tensor_column: Option<String>,
-    /// Keys of the rows of a .npy matrix or a table: a text file, a line each
+    /// Keys of the rows of a .npy matrix or a table, `-` for standard input: text, a line each, or a column (--key-column) of Parquet or Arrow
     #[arg(long, value_name = "FILE")]
     keys: Option<String>,
     /// What NumPy's void bytes are, which it writes for float8 and bfloat16
@@ -85,6 +87,9 @@ pub struct Load {
     /// Show nothing on the way
     #[arg(short, long)]
     quiet: bool,
+    /// How often a line says how far it is, where there is no terminal
+    #[arg(long, hide = true, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    progress_every: Duration,
     /// Say at the end what was done, as JSON
     #[arg(long)]
     json: bool,
@@ -92,14 +97,17 @@ pub struct Load {
 
 impl Load {
     pub(crate) async fn run(self) -> Result<u8, Error> {
-        let keys = self.keys.as_deref().map(Keys::read).transpose()?;
-        if keys.is_some() && self.files.len() > 1 {
+        if self.keys.is_some() && self.files.len() > 1 {
             return Err(Error::Usage("--keys is for one file".to_owned()));
         }
-        let standard_input = self.files.iter().filter(|file| *file == "-").count();
+        let all = self.files.iter().chain(&self.keys);
+        let standard_input = all.filter(|file| *file == "-").count();
         if standard_input > 1 {
             return Err(Error::Usage("standard input can be read once".to_owned()));
         }
+        let keys = self.keys.as_deref();
+        let keys = keys.map(|path| Keys::read(path, self.key_column.as_deref()));
+        let keys = keys.transpose()?;
         let only = self.retry.as_deref().map(bad_rows::read).transpose()?;
         let plan = Plan {
             files: self.files.clone(),
@@ -147,14 +155,15 @@ impl Load {
                 .transpose()?,
             journal,
             state,
-            progress: None,
+            progress: Progress::start(total, 0, None),
         };
+        let line_every = (!self.quiet).then_some(self.progress_every);
         let mut ended = Ended::Again("");
         for _ in 0..ATTEMPTS_MAX {
-            attempt.progress = Some(Progress::start(total, attempt.rows_done(), self.quiet));
+            attempt.progress = Progress::start(total, attempt.rows_done(), line_every);
             ended = attempt.run().await?;
             let Ended::Again(why) = ended else { break };
-            if standard_input > 0 {
+            if self.files.iter().any(|file| file == "-") {
                 let said = format!("{why}: standard input cannot be read again; run it again");
                 return Err(WireError::unavailable(said).into());
             }
@@ -167,11 +176,7 @@ impl Load {
             ))
             .into());
         }
-        let seconds = attempt
-            .progress
-            .as_ref()
-            .map_or(Duration::ZERO, Progress::end)
-            .as_secs_f64();
+        let seconds = attempt.progress.end().as_secs_f64();
         let counts = attempt.state.counts;
         let aborted = matches!(ended, Ended::Aborted);
         if let Some(journal) = attempt.journal.take() {
