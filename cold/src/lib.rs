@@ -18,3 +18,4 @@ pub mod entry;
 pub mod feed;
 pub mod format;
 pub mod index;
+pub mod store;

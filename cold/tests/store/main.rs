@@ -1,0 +1,102 @@
+//! What every store has to do, asked of each kind of them, and what they do when they fail.
+//!
+//! - `contract`: the same questions for all
+//! - `directory`: what a directory has of its own: fsync, leftovers, a full disk
+//! - `failing`: memory behind faults, in simulated time
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "these are tests, and their numbers are small"
+)]
+
+mod contract;
+mod directory;
+mod failing;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowstring_cache::clock::{Clock, Sleep, SystemClock};
+use bowstring_cold::store::{Store, StoreSettings};
+
+/// Time as tokio has it, which a test can let stand still until everybody waits.
+struct TokioClock(tokio::time::Instant);
+
+impl TokioClock {
+    #[expect(clippy::disallowed_methods, reason = "this is a handle")]
+    fn new() -> Arc<TokioClock> {
+        Arc::new(TokioClock(tokio::time::Instant::now()))
+    }
+}
+
+impl Clock for TokioClock {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.monotonic().as_millis()).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is a handle")]
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Time-outs that a loaded machine does not reach.
+fn patient() -> StoreSettings {
+    StoreSettings {
+        timeout: Duration::from_secs(60),
+        ..StoreSettings::default()
+    }
+}
+
+fn open(url: &str) -> Store {
+    Store::open(url, patient(), Arc::new(SystemClock::new())).unwrap()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test);
+}
+
+/// Bytes that no other seed gives.
+fn bytes(seed: u64, len: usize) -> bytes::Bytes {
+    let word =
+        |i: u64| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ i).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let words = (0..len.div_ceil(8) as u64).flat_map(|i| word(i).to_le_bytes());
+    words.take(len).collect()
+}
+
+#[test]
+fn memory() {
+    run(async {
+        contract::all(&open("memory:")).await;
+        contract::all(&open("memory:///a/prefix")).await;
+    });
+}
+
+#[test]
+fn a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async { contract::all(&open(&format!("file://{}", dir.path().display()))).await });
+}
+
+#[test]
+fn a_directory_with_fsync() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings {
+        fsync: true,
+        ..patient()
+    };
+    let url = format!("file://{}", dir.path().display());
+    let store = Store::open(&url, settings, Arc::new(SystemClock::new())).unwrap();
+    run(async { contract::all(&store).await });
+}
