@@ -27,7 +27,7 @@ use super::error::{IndexError, Result, unreadable};
 const FILTER_BITS: f32 = 14.0;
 /// Of a table on disk: small enough that a compaction step is short, large enough that 10^8 entries are
 /// some hundreds of files.
-const TABLE_BYTES: u64 = 32 << 20;
+const TABLE_BYTES: u64 = 8 << 20;
 /// From so many sealed memtables on, writes wait for the flush.
 const SEALED_MAX: usize = 3;
 /// From so many runs in the first level on, writes wait for the compaction.

@@ -21,12 +21,16 @@
 //! All calls but [`ColdIndex::may_have`] and the counters may read or write the disk.
 
 mod commit;
+#[cfg(test)]
+mod crash;
 mod disk;
 mod error;
 mod gone;
 #[cfg(test)]
 mod model;
 mod open;
+#[cfg(test)]
+mod racing;
 mod rebuild;
 mod rows;
 mod scan;
