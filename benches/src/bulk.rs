@@ -199,6 +199,7 @@ async fn write(cache: &Cache, keys: &[String]) -> Outcome<()> {
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     // A megabyte of tensors, over and over: what a received batch is, warm.
     let tensors: Vec<u8> = (0..=255).cycle().take(STEP * SMALL_BYTES).collect();

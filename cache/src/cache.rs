@@ -50,6 +50,10 @@ impl Cache {
         Ok(Self { engine })
     }
 
+    pub(crate) fn of(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
     /// The settings that it was built with.
     pub fn config(&self) -> &CacheConfig {
         &self.engine.config
@@ -75,23 +79,22 @@ impl Cache {
         self.find(id, Mark::Peek, Seen::Now)
     }
 
-    /// As [`Cache::get`], and asks the lower tier where memory has it not.
-    ///
-    /// # Errors
-    /// Whatever the lower tier meets.
-    pub async fn get_or_load(&self, id: &Id) -> Result<Option<Entry>> {
-        match self.get(id) {
-            Some(entry) => Ok(Some(entry)),
-            None => self.engine.lower.load(self, id).await,
-        }
-    }
-
     /// Deletes a key and says which version went; `None` when there was none. No rollback brings it
     /// back.
     ///
     /// # Errors
-    /// `failed_precondition` where another version than `if_version` is there.
+    /// `failed_precondition` where another version than `if_version` is there; whatever the lower
+    /// tier meets.
     pub async fn delete(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
+        if if_version.is_some() {
+            self.engine.bring_up(id).await?;
+        }
+        let deleted = self.delete_here(id, if_version)?;
+        let below = self.engine.forget_below(id, None).await?;
+        Ok(deleted.or(below))
+    }
+
+    fn delete_here(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
         // A delete that loses against another change of the key looks again.
         while let Some(entry) = self.peek(id) {
             if let Some(wanted) = if_version {

@@ -8,7 +8,6 @@ use crate::entropy::Entropy;
 use crate::event::Listener;
 use crate::evict::Eviction;
 use crate::lower::{LowerTier, NoLowerTier};
-use crate::release::{FreeAtOnce, Sink};
 
 /// Settings: numbers only. [`Default`] is what the server starts with, but for `memory`.
 #[derive(Debug, Clone)]
@@ -74,9 +73,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What this start draws at random; `None` draws from the operating system.
     pub entropy: Option<Entropy>,
-    /// Where unlinked entries go before their memory is free.
-    pub sink: Arc<dyn Sink>,
-    /// Who answers a miss.
+    /// Who takes what is evicted and answers a miss.
     pub lower: Arc<dyn LowerTier>,
     /// Who hears of entries that come and go.
     pub listeners: Vec<Arc<dyn Listener>>,
@@ -87,7 +84,6 @@ impl Default for Parts {
         Self {
             clock: Arc::new(SystemClock::new()),
             entropy: None,
-            sink: Arc::new(FreeAtOnce),
             lower: Arc::new(NoLowerTier),
             listeners: Vec::new(),
         }

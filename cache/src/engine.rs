@@ -29,7 +29,6 @@ use crate::namespaces::{Alone, Namespaces};
 use crate::pins::Pins;
 use crate::read::Entry;
 use crate::reads::Reads;
-use crate::release::Sink;
 use crate::reserve::RoomQueue;
 use crate::snapshot::Watch;
 
@@ -46,7 +45,6 @@ pub(crate) struct Engine {
     pub(crate) expiry: Expiry,
     pub(crate) queue: Arc<RoomQueue>,
     pub(crate) events: Events,
-    pub(crate) sink: Arc<dyn Sink>,
     pub(crate) lower: Arc<dyn LowerTier>,
     pub(crate) reads: Reads,
     pub(crate) pins: Pins,
@@ -125,7 +123,6 @@ impl Engine {
             policy,
             queue,
             events: Events::new(parts.listeners),
-            sink: parts.sink,
             lower: parts.lower,
             reads: Reads::new(Arc::clone(&parts.clock)),
             pins: Pins::default(),

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::id::Id;
 use crate::index::Mark;
 use crate::look::Seen;
+use crate::lower::Bring;
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::view::{Readers, View};
@@ -58,7 +59,9 @@ impl Cache {
     /// Whatever the lower tier meets.
     pub async fn get_or_load_in(&self, generation: &Generation, id: &Id) -> Result<Option<Entry>> {
         match self.get_in(generation, id) {
-            None if generation.is_present() => self.engine().lower.load(self, id).await,
+            None if generation.is_present() => {
+                self.engine().lower.load(self, id, Bring::ToRead).await
+            }
             found => Ok(found),
         }
     }

@@ -1,5 +1,6 @@
 //! The whole name of an entry.
 
+use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 
 /// What the index compares: a hash only finds.
@@ -38,4 +39,15 @@ pub(crate) struct Name<'a> {
     pub(crate) tenant: &'a Tenant,
     pub(crate) namespace: &'a Namespace,
     pub(crate) key: &'a str,
+}
+
+impl Name<'_> {
+    /// The same, owned.
+    pub(crate) fn to_id(self) -> Result<Id> {
+        Ok(Id {
+            tenant: self.tenant.clone(),
+            namespace: self.namespace.clone(),
+            key: Key::parse(self.key)?,
+        })
+    }
 }

@@ -130,6 +130,18 @@ impl Engine {
         }
     }
 
+    /// Refuses a put that would wait in vain for the tier below: what a load brings is not written down before
+    /// it is committed.
+    pub(crate) fn check_below(&self, below: bool, load: u32) -> Result<()> {
+        match (below, load) {
+            (false, _) => Ok(()),
+            (true, 0) => self.lower.check_writes(),
+            (true, _) => Err(Error::invalid(
+                "a put into a load cannot wait for the cold tier; commit the load, then flush",
+            )),
+        }
+    }
+
     /// Refuses a tensor that no waiting makes fit.
     pub(crate) fn check_size(&self, bytes: u64) -> Result<()> {
         let max = self.busy_bytes_max();

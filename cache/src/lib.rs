@@ -8,9 +8,10 @@
 //!   and swaps the entry into the index (`publish`). Many small ones go through [`rows`], and
 //!   together into the index (`publish_all`).
 //! - **Out**: [`Cache::get`] finds and pins an [`read::Entry`] ([`ahead`] where many are looked up); its [`read::Reader`] holds what it
-//!   has not sent yet, page by page ([`reads`]). A miss goes through [`lower`].
-//! - **Away**: replaced, deleted, expired or evicted (`evict`), an entry is unlinked first
-//!   (`publish`), then goes to the [`release`] sink, and its memory is free with its last pin.
+//!   has not sent yet, page by page ([`reads`]). A miss goes through [`lower`], and what is found there comes back by [`restore`].
+//! - **Away**: replaced, deleted, expired or evicted (`evict`), an entry is unlinked
+//!   (`publish`), and its memory is free with its last pin. One that is evicted ahead of need goes to
+//!   the tier below first ([`lower`]; `below` is what the engine does with it).
 //!
 //! # What holds it together
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
@@ -32,6 +33,7 @@
 
 pub mod ahead;
 pub mod arena;
+mod below;
 pub mod cache;
 pub mod clock;
 pub mod config;
@@ -61,8 +63,8 @@ pub mod put;
 pub mod read;
 mod reader;
 pub mod reads;
-pub mod release;
 mod reserve;
+pub mod restore;
 mod room;
 pub mod rows;
 pub mod scan;

@@ -1,33 +1,194 @@
-//! What stands below memory. Every miss of a read goes through here once, so that a cold tier has
-//! one place in which to answer and single flight one place in which to join.
+//! What stands below memory: a tier that takes what is evicted, answers misses, and forgets what is
+//! gone. Everything that the engine asks of it, or tells it, goes through [`LowerTier`].
+//!
+//! Memory shows what is newest; below may be the same version of a key, or one that is not to be
+//! found any more. So whatever takes the place of a key's entry, or takes it away, ends with
+//! [`LowerTier::forget`], and is acknowledged only then.
 
 use std::future::Future;
 use std::pin::Pin;
 
-use bowstring_wire::error::Result;
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
 use crate::id::Id;
 use crate::read::Entry;
 
-/// What [`LowerTier::load`] gives.
-pub type Load<'a> = Pin<Box<dyn Future<Output = Result<Option<Entry>>> + Send + 'a>>;
+/// What a tier answers later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// A tier that may have what memory has not.
+/// An entry, but for its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Tenant, namespace and key.
+    pub id: Id,
+    /// Which of the key's tensors.
+    pub version: Version,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub shape: Shape,
+    /// Bytes of the tensor.
+    pub len: u64,
+    /// xxh3-128 of the tensor's bytes.
+    pub checksum: u128,
+    /// Unix milliseconds from when on this is a miss.
+    pub expires_at_ms: Option<u64>,
+    /// The version that its source gave it.
+    pub source_version: Option<i64>,
+    /// As it was put.
+    pub metadata: Vec<u8>,
+}
+
+impl Description {
+    /// That of an entry in memory.
+    ///
+    /// # Errors
+    /// `internal`: an entry without a name would be a bug of ours.
+    pub fn of(entry: &Entry) -> Result<Self> {
+        let (dtype, shape) = entry.description();
+        Ok(Self {
+            id: entry.id()?,
+            version: entry.version(),
+            dtype,
+            shape,
+            len: entry.len(),
+            checksum: entry.checksum(),
+            expires_at_ms: entry.expires_at_ms(),
+            source_version: entry.source_version(),
+            metadata: entry.metadata().to_vec(),
+        })
+    }
+}
+
+/// For what an entry is brought up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bring {
+    /// To be read: the tier may give it without leaving it in memory.
+    ToRead,
+    /// To be changed or compared: it stays in memory.
+    ToStay,
+}
+
+/// A key whose entry below is not to be found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Whose.
+    pub id: Id,
+    /// The version that memory has in its place, and keeps; `None` where nothing is.
+    pub now: Option<Version>,
+}
+
+/// A tier below memory.
 pub trait LowerTier: Send + Sync + 'static {
-    /// Brings `id` into `cache` and gives it pinned; `None` when it is not here either.
+    /// Whether a key may be here: false is sure. Quick, and asked by every put.
+    fn may_have(&self, tenant: &Tenant, namespace: &Namespace, key: &str) -> bool;
+
+    /// Brings `id` up and gives it pinned; `None` when it is not here either.
     ///
     /// # Errors
     /// Where it is here and memory has no room for it, or the caller should try again.
-    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Load<'a>;
+    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>>;
+
+    /// What is known of `id` here, without its bytes.
+    ///
+    /// # Errors
+    /// Where the caller should try again.
+    fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>>;
+
+    /// Takes an entry that is about to leave memory for want of room, so that there is no moment at
+    /// which it is in neither; dropping it is to let it go for good. Called under a lock of the
+    /// index: it takes note, and neither waits nor calls the cache.
+    fn take(&self, entry: Entry);
+
+    /// Refuses a put that is to wait until this tier has it too, where it never would.
+    ///
+    /// # Errors
+    /// `failed_precondition`.
+    fn check_writes(&self) -> Result<()>;
+
+    /// Whether all that is put is written down at once.
+    fn writes_at_once(&self) -> bool;
+
+    /// Writes down what has been put, and waits for that where `wait` says so.
+    ///
+    /// # Errors
+    /// `unavailable` where it was to wait and a write failed: memory has the entries.
+    fn write_down<'a>(&'a self, cache: &'a Cache, ids: Vec<Id>, wait: bool) -> Later<'a, ()>;
+
+    /// Nothing of these keys that is here will be found again, whatever happens to this process,
+    /// nor what memory has brought up from here, but `now`. Gives the versions that went.
+    ///
+    /// # Errors
+    /// Where that cannot be promised.
+    fn forget<'a>(&'a self, cache: &'a Cache, gone: Vec<Gone>) -> Later<'a, Vec<Option<Version>>>;
+
+    /// As [`LowerTier::forget`], of all keys of a namespace that begin with `prefix`. Gives how many
+    /// keys went that memory had not.
+    ///
+    /// # Errors
+    /// As [`LowerTier::forget`].
+    fn forget_prefix<'a>(
+        &'a self,
+        cache: &'a Cache,
+        tenant: &'a Tenant,
+        namespace: &'a Namespace,
+        prefix: &'a str,
+    ) -> Later<'a, u64>;
 }
 
 /// There is nothing below: a miss is a miss.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoLowerTier;
 
+fn at_once<'a, T: Send + 'a>(value: T) -> Later<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
 impl LowerTier for NoLowerTier {
-    fn load<'a>(&'a self, _cache: &'a Cache, _id: &'a Id) -> Load<'a> {
-        Box::pin(std::future::ready(Ok(None)))
+    fn may_have(&self, _: &Tenant, _: &Namespace, _: &str) -> bool {
+        false
+    }
+
+    fn load<'a>(&'a self, _: &'a Cache, _: &'a Id, _: Bring) -> Later<'a, Option<Entry>> {
+        at_once(None)
+    }
+
+    fn describe<'a>(&'a self, _: &'a Id) -> Later<'a, Option<Description>> {
+        at_once(None)
+    }
+
+    fn take(&self, _: Entry) {}
+
+    fn writes_at_once(&self) -> bool {
+        false
+    }
+
+    fn check_writes(&self) -> Result<()> {
+        Err(Error::precondition(
+            "there is no cold tier to wait for: the server was started without `--cold`",
+        ))
+    }
+
+    fn write_down<'a>(&'a self, _: &'a Cache, _: Vec<Id>, _: bool) -> Later<'a, ()> {
+        at_once(())
+    }
+
+    fn forget<'a>(&'a self, _: &'a Cache, gone: Vec<Gone>) -> Later<'a, Vec<Option<Version>>> {
+        at_once(vec![None; gone.len()])
+    }
+
+    fn forget_prefix<'a>(
+        &'a self,
+        _: &'a Cache,
+        _: &'a Tenant,
+        _: &'a Namespace,
+        _: &'a str,
+    ) -> Later<'a, u64> {
+        at_once(0)
     }
 }

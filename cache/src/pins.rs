@@ -41,8 +41,10 @@ impl Cache {
     /// key.
     ///
     /// # Errors
-    /// `resource_exhausted` where too much is pinned, or held by pins, puts and readers together.
-    pub fn pin(&self, id: &Id) -> Result<Option<bool>> {
+    /// `resource_exhausted` where too much is pinned, or held by pins, puts and readers together;
+    /// whatever the lower tier meets.
+    pub async fn pin(&self, id: &Id) -> Result<Option<bool>> {
+        self.engine().bring_up(id).await?;
         // One that loses against another change of the key looks again.
         while let Some(entry) = self.peek(id) {
             if let Some(pinned) = self.engine().keep(&entry.into_pinned())? {

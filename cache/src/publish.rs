@@ -40,6 +40,8 @@ pub(crate) struct Coming<'a> {
     pub(crate) len: u64,
     pub(crate) checksum: u128,
     pub(crate) expires_at_ms: Option<u64>,
+    /// The version that it has already, where it comes back; else it gets one.
+    pub(crate) version: Option<Version>,
     /// The load that brings it; 0 is none.
     pub(crate) load: u32,
     /// As [`Asker::spares`].
@@ -167,7 +169,8 @@ impl Draft {
             engine.pins.undo(&pinned);
             return Commit::Full(self, full);
         }
-        let version = engine.hlc.next(engine.clock.now_ms());
+        let version = coming.version;
+        let version = version.unwrap_or_else(|| engine.hlc.next(engine.clock.now_ms()));
         record.set_version(version.hlc, version.start);
         if let Some(old) = &expected {
             engine.leaves_order(base.space, old.record(), key);
@@ -209,7 +212,7 @@ impl Draft {
         engine.expiry.note(handle, coming.expires_at_ms);
         engine.charge_overhead();
         for old in expected.into_iter().chain(hidden) {
-            engine.after_unlink(old, Why::Replaced);
+            engine.after_unlink(old);
         }
         Commit::Done(version)
     }
@@ -225,6 +228,13 @@ impl Draft {
         let mut mine: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         mine.push(slot.get(..split.inline).unwrap_or_default());
         entry.equals(&mine)
+    }
+
+    /// Its record, which has all of its memory: the caller's.
+    pub(crate) fn into_handle(mut self) -> Option<Handle> {
+        let handle = self.handle;
+        self.defuse();
+        handle
     }
 
     fn defuse(&mut self) {
@@ -337,8 +347,25 @@ impl Drop for Draft {
 
 impl Engine {
     /// Takes a pinned entry out of the index; false when it has gone already, or may not go for
-    /// this reason any more. Its memory is free when its last pin is gone, the sink's included.
+    /// this reason any more. Its memory is free when its last pin is gone.
     pub(crate) fn unlink(&self, entry: Pinned, why: Why) -> bool {
+        self.unlink_with(entry, why, |_, _, _| {})
+    }
+
+    /// As [`Engine::unlink`] of one that is evicted, and hands it to the tier below.
+    pub(crate) fn unlink_below(self: &Arc<Self>, entry: Pinned) -> bool {
+        self.unlink_with(entry, Why::Evicted, |shard, home, entry| {
+            self.give_below(shard, home, entry);
+        })
+    }
+
+    /// `before` is called when it is sure to go, and can still be found.
+    fn unlink_with(
+        &self,
+        entry: Pinned,
+        why: Why,
+        before: impl FnOnce(&Shard<'_>, &Space, &Pinned),
+    ) -> bool {
         let record = entry.record();
         let Some(space) = self.spaces.at(record.namespace()) else {
             return false;
@@ -355,6 +382,7 @@ impl Engine {
             return false;
         }
         let home = self.spaces.home_of(space);
+        before(&shard, home, &entry);
         let also = if home.view().beside().is_some() {
             self.unlink_layered(&mut shard, home, &entry, why)
         } else {
@@ -367,9 +395,9 @@ impl Engine {
             self.went(gone, why);
         }
         drop(shard);
-        self.after_unlink(entry, why);
+        self.after_unlink(entry);
         if let Some(also) = also {
-            self.after_unlink(also, why);
+            self.after_unlink(also);
         }
         true
     }
@@ -468,14 +496,10 @@ impl Engine {
         });
     }
 
-    /// The second step, without locks: the pin goes to the sink, or at once.
-    pub(crate) fn after_unlink(&self, entry: Pinned, why: Why) {
+    /// The second step, without locks: the pin goes.
+    pub(crate) fn after_unlink(&self, entry: Pinned) {
         self.reads.unlinked(entry.handle);
-        if self.sink.wants(why) {
-            self.sink.unlinked(Entry::new(entry), why);
-        } else {
-            drop(entry);
-        }
+        drop(entry);
         // Only without the pin is what its readers have counted as held.
         self.enforce_held();
     }

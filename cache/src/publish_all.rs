@@ -176,17 +176,11 @@ impl Engine {
         }
         self.reads
             .unlinked_all(|| old.iter().map(|old| old.handle).collect::<Vec<_>>());
-        if self.sink.wants(Why::Replaced) {
-            for old in old {
-                self.sink.unlinked(old.into_entry(), Why::Replaced);
-            }
-        } else {
-            let handles = old.into_iter().filter_map(|old| {
-                let handle = old.handle;
-                old.unpin().then_some(handle)
-            });
-            self.free_all(&handles.collect::<Vec<_>>());
-        }
+        let handles = old.into_iter().filter_map(|old| {
+            let handle = old.handle;
+            old.unpin().then_some(handle)
+        });
+        self.free_all(&handles.collect::<Vec<_>>());
         // Only without the pins is what their readers have counted as held.
         self.enforce_held();
     }

@@ -46,6 +46,8 @@ pub struct PutSpec {
     pub pin: bool,
     /// Where the eviction policy lets it in.
     pub admit: Admit,
+    /// To be answered once the tier below has it too.
+    pub below: bool,
     /// Bytes of the tensor, where they are known: reserved at once by the first
     /// [`Put::reserve`].
     pub size_bytes: Option<u64>,
@@ -69,6 +71,7 @@ impl PutSpec {
             load: 0,
             pin: false,
             admit: Admit::Hot,
+            below: false,
             size_bytes: None,
             checksum: None,
             source_version: None,
@@ -111,6 +114,7 @@ impl Cache {
     pub fn put(&self, id: Id, spec: PutSpec) -> Result<Put> {
         let engine = Arc::clone(self.engine());
         judge::check_metadata(&spec.metadata)?;
+        engine.check_below(spec.below, spec.load)?;
         if let Some(bytes) = spec.size_bytes {
             engine.check_size(bytes)?;
             let number = engine.spaces.find(&id.tenant, &id.namespace);
@@ -184,7 +188,8 @@ impl Put {
     /// # Errors
     /// `invalid_argument` where the shape takes other than the written bytes, `data_loss` where
     /// the given checksum does not agree, `already_exists`, `failed_precondition`,
-    /// `resource_exhausted`. Nothing is stored then.
+    /// `resource_exhausted`. Nothing is stored then. Whatever the lower tier meets: then it is not
+    /// known whether it was stored.
     pub async fn publish(mut self, shape: Shape) -> Result<Published> {
         let expected = shape.bytes(self.spec.dtype)?;
         if expected != self.written {
@@ -221,6 +226,7 @@ impl Put {
                 len: self.written,
                 checksum,
                 expires_at_ms: self.engine.expiry_in(space, self.spec.expires_at_ms),
+                version: None,
                 load: self.spec.load,
                 spares: self.load.as_ref().map(|load| load.home),
                 pin: self.spec.pin,
@@ -232,10 +238,19 @@ impl Put {
             existed,
             bytes: candidate.coming.len,
         };
+        let by_what_is_there = self.spec.mode != Mode::Replace
+            || self.spec.if_version.is_some()
+            || self.spec.source_version.is_some();
+        if self.load.is_none() && by_what_is_there {
+            self.engine.bring_up(&self.id).await?;
+        }
         // What stays is found out before any more room is asked for.
         let same = |there: &Entry| self.room.holds(there);
         if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
             let (version, existed) = self.engine.stays(there, &candidate)?;
+            self.engine
+                .write_down(vec![self.id], self.spec.below)
+                .await?;
             return Ok(published(version, existed));
         }
         let asker = self.room.asker();
@@ -245,6 +260,12 @@ impl Put {
             .draft(&candidate.coming, pages, &[&inline], asker)
             .await?;
         let (version, existed) = self.engine.settle(&candidate, draft).await?;
+        if self.load.is_none() && !existed {
+            self.engine.forget_below(&self.id, Some(version)).await?;
+        }
+        self.engine
+            .write_down(vec![self.id], self.spec.below)
+            .await?;
         Ok(published(version, existed))
     }
 
@@ -258,6 +279,9 @@ impl Put {
             .engine
             .find_current(self.hash, self.id.name(), Mark::Peek, seen)
             .map(PinnedHere::into_entry);
+        if found.is_none() && self.load.is_none() && self.engine.may_be_below(self.id.name()) {
+            return Ok(());
+        }
         if let Some(wanted) = self.spec.if_version {
             return judge::check_version(
                 self.id.name(),

@@ -35,6 +35,17 @@ impl Entry {
         }
     }
 
+    /// The same entry, pinned once more, wherever it is by now. `None` where it is pinned as often as
+    /// can be counted.
+    pub fn share(&self) -> Option<Entry> {
+        self.record().pin_again().then(|| {
+            Entry::new(Pinned {
+                engine: Arc::clone(self.engine()),
+                handle: self.handle(),
+            })
+        })
+    }
+
     pub(crate) fn count_hit(&self) {
         let spaces = &self.engine().spaces;
         if let Some(space) = spaces.at(self.record().namespace()) {

@@ -255,7 +255,11 @@ impl Engine {
             if let Some(taken) = take() {
                 return Attempt::Done(taken);
             }
-            match self.evict(Terms { patience, spares }) {
+            match self.evict(Terms {
+                patience,
+                spares,
+                below: false,
+            }) {
                 Evicted::One => progress = true,
                 Evicted::Later => progress = true,
                 Evicted::Nothing if self.compact(COMPACT_FILL_MAX) => progress = true,

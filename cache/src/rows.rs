@@ -25,6 +25,7 @@ use crate::id::{Id, Name};
 use crate::index::{Handle, NameHash};
 use crate::judge::{Candidate, Judged, check_checksum, check_metadata};
 use crate::loads::Load;
+use crate::lower::Gone;
 use crate::namespaces::ENTRY_BYTES;
 use crate::publish::{Coming, fill};
 use crate::publish_all::{Arrival, Together};
@@ -77,6 +78,8 @@ pub struct RowsSpec {
     pub pin: bool,
     /// As [`PutSpec::admit`](crate::put::PutSpec::admit).
     pub admit: Admit,
+    /// As [`PutSpec::below`](crate::put::PutSpec::below).
+    pub below: bool,
 }
 
 /// Deals out the keys of a namespace to several who store rows at the same time: each key is always
@@ -114,7 +117,8 @@ impl Cache {
         spec: RowsSpec,
         rows: &[Row<'_>],
     ) -> Vec<Result<Published>> {
-        let (load, space) = match self.place_of(tenant, namespace, spec) {
+        let below = self.engine().check_below(spec.below, spec.load);
+        let (load, space) = match below.and_then(|()| self.place_of(tenant, namespace, spec)) {
             Ok(place) => place,
             Err(refused) => return rows.iter().map(|_| Err(refused.clone())).collect(),
         };
@@ -130,14 +134,17 @@ impl Cache {
         };
         let mut answers = Vec::with_capacity(rows.len());
         for run in rows.chunks(RUN) {
+            let first = answers.len();
             for (row, answer) in run.iter().zip(batch.store_run(run)) {
                 answers.push(match answer {
                     Some(answer) => answer,
                     None => batch.store_alone(row).await,
                 });
             }
+            batch.forget_below(run, &mut answers[first..]).await;
             tokio::task::yield_now().await;
         }
+        batch.write_down(rows, &mut answers).await;
         answers
     }
 
@@ -265,6 +272,56 @@ impl Batch<'_> {
         answers
     }
 
+    /// What was below of the rows that were stored is not found again; where that cannot be promised,
+    /// they are not acknowledged.
+    async fn forget_below(&self, rows: &[Row<'_>], answers: &mut [Result<Published>]) {
+        if self.load.is_some() {
+            return;
+        }
+        let mut gone = Vec::new();
+        let mut of_rows = Vec::new();
+        for (at, (row, answer)) in rows.iter().zip(&*answers).enumerate() {
+            if let Ok(published) = answer
+                && !published.existed
+                && self.engine.may_be_below(self.name(row))
+                && let Ok(id) = self.name(row).to_id()
+            {
+                let now = Some(published.version);
+                gone.push(Gone { id, now });
+                of_rows.push(at);
+            }
+        }
+        if let Err(error) = self.engine.forget_all_below(gone).await {
+            for at in of_rows {
+                answers[at] = Err(error.clone());
+            }
+        }
+    }
+
+    /// Has the rows that were stored written down, where that is to be; those that wait for it are not
+    /// acknowledged where it fails.
+    async fn write_down(&self, rows: &[Row<'_>], answers: &mut [Result<Published>]) {
+        if !self.spec.below && !self.engine.lower.writes_at_once() {
+            return;
+        }
+        let stored = rows
+            .iter()
+            .zip(&*answers)
+            .filter(|(_, answer)| answer.is_ok());
+        let ids = stored.filter_map(|(row, _)| self.name(row).to_id().ok());
+        if let Err(error) = self.engine.write_down(ids.collect(), self.spec.below).await {
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(error.clone());
+            }
+        }
+    }
+
+    /// Whether what is there decides what becomes of a row, and only the lower tier may have it.
+    fn asks_below(&self, row: &Row<'_>) -> bool {
+        let by_what_is_there = self.spec.mode != Mode::Replace || row.source_version.is_some();
+        self.load.is_none() && by_what_is_there && self.engine.may_be_below(self.name(row))
+    }
+
     /// Has the misses of the look-ups that follow overlap: each step for all of them before the
     /// next, which reads what it has asked for. The table's shards are on their way.
     fn look_ahead(&self, ready: &[Ready]) {
@@ -288,7 +345,7 @@ impl Batch<'_> {
     /// Checks a row and makes its head. `None` for a row that is stored alone.
     fn prepare(&self, at: usize, row: &Row<'_>, heads: &mut Vec<u8>) -> Result<Option<Ready>> {
         let len = check(row)?;
-        if len as u64 > INLINE_MAX {
+        if len as u64 > INLINE_MAX || self.asks_below(row) {
             return Ok(None);
         }
         let mut bytes = HeadBytes::new();
@@ -327,6 +384,9 @@ impl Batch<'_> {
         self.check_load_room(len + ENTRY_BYTES)?;
         let checksum = checksum_of(&row.data);
         check_checksum(row.checksum, checksum)?;
+        if self.asks_below(row) {
+            self.engine.bring_up(&self.name(row).to_id()?).await?;
+        }
         let hash = self.hash.hash(row.key.as_bytes());
         let expires_at_ms = self.engine.expiry_in(self.space, row.expires_at_ms);
         let candidate = self.candidate(row, hash, len, checksum, expires_at_ms);
@@ -414,6 +474,7 @@ impl Batch<'_> {
                 len,
                 checksum,
                 expires_at_ms,
+                version: None,
                 load: self.spec.load,
                 spares: self.spares(),
                 pin: self.spec.pin,

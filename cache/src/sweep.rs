@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
 
 use crate::cache::Cache;
@@ -20,7 +21,39 @@ impl Cache {
     /// was. Goes from key to key in steps, between which others run; what is put meanwhile has a
     /// later version and stays. No rollback brings any of it back, nor what did not show. A caller
     /// that gives up leaves what was not deleted yet.
-    pub async fn delete_prefix(&self, tenant: &Tenant, namespace: &Namespace, prefix: &str) -> u64 {
+    ///
+    /// # Errors
+    /// Whatever the lower tier meets: what was there in memory is deleted then.
+    pub async fn delete_prefix(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+    ) -> Result<u64> {
+        let engine = self.engine();
+        let home = engine.spaces.find(tenant, namespace);
+        // Nothing comes back from below behind our back.
+        let _turn = match home.and_then(|home| engine.spaces.at(home)) {
+            Some(home) => Some(home.turn.lock().await),
+            None => None,
+        };
+        // What only the tier below has is counted before memory's goes there or is gone.
+        let below = engine
+            .forget_prefix_below(tenant, namespace, prefix)
+            .await?;
+        let here = self.delete_prefix_here(tenant, namespace, prefix).await;
+        let since = engine
+            .forget_prefix_below(tenant, namespace, prefix)
+            .await?;
+        Ok(below + here + since)
+    }
+
+    async fn delete_prefix_here(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+    ) -> u64 {
         let engine = self.engine();
         let until = engine.hlc.next(engine.clock.now_ms()).hlc;
         let home = engine.spaces.find(tenant, namespace);
@@ -120,7 +153,7 @@ impl Engine {
             self.let_go_of(&gone, None);
             self.went(&gone, Why::Deleted);
             drop(shard);
-            self.after_unlink(gone, Why::Deleted);
+            self.after_unlink(gone);
         }
     }
 

@@ -18,12 +18,14 @@ use crate::namespaces::Space;
 use crate::reads::Read;
 
 /// For whom something goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Terms {
     /// A reader that took something so lately is not cut off.
     pub(crate) patience: Duration,
     /// The home of a namespace of which nothing goes that it shows.
     pub(crate) spares: Option<u32>,
+    /// Whether it goes to the tier below: where nobody waits for its room.
+    pub(crate) below: bool,
 }
 
 /// What a look for a victim came to.
@@ -68,11 +70,11 @@ impl Engine {
         } else {
             Why::Evicted
         };
-        if self.unlink(entry, why) {
-            Evicted::One
-        } else {
-            Evicted::Later
-        }
+        let gone = match why {
+            Why::Evicted if terms.below => self.unlink_below(entry),
+            _ => self.unlink(entry, why),
+        };
+        if gone { Evicted::One } else { Evicted::Later }
     }
 
     /// What the policy says, among what may go.

@@ -145,7 +145,7 @@ async fn put_commands() {
     }
     let members = json!({"key": "a", "wait": "cold"});
     let put = space.put_with(&members, &tensor).await;
-    refused(put, "unimplemented", &["wait"]);
+    refused(put, "failed_precondition", &["--cold"]);
     let descriptors = [
         (FlightDescriptor::new_path(vec![]), "invalid_argument"),
         (

@@ -239,15 +239,9 @@ def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):
     assert message_of(caught.value).startswith(f"{code}: ") and headers["bowstring-code"] == [code]
 
 
-UNBUILT = [
-    {"wait": "cold"},
-]
-
-
-@pytest.mark.parametrize("members", UNBUILT, ids=str)
-def test_members_of_a_put_that_are_not_built_yet(client, namespace, members):
-    with refused("unimplemented", *members):
-        put(client, command(namespace=namespace, key="a", **members), table_of(ARRAY))
+def test_to_wait_for_a_tier_that_is_not_there(client, namespace):
+    with refused("failed_precondition", "--cold"):
+        put(client, command(namespace=namespace, key="a", wait="cold"), table_of(ARRAY))
     with refused("not_found"):
         get(client, namespace=namespace, key="a")
 

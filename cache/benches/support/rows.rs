@@ -25,6 +25,7 @@ pub fn put_keys(cache: &Cache, mode: Mode, keys: &[String], bytes: usize, batch:
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
     for keys in keys.chunks(batch) {

@@ -15,6 +15,7 @@ mod wheel;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use bowstring_wire::error::Result;
 use parking_lot::Mutex;
 
 use crate::cache::Cache;
@@ -42,18 +43,25 @@ pub(crate) struct Expiry {
 impl Cache {
     /// Gives a key another expiry, in Unix milliseconds; `None` is never. False where there is no
     /// such key.
-    pub fn expire(&self, id: &Id, expires_at_ms: Option<u64>) -> bool {
+    ///
+    /// # Errors
+    /// Whatever the lower tier meets.
+    pub async fn expire(&self, id: &Id, expires_at_ms: Option<u64>) -> Result<bool> {
+        let engine = self.engine();
+        engine.bring_up(id).await?;
         // One that loses against another change of the key looks again.
         while let Some(entry) = self.peek(id) {
+            let version = entry.version();
             let entry = entry.into_pinned();
-            let engine = self.engine();
             let changed = engine.change(&entry, |record| record.set_expires_at_ms(expires_at_ms));
             if changed.is_some() {
                 engine.expiry.note(entry.handle, expires_at_ms);
-                return true;
+                drop(entry);
+                engine.forget_below(id, Some(version)).await?;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
     /// Frees entries whose time has come, at most 2,048 of them. True where there may be more now;

@@ -115,6 +115,13 @@ impl Record {
         self.pin(Some(generation), mark)
     }
 
+    /// Pins a record that the caller has pinned, live or not; false where it is pinned as often as can
+    /// be.
+    #[must_use = "a pin is taken off again"]
+    pub fn pin_again(&self) -> bool {
+        self.state.pin_again()
+    }
+
     /// Takes one pin off. `true`: it was the last of an unlinked record, which is now the
     /// caller's to free.
     #[must_use = "the last pin of an unlinked record frees it"]

@@ -92,6 +92,19 @@ impl State {
         }
     }
 
+    /// One pin more for who has one, though it be dead; false where there are as many as can be counted.
+    pub(super) fn pin_again(&self) -> bool {
+        let one_more = |state| (state & PINS != PINS).then_some(state + PIN);
+        let updated = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        debug_assert!(
+            updated.unwrap_or_default() & PINS != 0 || updated.is_err(),
+            "the caller has a pin"
+        );
+        updated.is_ok()
+    }
+
     /// `true`: was the last pin of a dead one.
     pub(super) fn unpin(&self) -> bool {
         // Release: what this reader read happens before the memory is used again.

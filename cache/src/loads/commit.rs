@@ -22,7 +22,8 @@ impl Cache {
     ///
     /// # Errors
     /// `not_found` for a load that there is not; `failed_precondition` for one that was aborted or
-    /// rolled back; `resource_exhausted` where the index has no room: then it is still open.
+    /// rolled back; `resource_exhausted` where the index has no room: then it is still open. Whatever
+    /// the lower tier meets: then it is committed, and may be committed again to be sure.
     pub async fn commit_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
         let engine = self.engine();
         let load = engine.loads.named(tenant, id)?;
@@ -31,11 +32,17 @@ impl Cache {
         let state = *load.state.lock();
         match state {
             State::Open => engine.touch(&load),
-            State::Committed(outcome) => return Ok(outcome),
+            State::Committed(outcome) => {
+                // Its keys may be in another generation by now.
+                engine.forget_namespace_below(&load, home).await?;
+                return Ok(outcome);
+            }
             State::RolledBack(_) | State::Aborted(_) => return Err(engine.not_open(&load, state)),
         }
         engine.settle_load(home).await?;
         let outcome = engine.publish_load(&load, home)?;
+        engine.forget_under(&load, home).await?;
+        load.below_forgotten.store(true, Ordering::Relaxed);
         while !engine.count_step(home) {
             tokio::task::yield_now().await;
         }
@@ -44,7 +51,7 @@ impl Cache {
     }
 
     /// Restores what was before a load. What was put or deleted since stays so. A second time it
-    /// gives the same answer.
+    /// gives the same answer. What the tier below has of the namespace goes.
     ///
     /// # Errors
     /// `not_found` for a load that there is not; `failed_precondition` for one that was not
@@ -59,7 +66,10 @@ impl Cache {
         let state = *load.state.lock();
         let outcome = match state {
             State::Committed(outcome) => outcome,
-            State::RolledBack(outcome) => return Ok(outcome),
+            State::RolledBack(outcome) => {
+                engine.forget_namespace_below(&load, home).await?;
+                return Ok(outcome);
+            }
             State::Open | State::Aborted(_) => {
                 return Err(Error::precondition(format!(
                     "the load was not committed, so there is nothing to restore; load_id=`{id}`"
@@ -74,6 +84,9 @@ impl Cache {
         }
         *load.state.lock() = State::RolledBack(outcome);
         engine.loads.rolled_back.fetch_add(1, Ordering::Relaxed);
+        // What of the load went below is not told apart from the rest there.
+        load.below_forgotten.store(false, Ordering::Relaxed);
+        engine.forget_namespace_below(&load, home).await?;
         Ok(outcome)
     }
 }
@@ -82,6 +95,15 @@ impl Engine {
     fn home(&self, load: &Load) -> Result<&Space> {
         let home = self.spaces.at(load.home);
         home.ok_or_else(|| Error::internal("a load's namespace is not known"))
+    }
+
+    async fn forget_namespace_below(self: &Arc<Self>, load: &Load, home: &Space) -> Result<()> {
+        if !load.below_forgotten.load(Ordering::Relaxed) {
+            let (tenant, namespace) = (&home.tenant, &home.namespace);
+            self.forget_prefix_below(tenant, namespace, "").await?;
+            load.below_forgotten.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Ends what the last commit left open: one generation is left.

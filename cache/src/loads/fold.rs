@@ -160,7 +160,7 @@ impl Engine {
         }
         drop(shard);
         if let Some(below) = below {
-            self.after_unlink(below, Why::Replaced);
+            self.after_unlink(below);
         }
         Ok(())
     }

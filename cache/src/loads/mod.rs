@@ -103,11 +103,14 @@ pub(crate) struct Load {
     pub(crate) home: u32,
     /// The generation that it fills.
     pub(crate) space: u32,
-    replace_all: bool,
+    pub(crate) replace_all: bool,
     declared_bytes: u64,
     state: Mutex<State>,
     /// Whether what was before it is no longer whole. Changed in its namespace's turn.
     settling: AtomicBool,
+    /// Whether it is sure that the tier below finds nothing that this load took the place of, or
+    /// was taken back with. Changed in its namespace's turn.
+    below_forgotten: AtomicBool,
     /// When something was last done with it, in nanoseconds of the monotonic clock.
     used_ns: AtomicU64,
 }
@@ -151,6 +154,7 @@ impl Cache {
             declared_bytes,
             state: Mutex::new(State::Open),
             settling: AtomicBool::new(false),
+            below_forgotten: AtomicBool::new(false),
             used_ns: AtomicU64::new(0),
         });
         engine.touch(&load);

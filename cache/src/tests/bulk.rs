@@ -14,6 +14,7 @@ pub(super) const KEEP: RowsSpec = RowsSpec {
     load: 0,
     pin: false,
     admit: Admit::Hot,
+    below: false,
 };
 
 /// In two pieces, as rows come that lie on both sides of a border.
@@ -67,6 +68,7 @@ async fn every_row_has_its_own_answer() {
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     let rows = [row("a", &s, &small), row("d", &l, &large)];
     let answers = put_rows(&cache, create, &rows).await;
@@ -77,6 +79,7 @@ async fn every_row_has_its_own_answer() {
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     let answers = put_rows(&cache, replace, &rows[1..]).await;
     assert!(!answers[0].as_ref().unwrap().existed);

@@ -34,6 +34,7 @@ async fn fill(cache: &Cache, n: usize, ttl_ms: impl Fn(usize) -> Option<u64>) {
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     for first in (0..n).step_by(10_000) {
         let numbers = first..n.min(first + 10_000);
@@ -82,17 +83,35 @@ async fn a_new_expiry_takes_the_place_of_the_old_one() {
             .unwrap();
     }
     put(&cache, "immortal", Mode::Create, &[1]).await.unwrap();
-    assert!(cache.expire(&id("longer"), Some(NOW_MS + 100_000)));
-    assert!(cache.expire(&id("shorter"), Some(NOW_MS + 1_000)));
-    assert!(cache.expire(&id("immortal"), Some(NOW_MS + 1_000)));
-    assert!(cache.expire(&id("never"), None));
-    assert!(!cache.expire(&id("missing"), None));
+    assert!(
+        cache
+            .expire(&id("longer"), Some(NOW_MS + 100_000))
+            .await
+            .unwrap()
+    );
+    assert!(
+        cache
+            .expire(&id("shorter"), Some(NOW_MS + 1_000))
+            .await
+            .unwrap()
+    );
+    assert!(
+        cache
+            .expire(&id("immortal"), Some(NOW_MS + 1_000))
+            .await
+            .unwrap()
+    );
+    assert!(cache.expire(&id("never"), None).await.unwrap());
+    assert!(!cache.expire(&id("missing"), None).await.unwrap());
     put(&cache, "replaced", Mode::Replace, &[2]).await.unwrap();
     cache.delete(&id("deleted"), None).await.unwrap().unwrap();
     clock.advance(Duration::from_secs(1));
     expire(&cache);
     assert_eq!(cache.stats().events.expired, 2);
-    assert!(!cache.expire(&id("shorter"), None), "it is gone");
+    assert!(
+        !cache.expire(&id("shorter"), None).await.unwrap(),
+        "it is gone"
+    );
     clock.advance(Duration::from_secs(10));
     expire(&cache);
     assert_eq!(cache.stats().events.expired, 2);
@@ -118,7 +137,7 @@ async fn replacing_a_key_for_ever_leaves_nothing_behind() {
     for n in 0..20_000 {
         let at = cache.clock().now_ms() + 1_000 + n * 7_919 % 100_000_000;
         put_spec(&cache, "k", mortal(at), &[1; 100]).await.unwrap();
-        assert!(cache.expire(&id("k"), Some(at + 3_600_000)));
+        assert!(cache.expire(&id("k"), Some(at + 3_600_000)).await.unwrap());
         clock.advance(Duration::from_millis(50));
         assert_eq!(expire(&cache), 1);
     }
@@ -170,9 +189,11 @@ fn writers_beside_the_one_who_frees() {
                         let now_ms = cache.clock().now_ms();
                         let put = put_spec(&cache, &key, mortal(now_ms + 100), &[1; 50]);
                         runtime.block_on(put).unwrap();
-                        if round % 2 == 0 && cache.expire(&id(&key), Some(u64::MAX)) {
+                        let expire =
+                            |at| runtime.block_on(cache.expire(&id(&key), Some(at))).unwrap();
+                        if round % 2 == 0 && expire(u64::MAX) {
                             assert!(get(&cache, &key).is_some(), "it was given all time");
-                            cache.expire(&id(&key), Some(now_ms + 1_500));
+                            expire(now_ms + 1_500);
                         }
                     }
                 })

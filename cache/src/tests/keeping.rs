@@ -1,4 +1,4 @@
-//! Expiry, order, namespaces, the lower tier, the sink, events.
+//! Expiry, order, namespaces, events.
 
 use std::time::Duration;
 
@@ -8,9 +8,6 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::event::{Event, Listener, What, Why};
-use crate::lower::{Load, LowerTier};
-use crate::read::Entry;
-use crate::release::Sink;
 
 fn keys(cache: &Cache, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
     let items = cache.scan(
@@ -121,47 +118,9 @@ async fn the_same_key_of_two_tenants_is_two_entries() {
     assert_eq!(cache.get(&other).unwrap().id().unwrap(), other);
 }
 
-/// Answers one key.
-struct Below;
-
-impl LowerTier for Below {
-    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Load<'a> {
-        Box::pin(async move {
-            if id.key.as_str() != "cold" {
-                return Ok(None);
-            }
-            put(cache, "cold", Mode::Keep, &[7; 7]).await?;
-            Ok(cache.peek(id))
-        })
-    }
-}
-
-#[tokio::test]
-async fn a_miss_asks_below_once() {
-    let (cache, _) = cache_with(64 * MIB, |parts| parts.lower = Arc::new(Below));
-    assert!(cache.get(&id("cold")).is_none());
-    let entry = cache.get_or_load(&id("cold")).await.unwrap().unwrap();
-    assert_eq!(entry.into_vec().unwrap(), [7; 7]);
-    assert!(cache.get_or_load(&id("other")).await.unwrap().is_none());
-    assert!(cache.get(&id("cold")).is_some());
-    assert_eq!((cache.stats().hits, cache.stats().misses), (1, 3));
-}
-
 #[derive(Default)]
 struct Keeper {
-    kept: Mutex<Vec<Entry>>,
     seen: Mutex<Vec<(String, What)>>,
-}
-
-impl Sink for Keeper {
-    fn unlinked(&self, entry: Entry, why: Why) {
-        assert_eq!(why, Why::Deleted);
-        self.kept.lock().push(entry);
-    }
-
-    fn wants(&self, why: Why) -> bool {
-        why == Why::Deleted
-    }
 }
 
 impl Listener for Keeper {
@@ -171,10 +130,9 @@ impl Listener for Keeper {
 }
 
 #[tokio::test]
-async fn the_sink_decides_when_memory_is_free_and_listeners_hear_of_it() {
+async fn listeners_hear_of_what_comes_and_goes() {
     let keeper = Arc::new(Keeper::default());
     let (cache, _) = cache_with(64 * MIB, |parts| {
-        parts.sink = Arc::clone(&keeper) as _;
         parts.listeners = vec![Arc::clone(&keeper) as _];
     });
     put(&cache, "k", Mode::Create, &[1; 100_000]).await.unwrap();
@@ -183,9 +141,6 @@ async fn the_sink_decides_when_memory_is_free_and_listeners_hear_of_it() {
         .unwrap();
     cache.delete(&id("k"), None).await.unwrap().unwrap();
     assert!(cache.peek(&id("k")).is_none());
-    assert!(cache.stats().arena_used_bytes > 100_000);
-    let kept = keeper.kept.lock().pop().unwrap();
-    assert_eq!(kept.into_vec().unwrap(), [2; 100_000]);
     assert_eq!(cache.stats().arena_used_bytes, 0);
     let seen: Vec<What> = keeper.seen.lock().iter().map(|(_, what)| *what).collect();
     assert_eq!(

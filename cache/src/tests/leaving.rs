@@ -164,6 +164,7 @@ async fn rows_dropped_halfway_are_stored_or_not_and_leave_nothing_else() {
             load: 0,
             pin: false,
             admit: Admit::Hot,
+            below: false,
         };
         let (tenant, namespace) = (Tenant::public(), Namespace::default());
         let _ = poll_some(cache.put_rows(&tenant, &namespace, spec, &rows), polls);

@@ -402,6 +402,7 @@ async fn rows_of_a_load_are_rows_like_others() {
         load: number,
         pin: false,
         admit: crate::put::Admit::Hot,
+        below: false,
     };
     for existed in [false, true] {
         let answers = cache.put_rows(&tenant, &namespace, spec, &rows).await;

@@ -34,9 +34,9 @@ async fn what_is_pinned_stays_whatever_comes() {
         .await
         .unwrap();
     put(&cache, "free", Mode::Create, &small).await.unwrap();
-    assert_eq!(cache.pin(&id("small")), Ok(Some(true)));
-    assert_eq!(cache.pin(&id("small")), Ok(Some(false)));
-    assert_eq!(cache.pin(&id("missing")), Ok(None));
+    assert_eq!(cache.pin(&id("small")).await, Ok(Some(true)));
+    assert_eq!(cache.pin(&id("small")).await, Ok(Some(false)));
+    assert_eq!(cache.pin(&id("missing")).await, Ok(None));
     let stats = cache.stats();
     assert_eq!(stats.pinned_entries, 2);
     assert!(stats.pinned_bytes > 300_500 && stats.pinned_bytes < 400_000);
@@ -90,7 +90,7 @@ async fn the_pin_is_the_keys_and_goes_with_it() {
         .unwrap();
 
     // It says how long it is right, not only how long it may stay.
-    assert!(cache.expire(&id("k"), Some(NOW_MS + 1_000)));
+    assert!(cache.expire(&id("k"), Some(NOW_MS + 1_000)).await.unwrap());
     clock.advance(Duration::from_secs(1));
     while cache.expire_due() {}
     let stats = cache.stats();
@@ -145,13 +145,13 @@ async fn there_is_room_beside_pins() {
     }
     let mut more = cache.put(id("more"), spec(Mode::Create)).unwrap();
     more.reserve(4 * MIB).await.unwrap();
-    let told = cache.pin(&id("k1")).unwrap_err().to_string();
+    let told = cache.pin(&id("k1")).await.unwrap_err().to_string();
     assert!(
         told.contains(&format!("limit=`busy_bytes_max` value=`{busy}`")),
         "{told}"
     );
     drop((open, more));
-    assert_eq!(cache.pin(&id("k1")), Ok(Some(true)));
+    assert_eq!(cache.pin(&id("k1")).await, Ok(Some(true)));
 }
 
 #[tokio::test]
@@ -166,6 +166,7 @@ async fn rows_are_pinned_as_well() {
         load: 0,
         pin: true,
         admit: Admit::Hot,
+        below: false,
     };
     for _ in 0..2 {
         let tenant = Tenant::public();

@@ -205,6 +205,7 @@ fn write_rows(cache: &Cache, seed: u64, round: u64) {
         load: 0,
         pin: false,
         admit: Admit::Hot,
+        below: false,
     };
     let (tenant, namespace) = (Tenant::public(), Namespace::default());
     let answers = block_on(cache.put_rows(&tenant, &namespace, spec, &rows));

@@ -239,6 +239,7 @@ impl World {
                     load: 0,
                     pin: false,
                     admit: Admit::Hot,
+                    below: false,
                 };
                 let (tenant, namespace) = (Tenant::public(), Namespace::default());
                 let stored = cache.put_rows(&tenant, &namespace, spec, &rows).await;

@@ -93,6 +93,7 @@ async fn what_is_shown_stays_while_it_is_to_be_replaced() {
                 load: number,
                 pin: false,
                 admit: Admit::Hot,
+                below: false,
             };
             let (shape, data) = (Shape::new(&[20_000]).unwrap(), bytes(1, 20_000));
             let keys: Vec<String> = (0..100).map(|n| format!("row-{n}")).collect();
@@ -157,7 +158,7 @@ fn is_kept(cache: &Cache, key: &str) -> Option<bool> {
 async fn over_a_pin() -> (Cache, Arc<ManualClock>, String) {
     let (cache, clock) = cache_by(Eviction::Lru, 16 * MIB, |_| {});
     put(&cache, "p", Mode::Create, b"old").await.unwrap();
-    cache.pin(&id("p")).unwrap();
+    cache.pin(&id("p")).await.unwrap();
     let load = begin(&cache, false);
     for key in ["o", "p"] {
         put_in(&cache, &load, key, Mode::Create, b"new")
@@ -224,7 +225,7 @@ async fn to_unpin_a_key_unpins_what_is_under_it() {
 async fn what_is_over_a_pin_is_not_evicted_before_it_is_pinned() {
     let (cache, _) = cache_by(Eviction::Lru, 16 * MIB, |_| {});
     put(&cache, "z", Mode::Create, b"old").await.unwrap();
-    cache.pin(&id("z")).unwrap();
+    cache.pin(&id("z")).await.unwrap();
     let load = begin(&cache, false);
     for key in (0..300).map(|n| format!("k{n:03}")).chain(["z".to_owned()]) {
         put_in(&cache, &load, &key, Mode::Create, b"new")

@@ -76,7 +76,10 @@ async fn what_was_deleted_stays_so_though_it_did_not_show() {
                 .unwrap();
         }
         commit(&cache, &load).await.unwrap();
-        let deleted = cache.delete_prefix(&tenant, &namespace, prefix).await;
+        let deleted = cache
+            .delete_prefix(&tenant, &namespace, prefix)
+            .await
+            .unwrap();
         assert_eq!(deleted, if prefix.is_empty() { 2 } else { 1 });
         rollback(&cache, &load).await.unwrap();
         let items = cache.scan(&tenant, &namespace, "", None, 10);
@@ -116,7 +119,10 @@ async fn clear_takes_what_lies_under_something_that_has_expired() {
     put_spec(&cache, "a", spec, b"2").await.unwrap();
     commit(&cache, &load).await.unwrap();
     clock.advance(Duration::from_secs(1));
-    assert_eq!(cache.delete_prefix(&tenant, &namespace, "").await, 0);
+    assert_eq!(
+        cache.delete_prefix(&tenant, &namespace, "").await.unwrap(),
+        0
+    );
     rollback(&cache, &load).await.unwrap();
     assert!(get(&cache, "a").is_none());
 }

@@ -191,7 +191,7 @@ async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result
             deleted = service
                 .cache
                 .delete_prefix(tenant, namespace, &prefix)
-                .await;
+                .await?;
             None
         }
     };

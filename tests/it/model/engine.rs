@@ -119,6 +119,7 @@ impl Engine {
             load: self.load(space, coming.load.as_ref()).unwrap(),
             pin: coming.pin,
             admit: Admit::Probation,
+            below: false,
         };
         let row = |key| Row {
             key,
@@ -247,7 +248,8 @@ impl Target for Engine {
 
     async fn delete_prefix(&self, space: usize, prefix: &str) -> u64 {
         let (tenant, namespace) = (Tenant::public(), &self.spaces[space]);
-        self.cache.delete_prefix(&tenant, namespace, prefix).await
+        let deleted = self.cache.delete_prefix(&tenant, namespace, prefix);
+        deleted.await.expect("nothing below memory refuses")
     }
 
     async fn clear(&self, space: usize) -> u64 {
@@ -255,11 +257,13 @@ impl Target for Engine {
     }
 
     async fn expire(&self, space: usize, key: &str, ttl_ms: Option<u64>) -> bool {
-        self.cache.expire(&self.id(space, key), self.at(ttl_ms))
+        let id = self.id(space, key);
+        let expired = self.cache.expire(&id, self.at(ttl_ms));
+        expired.await.expect("nothing below memory refuses")
     }
 
     async fn pin(&self, space: usize, key: &str) -> Result<bool> {
-        Ok(self.cache.pin(&self.id(space, key))?.is_some())
+        Ok(self.cache.pin(&self.id(space, key)).await?.is_some())
     }
 
     async fn unpin(&self, space: usize, key: &str) -> bool {

@@ -76,6 +76,6 @@ pub async fn clear(service: &Service, principal: &Principal, body: &[u8]) -> Res
         Resource::Namespace(&namespace),
     )?;
     let (tenant, keys) = (&principal.tenant, None);
-    let deleted = service.cache.delete_prefix(tenant, &namespace, "").await;
+    let deleted = service.cache.delete_prefix(tenant, &namespace, "").await?;
     Ok(DeleteReply { keys, deleted }.to_json())
 }

@@ -55,7 +55,6 @@ pub async fn run(
         let key = command.key.as_ref().map_or("many", Key::as_str);
         About::new(command.namespace.as_str(), key)
     });
-    refuse_unbuilt(&command)?;
     let resource = match &command.key {
         Some(key) => Resource::Key(&command.namespace, key),
         None => Resource::Namespace(&command.namespace),
@@ -129,15 +128,9 @@ fn command_of(bytes: Bytes) -> Result<PutCommand> {
     }
 }
 
-/// Members of the contract that are not built yet are refused, never ignored.
-fn refuse_unbuilt(command: &PutCommand) -> Result<()> {
-    let unbuilt = [("wait", command.wait == Some(Wait::Cold))];
-    match unbuilt.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((member, _)) => Err(Error::unimplemented(format!(
-            "a member of the put command is not built yet; member=`{member}`"
-        ))),
-    }
+/// Whether a put is answered once the cold tier has what it brings.
+fn waits_below(command: &PutCommand) -> bool {
+    command.wait == Some(Wait::Cold)
 }
 
 /// Members that go with one tensor, or with many, only.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::messages::Messages;
 use super::progress::Progress;
 use super::values::ValuesWriter;
-use super::{load_of, mode_of, refuse_given};
+use super::{load_of, mode_of, refuse_given, waits_below};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES, Upload};
 use crate::flight::authorize::Principal;
 use crate::flight::select::id;
@@ -135,6 +135,7 @@ fn spec(
         size_bytes: command.size_bytes.max(declared),
         checksum: command.checksum,
         admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
+        below: waits_below(command),
         ..PutSpec::new(dtype)
     })
 }

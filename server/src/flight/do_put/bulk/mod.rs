@@ -19,7 +19,7 @@ use bowstring_wire::put_result::PutReply;
 
 use super::messages::Messages;
 use super::progress::{Done, Progress};
-use super::{load_of, mode_of, refuse_given};
+use super::{load_of, mode_of, refuse_given, waits_below};
 use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
@@ -60,6 +60,7 @@ pub async fn receive(
             load,
             pin: command.pin,
             admit: command.admit.or(settings.admit).unwrap_or(Admit::Hot),
+            below: waits_below(&command),
         },
         metadata: command
             .metadata
