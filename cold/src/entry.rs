@@ -1,35 +1,9 @@
 //! What is known of a tensor in the cold tier, and where its bytes lie.
 
-use bowstring_cache::Id;
-use bowstring_wire::dtype::DType;
-use bowstring_wire::shape::Shape;
-use bowstring_wire::version::Version;
+pub use bowstring_cache::lower::Description;
 
 /// Bytes that one checksum of a large tensor covers.
 pub const BLOCK_BYTES: u64 = 1 << 20;
-
-/// A tensor, but for its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// Tenant, namespace and key.
-    pub id: Id,
-    /// Which of the key's tensors.
-    pub version: Version,
-    /// Element type.
-    pub dtype: DType,
-    /// Shape.
-    pub shape: Shape,
-    /// Bytes of the tensor.
-    pub len: u64,
-    /// xxh3-128 of the tensor's bytes.
-    pub checksum: u128,
-    /// Unix milliseconds from when on this is a miss.
-    pub expires_at_ms: Option<u64>,
-    /// The version that its source gave it.
-    pub source_version: Option<i64>,
-    /// As the engine keeps it.
-    pub metadata: Vec<u8>,
-}
 
 /// The number of a segment or of a log record: in the order in which they were begun, never used twice
 /// under one prefix.

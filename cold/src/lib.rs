@@ -4,6 +4,7 @@
 //! - `store`: objects, whole or not at all, in time or not at all
 //! - `format`: segments as Arrow IPC files, and the sidecars that say what is in them
 //! - `index`: names to places, on a local disk, and what is gone for good
+//! - `tier`: what the engine has below it, out of these
 
 #![cfg_attr(
     test,
@@ -19,3 +20,4 @@ pub mod feed;
 pub mod format;
 pub mod index;
 pub mod store;
+pub mod tier;

@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(exit_code(&[]), 2);
         assert_eq!(exit_code(&["swerve"]), 2);
         assert_eq!(exit_code(&["serve", "--memory", "much"]), 2);
-        assert_eq!(exit_code(&["serve", "--cold", "s3://bucket"]), 2);
+        assert_eq!(exit_code(&["serve", "--write-policy", "always"]), 2);
         assert_eq!(exit_code(&["serve", "--config", "/nowhere/b.toml"]), 2);
     }
 

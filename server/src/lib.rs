@@ -2,6 +2,7 @@
 //!
 //! - `cli`, `config`, `log`: what a person wrote, read once
 //! - `listener`, `accept`, `conn`, `grpc`: from a socket to a request
+//! - `cold`: the tier below memory, where there is one
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
 //! - `shutdown`: how it ends
@@ -13,6 +14,7 @@
 pub mod accept;
 pub mod bench;
 pub mod cli;
+pub mod cold;
 pub mod config;
 pub mod conn;
 pub mod error;
@@ -31,7 +33,7 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::ledger::Ledger;
-use bowstring_cache::{Cache, CacheConfig};
+use bowstring_cache::{Cache, CacheConfig, Parts};
 use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +108,19 @@ pub async fn run_with(
         rollback_window: config.load_rollback,
         ..CacheConfig::default()
     };
-    let cache = Cache::new(cache_config, clock.clone())?;
+    let below = cold::open(&config, limits.memory_bytes, clock.clone()).await?;
+    let mut parts = Parts {
+        clock: clock.clone(),
+        ..Parts::default()
+    };
+    if let Some((cold, _)) = &below {
+        parts.lower = Arc::new(cold.clone());
+    }
+    let cache = Cache::with_parts(cache_config, parts)?;
+    let cold = below.map(|(cold, unread)| {
+        cache.observe(cold.max_hlc());
+        spawn(cold::run(cold.clone(), unread, cache.clone()))
+    });
     for (namespace, settings) in &config.namespaces {
         cache.fix_settings(&Tenant::public(), namespace, *settings)?;
     }
@@ -176,6 +190,7 @@ pub async fn run_with(
         }
         Drained::Forced(_) => tracing::warn!("drain was cut short"),
     }
+    drop(cold);
     stop_http.cancel();
     let _ = http.await;
     Ok(drained)

@@ -116,7 +116,8 @@ fn what_cannot_be_is_exit_code_2_and_a_sentence() {
         (bare().memory("1KiB"), &["memory"]),
         (bare().flag("--colour", "red"), &["--colour"]),
         (bare().flag("--eviction", "random"), &["random", "tinylfu"]),
-        (bare().flag("--cold", "s3://bucket"), &["not built"]),
+        (bare().flag("--cold", "tape://7"), &["tape://7"]),
+        (bare().flag("--write-policy", "always"), &["on_evict"]),
         (bare().flag("--put-idle", "60"), &["60", "unit"]),
         (bare().flag("--connections-max", "0"), &["connections-max"]),
         (

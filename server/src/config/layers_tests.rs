@@ -142,8 +142,8 @@ fn a_wrong_value_is_told_where_it_stands() {
         error.starts_with("`belady` will not do for BOWSTRING_EVICTION: "),
         "{error}"
     );
-    let error = error_of(&[], Some("cold = 's3://bucket'"));
-    assert!(error.contains("the cold tier is not built yet"), "{error}");
+    let error = error_of(&[], Some("write_policy = 'always'"));
+    assert!(error.contains("on_evict, on_put, off"), "{error}");
     let error = error_of(&[("BOWSTRING_LOG_LEVEL", "loud=very")], None);
     assert!(error.contains("BOWSTRING_LOG_LEVEL"), "{error}");
 }

@@ -15,6 +15,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use bowstring_cache::Eviction;
+pub use bowstring_cold::tier::WritePolicy;
+use bowstring_wire::byte_size::ByteSize;
 use bowstring_wire::duration;
 use bowstring_wire::name::Namespace;
 use bowstring_wire::settings::SettingsChange;
@@ -57,9 +59,42 @@ pub struct Config {
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub eviction: Eviction,
 
-    /// Where entries go that do not fit in memory (not built yet)
-    #[arg(long, value_name = "URL", value_parser = cold_is_not_built)]
+    /// Where entries go that do not fit in memory: file:///DIRECTORY, s3://BUCKET/PREFIX with the
+    /// usual credentials, memory:, or what else object_store speaks. Each server has its own
+    #[arg(long, value_name = "URL")]
     pub cold: Option<String>,
+
+    /// Where the index of the cold tier lies, on a local disk. Without it the index lasts as long as
+    /// the process, and is built anew from the store at each start
+    #[arg(long, value_name = "DIRECTORY")]
+    pub state_dir: Option<PathBuf>,
+
+    /// When entries are written to the cold tier: on_evict, on_put, or off, which reads only
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    pub write_policy: WritePolicy,
+
+    /// Bytes of tensors that are packed into one object of the cold tier, at most one part in 64 of
+    /// the memory
+    #[arg(long, value_name = "SIZE", default_value = "32MiB")]
+    pub cold_segment_bytes: ByteSize,
+
+    /// Requests to the cold store at one time
+    #[arg(long, value_name = "NUMBER", default_value_t = 32,
+          value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub cold_concurrency: u32,
+
+    /// How long a request to the cold store may take; a read that takes longer is a miss
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration::parse_non_zero)]
+    pub cold_timeout: Duration,
+
+    /// How long a write to the cold store is tried again before it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration::parse_non_zero)]
+    pub cold_retry: Duration,
+
+    /// Have what the cold tier acknowledges survive a power cut, not only the end of the process
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub cold_fsync: bool,
 
     /// A TOML file with these settings, with _ for - in their names
     #[arg(long, value_name = "FILE")]
@@ -165,10 +200,6 @@ impl FromStr for LogFormat {
             _ => Err(format!("`{text}` is neither `text` nor `json`")),
         }
     }
-}
-
-fn cold_is_not_built(_: &str) -> Result<String, String> {
-    Err("the cold tier is not built yet; leave the setting out".to_owned())
 }
 
 /// A setting that cannot be: one sentence, for the person who wrote it.

@@ -1,0 +1,116 @@
+//! What an operator sees of the tier.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Inner;
+use crate::index::ColdIndex;
+use crate::store::StoreCounters;
+
+/// What happened since the start.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) written: Count,
+    pub(super) written_bytes: Count,
+    pub(super) segments: Count,
+    pub(super) dropped: Count,
+    pub(super) dropped_bytes: Count,
+    pub(super) failed_writes: Count,
+    pub(super) hits: Count,
+    pub(super) hits_queued: Count,
+    pub(super) read_bytes: Count,
+    pub(super) promoted: Count,
+    pub(super) damaged: Count,
+    pub(super) failed_reads: Count,
+    pub(super) forgotten: Count,
+    /// Writes that have failed and are tried again, now.
+    pub(super) failing: Count,
+}
+
+/// A number that several threads count.
+#[derive(Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Gauges, and counters since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColdStats {
+    /// Entries that can be read from the store, those of cleared namespaces that were not swept yet
+    /// among them.
+    pub entries: u64,
+    /// Entries on their way down.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Bytes that the index has in memory.
+    pub index_bytes: u64,
+    /// Whether writes fail: what is evicted may be lost.
+    pub degraded: bool,
+    /// Entries written.
+    pub written: u64,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// Segments written.
+    pub segments: u64,
+    /// Entries that were let go because too much was on its way already.
+    pub dropped: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Segments whose write failed.
+    pub failed_writes: u64,
+    /// Gets that were answered from the store.
+    pub hits: u64,
+    /// Gets that were answered out of the queue.
+    pub hits_queued: u64,
+    /// Bytes of tensors read from the store.
+    pub read_bytes: u64,
+    /// Entries that came back into memory.
+    pub promoted: u64,
+    /// Entries whose bytes were not those that were written.
+    pub damaged: u64,
+    /// Reads that the store did not answer.
+    pub failed_reads: u64,
+    /// Entries that were replaced, deleted or cleared.
+    pub forgotten: u64,
+    /// Requests to the store.
+    pub store: StoreCounters,
+}
+
+impl Inner {
+    pub(super) fn stats(&self) -> ColdStats {
+        let (counters, index) = (&self.counters, self.index.get());
+        ColdStats {
+            entries: index.map_or(0, ColdIndex::len),
+            queued: self.queue.entries(),
+            queued_bytes: self.queue.bytes(),
+            index_bytes: index.map_or(0, ColdIndex::resident_bytes),
+            degraded: counters.failing.get() > 0,
+            written: counters.written.get(),
+            written_bytes: counters.written_bytes.get(),
+            segments: counters.segments.get(),
+            dropped: counters.dropped.get(),
+            dropped_bytes: counters.dropped_bytes.get(),
+            failed_writes: counters.failed_writes.get(),
+            hits: counters.hits.get(),
+            hits_queued: counters.hits_queued.get(),
+            read_bytes: counters.read_bytes.get(),
+            promoted: counters.promoted.get(),
+            damaged: counters.damaged.get(),
+            failed_reads: counters.failed_reads.get(),
+            forgotten: counters.forgotten.get(),
+            store: self.store.counters(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What is gone: out of the queue, out of the index, and out of memory where it came back from here. The
+//! answer that follows is not undone by a kill: the index is written by then, or the store's log where the
+//! index does not outlast the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowstring_cache::lower::Gone;
+use bowstring_cache::{Cache, Id};
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::version::Version;
+use tokio::sync::MutexGuard;
+
+use super::{Cold, STRIPES, ask};
+use crate::entry::Number;
+use crate::format::{self, encode_gone};
+use crate::index::ColdIndex;
+use crate::store::{ObjectName, StoreError};
+
+/// How long what is gone waits for others to be written to the store's log with.
+const LOG_WAIT: Duration = Duration::from_secs(1);
+/// Names that are counted before others run.
+const COUNT_STEP: usize = 1_000;
+/// How often something may come in between.
+const ROUNDS: usize = 16;
+
+/// What is gone since before there was an index.
+pub(super) enum GoneBefore {
+    Name(Id),
+    /// All names of a namespace that begin with a prefix.
+    Prefix(Tenant, Namespace, String),
+}
+
+impl Cold {
+    pub(super) async fn forget_names(
+        &self,
+        cache: &Cache,
+        gone: Vec<Gone>,
+    ) -> Result<Vec<Option<Version>>> {
+        let inner = &self.inner;
+        if self.forget_later(|| gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()))) {
+            for gone in &gone {
+                inner.queue.forget(&gone.id, gone.now);
+            }
+            let count = gone.len();
+            let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
+            self.log(names.collect()).await?;
+            return Ok(vec![None; count]);
+        }
+        let _stripes = self.stripes_of(&gone).await;
+        let mut went: Vec<Option<Version>> = vec![None; gone.len()];
+        for _ in 0..ROUNDS {
+            for (gone, went) in gone.iter().zip(&mut went) {
+                // Who comes from now on begins a load of his own.
+                inner.flights.lock().remove(&gone.id);
+                *went = inner.queue.forget(&gone.id, gone.now).or(*went);
+            }
+            // After that: what was in the queue till now may be in a segment of a lower number.
+            let number = inner.number();
+            let below = self.remove(&gone, number).await?;
+            let mut came_back = false;
+            for ((gone, below), went) in gone.iter().zip(below).zip(&mut went) {
+                *went = below.or(*went);
+                if let Some(version) = went.filter(|version| Some(*version) != gone.now) {
+                    came_back |= cache.take_back(&gone.id, version);
+                    // It may have been on its way down again before that.
+                    came_back |= inner.queue.forget(&gone.id, gone.now).is_some();
+                }
+            }
+            if !came_back {
+                let count = went.iter().flatten().count() as u64;
+                inner.counters.forgotten.add(count);
+                let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
+                self.log(names.collect()).await?;
+                return Ok(went);
+            }
+        }
+        Err(Error::unavailable(
+            "the key comes back from the cold tier all the time; try again",
+        ))
+    }
+
+    pub(super) async fn forget_under(
+        &self,
+        cache: &Cache,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+    ) -> Result<u64> {
+        let inner = &self.inner;
+        let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
+        if self.forget_later(|| std::iter::once(of())) {
+            let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
+            return Ok(queued.len() as u64);
+        }
+        let is_empty = inner.index.get().is_some_and(ColdIndex::is_empty);
+        if inner.queue.is_empty() && is_empty {
+            return Ok(0);
+        }
+        let mut all = Vec::with_capacity(STRIPES);
+        for stripe in &inner.stripes {
+            all.push(stripe.lock().await);
+        }
+        let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
+        let mut went = queued.iter().filter(|id| cache.peek(id).is_none()).count() as u64;
+        inner.flights.lock().retain(|id, _| {
+            (&id.tenant, &id.namespace) != (tenant, namespace)
+                || !id.key.as_str().starts_with(prefix)
+        });
+        let mut after: Option<String> = None;
+        loop {
+            let step = self
+                .step(tenant, namespace, prefix, after.as_deref())
+                .await?;
+            let Some(last) = step.last() else { break };
+            after = Some(last.key.as_str().to_owned());
+            let is_only_here = |id: &&Id| cache.peek(id).is_none() && !queued.contains(id);
+            went += step.iter().filter(is_only_here).count() as u64;
+            if !prefix.is_empty() {
+                let gone: Vec<Gone> = step.into_iter().map(|id| Gone { id, now: None }).collect();
+                self.remove(&gone, inner.number()).await?;
+                let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
+                self.log(names.collect()).await?;
+            }
+        }
+        if prefix.is_empty() {
+            let number = inner.number();
+            let of = (tenant.clone(), namespace.clone());
+            ask(self, move |index| index.clear(&of.0, &of.1, number)).await?;
+            let gone = format::Gone::Namespace(tenant.clone(), namespace.clone());
+            self.log(vec![gone]).await?;
+        }
+        inner.counters.forgotten.add(went);
+        Ok(went)
+    }
+
+    async fn stripes_of(&self, gone: &[Gone]) -> Vec<MutexGuard<'_, ()>> {
+        let inner = &self.inner;
+        let mut numbers: Vec<usize> = gone.iter().map(|gone| inner.stripe_of(&gone.id)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut held = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            held.push(inner.stripes[number].lock().await);
+        }
+        held
+    }
+
+    async fn remove(&self, gone: &[Gone], number: Number) -> Result<Vec<Option<Version>>> {
+        let ids: Vec<(Id, Option<Version>)> =
+            gone.iter().map(|gone| (gone.id.clone(), None)).collect();
+        let removed = ask(self, move |index| index.remove_all(&ids, number)).await?;
+        removed.ok_or_else(|| Error::internal("the cold tier's index is gone"))
+    }
+
+    /// A few names of a namespace.
+    async fn step(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<Vec<Id>> {
+        let (tenant, namespace) = (tenant.clone(), namespace.clone());
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let step = ask(self, move |index| {
+            let scan = index.scan(&tenant, &namespace, &prefix, after.as_deref())?;
+            let ids = scan
+                .take(COUNT_STEP)
+                .map(|stored| Ok(stored?.description.id));
+            ids.collect::<crate::index::Result<Vec<Id>>>()
+        });
+        Ok(step.await?.unwrap_or_default())
+    }
+
+    /// While there is no index, notes what is gone for when there is; else false.
+    fn forget_later<I: Iterator<Item = GoneBefore>>(&self, gone: impl FnOnce() -> I) -> bool {
+        if self.inner.index.get().is_some() {
+            return false;
+        }
+        let mut before = self.inner.gone_before.lock();
+        // It is set under this lock.
+        if self.inner.index.get().is_some() {
+            return false;
+        }
+        before.extend(gone());
+        true
+    }
+
+    /// What was noted meanwhile is gone from an index that is about to be used.
+    pub(super) fn forget_before(
+        &self,
+        index: &ColdIndex,
+        before: &mut Vec<GoneBefore>,
+    ) -> crate::index::Result<()> {
+        let number = self.inner.number();
+        for gone in before.drain(..) {
+            match gone {
+                GoneBefore::Name(id) => drop(index.remove_all(&[(id, None)], number)?),
+                GoneBefore::Prefix(tenant, namespace, prefix) if prefix.is_empty() => {
+                    index.clear(&tenant, &namespace, number)?;
+                }
+                GoneBefore::Prefix(tenant, namespace, prefix) => {
+                    for stored in index.scan(&tenant, &namespace, &prefix, None)? {
+                        index.remove_all(&[(stored?.description.id, None)], number)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has what is gone written to the store's log: before the answer where nothing else would tell of it
+    /// after a restart, else soon.
+    async fn log(&self, gone: Vec<format::Gone>) -> Result<()> {
+        let inner = &self.inner;
+        if inner.settings.state_dir.is_some() {
+            inner.log.lock().extend(gone);
+            return Ok(());
+        }
+        self.write_log(&gone).await
+    }
+
+    async fn write_log(&self, gone: &[format::Gone]) -> Result<()> {
+        // Its own number: later than all segments in which they may be.
+        let number = self.inner.number();
+        let record = encode_gone(number, gone);
+        let name = ObjectName::Log(number);
+        let written = self.inner.store.create(&name, vec![record]).await;
+        written.map_err(|error: StoreError| {
+            Error::unavailable(format!(
+                "the cold tier cannot write down what is gone; try again; error=`{error}`"
+            ))
+        })
+    }
+
+    /// Writes what is gone to the store's log, for who builds the index anew. Runs until it is dropped.
+    pub async fn keep_log(&self) {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            inner.clock.sleep(LOG_WAIT).await;
+            let gone = std::mem::take(&mut *inner.log.lock());
+            if gone.is_empty() {
+                continue;
+            }
+            while let Err(error) = self.write_log(&gone).await {
+                tracing::warn!(error = %error.message, "cold tier: the log was not written");
+                inner.clock.sleep(LOG_WAIT).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The tier as the engine sees it: it takes what is evicted, answers misses, and forgets.
+//!
+//! - `queue`: entries on their way down, found until they are there
+//! - `writer`: from the queue into segments; `packing` says what goes into one
+//! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
+//! - `forget`: what is gone, before the answer
+//! - `start`: who writes under this prefix, and what is there already
+//! - `counters`: what an operator sees
+//!
+//! One rule holds it together: an entry is inserted into the index only out of the queue, put back into
+//! memory only while the index has it, and forgotten in all three places under the lock of its stripe.
+
+mod counters;
+mod forget;
+mod packing;
+mod queue;
+mod reader;
+mod seen;
+mod settings;
+mod start;
+mod writer;
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bowstring_cache::clock::Clock;
+use bowstring_cache::lower::{Bring, Description, Gone, Later, LowerTier};
+use bowstring_cache::read::Entry;
+use bowstring_cache::{Cache, Id};
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::{Key, Namespace, Tenant};
+use bowstring_wire::version::Version;
+use parking_lot::Mutex;
+
+pub use counters::ColdStats;
+pub use settings::{ColdSettings, WritePolicy};
+pub use start::Unread;
+
+use crate::entry::Number;
+use crate::index::ColdIndex;
+use crate::store::Store;
+use counters::Counters;
+use forget::GoneBefore;
+use queue::Queue;
+use reader::Flight;
+use seen::Seen;
+
+/// Locks of which each name has one: for who puts it back into memory, and who forgets it.
+const STRIPES: usize = 64;
+
+/// A cold tier. Clones are the same one.
+#[derive(Clone)]
+pub struct Cold {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ColdSettings,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    /// Not there while it is being built.
+    index: OnceLock<ColdIndex>,
+    /// What is gone since before it was there.
+    gone_before: Mutex<Vec<GoneBefore>>,
+    queue: Queue,
+    flights: Mutex<HashMap<Id, Flight>>,
+    stripes: [tokio::sync::Mutex<()>; STRIPES],
+    hash: RandomState,
+    seen: Seen,
+    /// The next number of a segment or log record.
+    next: AtomicU64,
+    /// What is gone and not yet on the store, where the index remembers it until then.
+    log: Mutex<Vec<crate::format::Gone>>,
+    counters: Counters,
+    /// Who waits for all that is in the queue.
+    flushes: AtomicU64,
+    /// Removed with this, where the index does not outlast the process.
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Inner {
+    fn number(&self) -> Number {
+        Number(self.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn hash_of(&self, id: &Id) -> u64 {
+        self.hash.hash_one(id)
+    }
+
+    fn stripe_of(&self, id: &Id) -> usize {
+        usize::try_from(self.hash_of(id) % STRIPES as u64).unwrap_or(0)
+    }
+
+    /// A load has ended, or is not to be joined any more.
+    fn leave(&self, id: &Id, flight: &Flight) {
+        let mut flights = self.flights.lock();
+        if flights
+            .get(id)
+            .is_some_and(|there| there.same_channel(flight))
+        {
+            flights.remove(id);
+        }
+    }
+
+    fn is_expired(&self, expires_at_ms: Option<u64>) -> bool {
+        expires_at_ms.is_some_and(|at| at <= self.clock.now_ms())
+    }
+}
+
+impl Cold {
+    /// What an operator sees.
+    pub fn stats(&self) -> ColdStats {
+        self.inner.stats()
+    }
+}
+
+/// Runs what reads or writes the disk where that holds nobody up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Error::unavailable("the cold tier is being shut down"))
+}
+
+/// Asks the index where that holds nobody up; `None` while there is none.
+async fn ask<T: Send + 'static>(
+    cold: &Cold,
+    what: impl FnOnce(&ColdIndex) -> crate::index::Result<T> + Send + 'static,
+) -> Result<Option<T>> {
+    let cold = cold.clone();
+    let asked = blocking(move || cold.inner.index.get().map(what).transpose()).await?;
+    asked.map_err(|error| Error::unavailable(format!("cold tier's index: {error}")))
+}
+
+impl LowerTier for Cold {
+    fn may_have(&self, tenant: &Tenant, namespace: &Namespace, key: &str) -> bool {
+        let inner = &self.inner;
+        let Some(index) = inner.index.get() else {
+            // Nobody knows yet.
+            return true;
+        };
+        if inner.queue.is_empty() && index.is_empty() {
+            return false;
+        }
+        let Ok(key) = Key::parse(key) else {
+            return false;
+        };
+        let id = Id {
+            tenant: tenant.clone(),
+            namespace: namespace.clone(),
+            key,
+        };
+        inner.queue.has(&id) || index.may_have(&id)
+    }
+
+    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>> {
+        Box::pin(self.bring(cache, id, how))
+    }
+
+    fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>> {
+        Box::pin(self.described(id))
+    }
+
+    fn take(&self, entry: Entry) {
+        if self.inner.settings.write_policy == WritePolicy::Off {
+            return;
+        }
+        self.inner.enqueue(entry, false);
+    }
+
+    fn check_writes(&self) -> Result<()> {
+        match self.inner.settings.write_policy {
+            WritePolicy::Off => Err(Error::precondition(
+                "nothing is written to the cold tier; write_policy=`off`",
+            )),
+            WritePolicy::OnEvict | WritePolicy::OnPut => Ok(()),
+        }
+    }
+
+    fn writes_at_once(&self) -> bool {
+        self.inner.settings.write_policy == WritePolicy::OnPut
+    }
+
+    fn write_down<'a>(&'a self, cache: &'a Cache, ids: Vec<Id>, wait: bool) -> Later<'a, ()> {
+        Box::pin(self.write_all(cache, ids, wait))
+    }
+
+    fn forget<'a>(&'a self, cache: &'a Cache, gone: Vec<Gone>) -> Later<'a, Vec<Option<Version>>> {
+        Box::pin(self.forget_names(cache, gone))
+    }
+
+    fn forget_prefix<'a>(
+        &'a self,
+        cache: &'a Cache,
+        tenant: &'a Tenant,
+        namespace: &'a Namespace,
+        prefix: &'a str,
+    ) -> Later<'a, u64> {
+        Box::pin(self.forget_under(cache, tenant, namespace, prefix))
+    }
+}

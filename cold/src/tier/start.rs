@@ -1,0 +1,256 @@
+//! Who writes under a prefix, what is there already, and whether the index knows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+use bowstring_cache::clock::Clock;
+use bowstring_wire::error::{Error, Result};
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use parking_lot::Mutex;
+
+use super::counters::Counters;
+use super::queue::Queue;
+use super::seen::Seen;
+use super::settings::ColdSettings;
+use super::{Cold, Inner, blocking};
+use crate::format::{FORMAT_VERSION, read_gone, read_sidecar};
+use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
+use crate::store::{Folder, ObjectName, Store, StoreError};
+
+/// How often another start may take the number that we want.
+const EPOCH_TRIES: u32 = 16;
+/// Records that are read at one time.
+const READ_AHEAD: usize = 8;
+/// The largest sidecar or log record that is read.
+const RECORD_BYTES_MAX: u64 = 1 << 30;
+
+/// What an index that could not be trusted has to be built from.
+pub struct Unread {
+    settings: IndexSettings,
+    /// Sidecars and log records, in the order of their numbers.
+    records: Vec<ObjectName>,
+    epoch: u64,
+}
+
+impl Cold {
+    /// Opens a tier: begins an epoch under its prefix, from which on what an earlier one writes is not
+    /// taken for ours, and opens the index. What is left to be read is for [`Cold::build`].
+    ///
+    /// # Errors
+    /// `invalid_argument` for a store or a directory that cannot be used, `unavailable` for a store that
+    /// does not answer.
+    pub async fn open(
+        settings: ColdSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Cold, Option<Unread>)> {
+        let store = Store::open(&settings.url, settings.store.clone(), Arc::clone(&clock))?;
+        Self::over(store, settings, clock).await
+    }
+
+    /// As [`Cold::open`], over a store of the caller's.
+    ///
+    /// # Errors
+    /// As [`Cold::open`].
+    pub async fn over(
+        store: Store,
+        settings: ColdSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Cold, Option<Unread>)> {
+        let (before, epoch) = begin_epoch(&store).await?;
+        let segments = store.list(Folder::Segments).await.map_err(unread)?;
+        let logs = store.list(Folder::Log).await.map_err(unread)?;
+        let highest = segments.iter().chain(&logs);
+        let highest = highest.map(|listed| listed.name.number()).max();
+        let (dir, kept) = match &settings.state_dir {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let dir = tempfile::Builder::new().prefix("bowstring-cold-").tempdir();
+                let dir = dir.map_err(|error| {
+                    Error::invalid(format!(
+                        "no directory for the cold tier's index; error=`{error}`"
+                    ))
+                })?;
+                (dir.path().to_owned(), Some(dir))
+            }
+        };
+        let mut index_settings = IndexSettings::new(dir.join("index"));
+        index_settings.fsync = settings.fsync;
+        let (identity, of) = (store.identity().to_owned(), index_settings.clone());
+        let opened = blocking(move || open_index(of, &identity, (before, epoch))).await?;
+        let index = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
+        let unread = index.is_none().then(|| {
+            let all = segments.iter().chain(&logs).map(|listed| listed.name);
+            let mut records: Vec<ObjectName> = all
+                .filter(|name| matches!(name, ObjectName::Sidecar(_) | ObjectName::Log(_)))
+                .collect();
+            records.sort_unstable_by_key(|name| name.number());
+            Unread {
+                settings: index_settings,
+                records,
+                epoch,
+            }
+        });
+        let cold = Cold {
+            inner: Arc::new(Inner {
+                clock,
+                store,
+                index: index.map_or_else(OnceLock::new, OnceLock::from),
+                gone_before: Mutex::new(Vec::new()),
+                queue: Queue::default(),
+                flights: Mutex::new(HashMap::new()),
+                stripes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+                hash: std::hash::RandomState::new(),
+                seen: Seen::new(),
+                next: AtomicU64::new(highest.map_or(1, |highest| highest + 1)),
+                log: Mutex::new(Vec::new()),
+                counters: Counters::default(),
+                flushes: AtomicU64::new(0),
+                _dir: kept,
+                settings,
+            }),
+        };
+        Ok((cold, unread))
+    }
+
+    /// Builds the index from the sidecars and the log, where it could not be trusted. Until it is there, reads
+    /// miss and nothing is written; what is forgotten meanwhile is not there afterwards.
+    ///
+    /// # Errors
+    /// `unavailable` where the store or the index fails, `data_loss` where a log record cannot be read: without
+    /// it nobody knows what is gone. Then there is no index, as before.
+    pub async fn build(&self, unread: Unread) -> Result<()> {
+        let inner = &self.inner;
+        let started = inner.clock.monotonic();
+        let mut segments = 0_u64;
+        let mut rebuild = index_step(|| Rebuild::begin(unread.settings)).await?;
+        let records = unread
+            .records
+            .into_iter()
+            .map(async |name| (name, self.record(&name).await));
+        let mut records = stream::iter(records).buffered(READ_AHEAD);
+        while let Some((name, record)) = records.next().await {
+            let Some(bytes) = record? else { continue };
+            rebuild = match name {
+                ObjectName::Sidecar(number) => match read_sidecar(&bytes) {
+                    Ok(sidecar) => {
+                        segments += 1;
+                        index_step(move || {
+                            rebuild.segment(number, sidecar.file_bytes, &sidecar.entries)?;
+                            Ok(rebuild)
+                        })
+                        .await?
+                    }
+                    Err(error) => {
+                        inner.counters.damaged.add(1);
+                        tracing::warn!(segment = number.0, error = %error.message,
+                            "cold tier: a sidecar cannot be read, its segment is left out");
+                        rebuild
+                    }
+                },
+                ObjectName::Log(number) => {
+                    let (_, gone) = read_gone(&bytes)?;
+                    index_step(move || {
+                        rebuild.gone(number, &gone)?;
+                        Ok(rebuild)
+                    })
+                    .await?
+                }
+                ObjectName::Segment(_) | ObjectName::Epoch(_) => rebuild,
+            };
+        }
+        let cold = self.clone();
+        let entries = index_step(move || {
+            let inner = &cold.inner;
+            let index = rebuild.finish(inner.store.identity(), unread.epoch)?;
+            let mut before = inner.gone_before.lock();
+            cold.forget_before(&index, &mut before)?;
+            let entries = index.len();
+            let _ = inner.index.set(index);
+            Ok(entries)
+        })
+        .await?;
+        let took_ms = (inner.clock.monotonic() - started).as_millis();
+        tracing::info!(
+            segments,
+            entries,
+            took_ms,
+            "cold tier: the index was built anew"
+        );
+        Ok(())
+    }
+
+    /// Whether there is an index: until then, what is below is not found.
+    pub fn is_ready(&self) -> bool {
+        self.inner.index.get().is_some()
+    }
+
+    /// The highest clock of a version that is here: what memory makes from now on is later.
+    pub fn max_hlc(&self) -> u64 {
+        self.inner.index.get().map_or(0, ColdIndex::max_hlc)
+    }
+
+    async fn record(&self, name: &ObjectName) -> Result<Option<Bytes>> {
+        match self.inner.store.read_all(name, RECORD_BYTES_MAX).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(unread(error)),
+        }
+    }
+}
+
+/// The index, where it is that of this store and nobody has written there since; or none.
+fn open_index(
+    settings: IndexSettings,
+    store: &str,
+    (before, epoch): (u64, u64),
+) -> std::result::Result<Option<ColdIndex>, IndexError> {
+    let index = match ColdIndex::open(settings) {
+        Err(IndexError::Unusable(why)) => {
+            tracing::warn!(%why, "cold tier: the index cannot be opened, it is built anew");
+            return Ok(None);
+        }
+        opened => opened?,
+    };
+    let is_ours = |state: State| state.store == store && state.epoch == before;
+    if !index.state().is_some_and(is_ours) {
+        return Ok(None);
+    }
+    index.set_state(store, epoch)?;
+    Ok(Some(index))
+}
+
+async fn index_step<T: Send + 'static>(
+    step: impl FnOnce() -> std::result::Result<T, IndexError> + Send + 'static,
+) -> Result<T> {
+    let done = blocking(step).await?;
+    done.map_err(|error| Error::unavailable(format!("cold tier's index: {error}")))
+}
+
+/// The epoch before ours, 0 for none, and ours.
+async fn begin_epoch(store: &Store) -> Result<(u64, u64)> {
+    for _ in 0..EPOCH_TRIES {
+        let epochs = store.list(Folder::Epochs).await.map_err(unread)?;
+        let last = epochs.last().map_or(0, |listed| listed.name.number());
+        let text = format!(
+            "{{\"epoch\": {}, \"format\": {}}}\n",
+            last + 1,
+            FORMAT_VERSION
+        );
+        let name = ObjectName::Epoch(last + 1);
+        match store.create(&name, vec![Bytes::from(text)]).await {
+            Ok(()) => return Ok((last, last + 1)),
+            Err(StoreError::Exists) => {}
+            Err(error) => return Err(unread(error)),
+        }
+    }
+    Err(Error::unavailable(
+        "others start under this prefix of the cold store all the time; give each node its own",
+    ))
+}
+
+fn unread(error: StoreError) -> Error {
+    Error::unavailable(format!("cold store: {error}"))
+}

@@ -1,0 +1,68 @@
+//! The cold tier of a server: opened from its settings, run beside it, written out at its end.
+
+use std::sync::Arc;
+
+use bowstring_cache::Cache;
+use bowstring_cache::clock::Clock;
+use bowstring_cold::store::StoreSettings;
+use bowstring_cold::tier::{Cold, ColdSettings, Unread};
+use bowstring_wire::error::Result;
+
+use crate::config::Config;
+
+/// At most one part in so many of the memory is in one segment; four are written at a time.
+const SEGMENT_SHARE: u64 = 64;
+/// One part in so many of the memory may be on its way down.
+const QUEUE_SHARE: u64 = 16;
+
+/// Opens the tier that the settings name, if they do.
+///
+/// # Errors
+/// As [`Cold::open`].
+pub async fn open(
+    config: &Config,
+    memory_bytes: u64,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<(Cold, Option<Unread>)>> {
+    let Some(url) = &config.cold else {
+        return Ok(None);
+    };
+    let settings = ColdSettings {
+        state_dir: config.state_dir.clone(),
+        write_policy: config.write_policy,
+        segment_bytes: config
+            .cold_segment_bytes
+            .0
+            .min(memory_bytes / SEGMENT_SHARE),
+        queue_bytes: memory_bytes / QUEUE_SHARE,
+        fsync: config.cold_fsync,
+        store: StoreSettings {
+            concurrency: config.cold_concurrency as usize,
+            timeout: config.cold_timeout,
+            retry_budget: config.cold_retry,
+            fsync: config.cold_fsync,
+            ..StoreSettings::default()
+        },
+        ..ColdSettings::new(url)
+    };
+    Cold::open(settings, clock).await.map(Some)
+}
+
+/// Keeps the tier going. Runs until it is dropped.
+pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache) {
+    let building = async {
+        if let Some(unread) = unread
+            && let Err(error) = cold.build(unread).await
+        {
+            tracing::error!(error = %error.message, "the cold tier is not used: its index could not be built");
+        }
+        cache.observe(cold.max_hlc());
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(
+        building,
+        cold.hand_down(cache.clone()),
+        cold.write(cache.clone()),
+        cold.keep_log(),
+    );
+}
