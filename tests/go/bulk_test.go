@@ -61,6 +61,7 @@ func TestBulkOfEveryDtype(t *testing.T) {
 		if got := tensorOf(s.get(object{"key": keys[4]})); !got.same(all.cell(4)) {
 			t.Errorf("%s: one row differs", dtype)
 		}
+		s.covered("bulk_test.go", dtype)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -178,6 +180,23 @@ type space struct {
 	client    flight.Client
 	namespace string
 	server    *server
+}
+
+// covered writes down that the test had tensors of a dtype, for tests/run, which looks whether the table of docs/clients is true.
+func (s *space) covered(file, dtype string) {
+	s.Helper()
+	path := os.Getenv("COVERED")
+	if path == "" || s.Failed() {
+		return
+	}
+	all, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer all.Close()
+	if _, err := fmt.Fprintf(all, "tests/go/%s: %s: %s\n", file, s.Name(), dtype); err != nil {
+		s.Fatal(err)
+	}
 }
 
 func newSpace(t *testing.T) *space { return spaceOf(t, common) }

@@ -31,6 +31,7 @@ func TestEveryDtype(t *testing.T) {
 				t.Errorf("%s %v opaque: got %s %v", dtype, shape, got.dtype, got.shape)
 			}
 		}
+		s.covered("dtypes_test.go", dtype)
 	}
 }
 

@@ -10,6 +10,7 @@ use arrow_array::{
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field};
+use bowstring_tests::covered;
 use bowstring_wire::dtype::DType;
 use serde_json::json;
 
@@ -34,6 +35,7 @@ async fn every_dtype_and_rank_of_a_cell() {
                 assert_eq!(space.tensor(key).await.unwrap(), cell);
             }
         }
+        covered(file!(), "every_dtype_and_rank_of_a_cell", dtype);
     }
 }
 

@@ -4,6 +4,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
 use arrow_schema::DataType;
+use bowstring_tests::covered;
 use bowstring_wire::dtype::DType;
 use serde_json::{Value, json};
 
@@ -98,6 +99,7 @@ async fn every_dtype() {
                 "{dtype}{cell:?}"
             );
         }
+        covered(file!(), "every_dtype", dtype);
     }
 }
 

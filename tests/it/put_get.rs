@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int8Array, LargeListArray, ListArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema};
+use bowstring_tests::covered;
 use bowstring_wire::dtype::DType;
 use serde_json::json;
 
@@ -58,6 +59,7 @@ async fn every_dtype_in_ranks_0_to_8() {
             let key = format!("{dtype}/{}", shape.len());
             round_trip(&space, &key, &Tensor::sample(dtype, shape)).await;
         }
+        covered(file!(), "every_dtype_in_ranks_0_to_8", dtype);
     }
 }
 

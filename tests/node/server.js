@@ -18,8 +18,8 @@ function binary() {
 }
 
 /** Gives, once the server is ready, its address without grpc://, and a function that stops it. */
-export async function start(memory = '512MiB') {
-  const words = [binary(), 'serve', '--memory', memory, '--listen', '127.0.0.1:0', '--http', '127.0.0.1:0']
+export async function start({ memory = '512MiB', listen = '127.0.0.1:0' } = {}) {
+  const words = [binary(), 'serve', '--memory', memory, '--listen', listen, '--http', '127.0.0.1:0']
   // Settings of whoever runs the tests must not reach the server under test.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('BOWSTRING_')))
   const keeper = spawn('sh', ['-c', KEEPER, 'sh', ...words], { env, stdio: ['pipe', 'pipe', 'pipe'] })

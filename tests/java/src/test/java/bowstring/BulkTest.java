@@ -65,6 +65,7 @@ class BulkTest extends Space {
     assertEquals(5, bulk(to(), keys, all).get("stored").asInt());
     assertSame(all, get("keys", keys).tensors(dtype, 2, 3));
     assertSame(all.cell(4), get("key", keys.get(4)).tensor());
+    covered("everyDtype", dtype);
   }
 
   @Test

@@ -58,6 +58,7 @@ class DtypesTest extends Space {
           Calls.text(in("key", key, "layout", "opaque")),
           (batch, said) -> assertSame(one, ManyTest.opaque(batch, 0)));
     }
+    covered("everyDtype", dtype);
   }
 
   private JsonNode put(String key, FieldVector column) throws Exception {

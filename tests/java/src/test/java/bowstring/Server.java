@@ -36,11 +36,16 @@ final class Server implements AutoCloseable {
     return common;
   }
 
-  /** Returns once the server has said that it is ready. */
+  /** On a port that is free. */
   Server(String memory) throws IOException {
+    this(memory, "127.0.0.1:0");
+  }
+
+  /** Returns once the server has said that it is ready. */
+  Server(String memory, String listen) throws IOException {
     log = Files.createTempFile("bowstring-", ".log");
     List<String> words = new ArrayList<>(List.of("sh", "-c", KEEPER, "sh", binary().toString(), "serve"));
-    words.addAll(List.of("--memory", memory, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"));
+    words.addAll(List.of("--memory", memory, "--listen", listen, "--http", "127.0.0.1:0"));
     ProcessBuilder builder = new ProcessBuilder(words).redirectError(log.toFile());
     // Settings of whoever runs the tests must not reach the server under test.
     builder.environment().keySet().removeIf(name -> name.startsWith("BOWSTRING_"));
