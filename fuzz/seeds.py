@@ -47,7 +47,14 @@ def main():
     write("config", [SETTINGS.encode()])
     headers = [bytes.fromhex(header) for header in strings(json.loads((VECTORS / "mux.json").read_text()), "header")]
     write("mux", [LARGE_FRAMES + message([(APP_METADATA, header)]) for header in headers])
+    write("cold", cold())
     write("put", [LARGE_FRAMES + put(file.read_bytes()) for folder in ("put", "bulk") for file in sorted((VECTORS / folder).iterdir())])
+
+
+def cold():
+    """Sidecars and log records as they are; and without their seals, which the target puts behind them."""
+    files = [*sorted(VECTORS.glob("cold/*/*.idx")), *sorted(VECTORS.glob("cold/*/*.log"))]
+    return [seed for file in files for seed in (b"\x00" + file.read_bytes(), b"\x01" + file.read_bytes()[:-16])]
 
 
 def texts(target, file):

@@ -1,10 +1,31 @@
 //! Bytes as a damaged or hostile store may give them: each function takes any, and panics only where we
 //! are wrong. `fuzz/` calls these with inputs that coverage leads to, property tests with their own.
 
+use twox_hash::XxHash3_128;
+
 use crate::format::{
     decode_stored, decode_value, encode_gone, encode_sidecar, encode_stored, encode_value,
     read_gone, read_sidecar,
 };
+
+/// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
+/// seal and its place.
+pub fn any(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let mut sealed = bytes.to_vec();
+    sealed.extend_from_slice(&XxHash3_128::oneshot(bytes).to_le_bytes());
+    match which % 4 {
+        0 => object(bytes),
+        1 => object(&sealed),
+        2 => stored(bytes),
+        _ => {
+            sealed.extend_from_slice(&[0; 16]);
+            stored(&sealed);
+        }
+    }
+}
 
 /// One tensor's description, under its seal.
 pub fn stored(bytes: &[u8]) {

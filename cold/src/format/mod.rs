@@ -16,6 +16,8 @@ mod arrow_file;
 pub mod blocks;
 mod cursor;
 mod envelope;
+#[cfg(test)]
+mod golden;
 pub mod gone;
 pub mod large;
 pub mod segment;

@@ -51,14 +51,8 @@ impl Store {
                 Ok(Store::of(backend, prefix, identity, settings, clock))
             }
             ObjectStoreScheme::AmazonS3 => {
-                let inner = s3(&parsed).map_err(|error| unknown(url, &error.to_string()))?;
-                let inner = Arc::new(inner);
-                let backend = Backend {
-                    inner: inner.clone(),
-                    parts: Some(inner),
-                    local: None,
-                };
-                Ok(Store::of(backend, prefix, identity, settings, clock))
+                let builder = AmazonS3Builder::from_env().with_url(parsed.as_str());
+                Store::s3(builder, url, settings, clock)
             }
             _ => {
                 let none: [(&str, &str); 0] = [];
@@ -72,6 +66,43 @@ impl Store {
                 Ok(Store::of(backend, prefix, identity, settings, clock))
             }
         }
+    }
+
+    /// The S3 store of a URL, with credentials and endpoint from elsewhere than the environment.
+    ///
+    /// # Errors
+    /// `invalid_argument` for settings that cannot be.
+    pub fn s3(
+        builder: AmazonS3Builder,
+        url: &str,
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Store> {
+        let refused = |why: &dyn std::fmt::Display| unknown(url, &why.to_string());
+        let parsed = Url::parse(url).map_err(|error| refused(&error))?;
+        let (_, prefix) = ObjectStoreScheme::parse(&parsed).map_err(|error| refused(&error))?;
+        let retry = RetryConfig {
+            max_retries: 0,
+            ..RetryConfig::default()
+        };
+        let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+        let inner = builder
+            .with_retry(retry)
+            .with_config(timeout, CLIENT_TIMEOUT)
+            .build();
+        let inner = Arc::new(inner.map_err(|error| refused(&error))?);
+        let backend = Backend {
+            inner: inner.clone(),
+            parts: Some(inner),
+            local: None,
+        };
+        Ok(Store::of(
+            backend,
+            prefix,
+            parsed.to_string(),
+            settings,
+            clock,
+        ))
     }
 }
 
@@ -99,19 +130,6 @@ fn local(url: &Url, settings: StoreSettings, clock: Arc<dyn Clock>) -> Result<St
         settings,
         clock,
     ))
-}
-
-fn s3(url: &Url) -> object_store::Result<object_store::aws::AmazonS3> {
-    let retry = RetryConfig {
-        max_retries: 0,
-        ..RetryConfig::default()
-    };
-    let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
-    AmazonS3Builder::from_env()
-        .with_url(url.as_str())
-        .with_retry(retry)
-        .with_config(timeout, CLIENT_TIMEOUT)
-        .build()
 }
 
 fn unknown(url: &str, why: &str) -> Error {

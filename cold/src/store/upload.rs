@@ -218,7 +218,7 @@ impl Drop for Upload {
                 let forget = store.attempt(Kind::Write, 0, || async {
                     Ok(inner.abort_multipart(&path, &id).await?)
                 });
-                // Who owns the bucket has a rule for those that are left, as the documentation says.
+                // A rule of the bucket takes care of those that are left, as `proto-notes/cold.md` says.
                 let _ = forget.await;
             });
         }

@@ -9,13 +9,24 @@ use futures::future::join_all;
 
 use crate::bytes;
 
-pub async fn all(store: &Store) {
+/// Whether a store decides between two writers of one name at one time.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Races {
+    Decided,
+    /// One that looks first and writes then: fit for tests only.
+    Undecided,
+}
+
+pub async fn all(store: &Store, races: Races) {
     written_once(store).await;
     what_is_not_there(store).await;
     ranges(store).await;
     large_objects(store).await;
     unfinished(store).await;
     many_at_once(store).await;
+    if races == Races::Decided {
+        a_race(store).await;
+    }
     listings(store).await;
     let counters = store.counters();
     assert!(counters.requests > 100, "{counters:?}");
@@ -23,11 +34,9 @@ pub async fn all(store: &Store) {
         counters.read_bytes > 1 << 20 && counters.written_bytes > 1 << 20,
         "{counters:?}"
     );
-    assert_eq!(
-        (counters.retries, counters.timeouts),
-        (0, 0),
-        "{counters:?}"
-    );
+    assert_eq!(counters.timeouts, 0, "{counters:?}");
+    // To give up an upload while one of its parts comes in is an error for some servers.
+    assert!(counters.retries <= 3, "{counters:?}");
 }
 
 async fn written_once(store: &Store) {
@@ -177,7 +186,10 @@ async fn many_at_once(store: &Store) {
     for written in join_all(written).await {
         assert_eq!(written, Ok(()));
     }
-    // Two that want one name: it has the bytes of one of them, and only that one was told so.
+}
+
+/// Eight that want one name: it has the bytes of one of them, and only that one was told so.
+async fn a_race(store: &Store) {
     let name = ObjectName::Epoch(9);
     let racing = (0..8u64).map(|n| async move { store.create(&name, vec![bytes(n, 50)]).await });
     let won: Vec<_> = join_all(racing).await;

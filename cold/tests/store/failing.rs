@@ -106,7 +106,7 @@ impl MultipartStore for Parts {
 }
 
 /// A number that follows from another.
-fn mixed(seed: u64) -> u64 {
+pub fn mixed(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -262,7 +262,8 @@ async fn what_cannot_work_is_not_tried_again() {
 async fn a_lost_answer_to_a_write_is_no_failure() {
     let clock = TokioClock::new();
     let store = store(&clock, |site, nth| {
-        let lost = matches!(site, Site::Put | Site::CompleteParts | Site::Delete) && nth % 2 == 0;
+        let lost =
+            matches!(site, Site::Put | Site::CompleteParts | Site::Delete) && nth.is_multiple_of(2);
         lost.then_some(Fault::Lost)
     });
     for n in 0..10 {

@@ -3,6 +3,8 @@
 //! - `contract`: the same questions for all
 //! - `directory`: what a directory has of its own: fsync, leftovers, a full disk
 //! - `failing`: memory behind faults, in simulated time
+//! - `s3`: an S3 server in this process, also one that fails
+//! - `seaweed`: a real one
 
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +15,8 @@
 mod contract;
 mod directory;
 mod failing;
+mod s3;
+mod seaweed;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,6 +24,8 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, Sleep, SystemClock};
 use bowstring_cold::store::{Store, StoreSettings};
+
+use contract::Races;
 
 /// Time as tokio has it, which a test can let stand still until everybody waits.
 struct TokioClock(tokio::time::Instant);
@@ -78,15 +84,21 @@ fn bytes(seed: u64, len: usize) -> bytes::Bytes {
 #[test]
 fn memory() {
     run(async {
-        contract::all(&open("memory:")).await;
-        contract::all(&open("memory:///a/prefix")).await;
+        contract::all(&open("memory:"), Races::Decided).await;
+        contract::all(&open("memory:///a/prefix"), Races::Decided).await;
     });
 }
 
 #[test]
 fn a_directory() {
     let dir = tempfile::tempdir().unwrap();
-    run(async { contract::all(&open(&format!("file://{}", dir.path().display()))).await });
+    run(async {
+        contract::all(
+            &open(&format!("file://{}", dir.path().display())),
+            Races::Decided,
+        )
+        .await
+    });
 }
 
 #[test]
@@ -98,5 +110,5 @@ fn a_directory_with_fsync() {
     };
     let url = format!("file://{}", dir.path().display());
     let store = Store::open(&url, settings, Arc::new(SystemClock::new())).unwrap();
-    run(async { contract::all(&store).await });
+    run(async { contract::all(&store, Races::Decided).await });
 }

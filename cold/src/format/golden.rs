@@ -1,0 +1,220 @@
+//! The golden files of `proto-notes/vectors/cold`, a folder a format version: what is there is read for
+//! ever, and this release writes those of its own version byte for byte.
+//!
+//! With `BOWSTRING_WRITE_VECTORS=1` this writes them; only before a format version is first released.
+
+use std::path::PathBuf;
+
+use bowstring_cache::Id;
+use bowstring_wire::dtype::DType;
+use bowstring_wire::metadata::Metadata;
+use bowstring_wire::name::{Key, Namespace, Tenant};
+use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use twox_hash::XxHash3_128;
+
+use super::{Built, Gone, Large, Layout, build, encode_gone, read_gone, read_sidecar, verify};
+use crate::entry::{BLOCK_BYTES, Description, Number};
+
+type Tensor = (Description, Vec<Bytes>);
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../proto-notes/vectors/cold/1")
+}
+
+fn tensor(namespace: &str, key: &str, nth: u64, dtype: DType, dims: &[u64]) -> Tensor {
+    let shape = Shape::new(dims).unwrap();
+    let len = shape.bytes(dtype).unwrap();
+    let bytes: Bytes = (0..len).map(|i| ((i * 7 + nth * 13) % 113) as u8).collect();
+    let metadata = match nth % 3 {
+        0 => Metadata::default(),
+        _ => Metadata::new([("source".to_owned(), format!("shard-{nth}"))]).unwrap(),
+    };
+    let description = Description {
+        id: Id {
+            tenant: Tenant::public(),
+            namespace: Namespace::parse(namespace).unwrap(),
+            key: Key::parse(key).unwrap(),
+        },
+        version: Version::from_parts(1_700_000_000_000 + nth, 3, 0xbeef),
+        dtype,
+        shape,
+        len,
+        checksum: XxHash3_128::oneshot(&bytes),
+        expires_at_ms: nth.is_multiple_of(2).then_some(1_800_000_000_000 + nth),
+        source_version: (nth % 3 == 1).then_some(-5),
+        metadata: metadata.encode(),
+    };
+    (description, vec![bytes])
+}
+
+fn rows() -> Vec<Tensor> {
+    let of = |nth, key| tensor("embeddings", key, nth, DType::Float32, &[2, 3]);
+    vec![of(0, "a"), of(1, "b/ä"), of(2, "c")]
+}
+
+fn opaque() -> Vec<Tensor> {
+    vec![
+        tensor("default", "scalar", 3, DType::Int64, &[]),
+        tensor("default", "complex", 4, DType::Complex64, &[3]),
+        tensor("other", "empty", 5, DType::BFloat16, &[0, 4]),
+        tensor("other", "bools", 6, DType::Bool, &[5]),
+    ]
+}
+
+fn large() -> Tensor {
+    tensor(
+        "models",
+        "weights",
+        7,
+        DType::UInt8,
+        &[2, BLOCK_BYTES / 2 + 50],
+    )
+}
+
+fn gone() -> Vec<Gone> {
+    let (one, _) = tensor("default", "scalar", 3, DType::Int64, &[]);
+    vec![
+        Gone::Name(one.id),
+        Gone::Namespace(Tenant::public(), Namespace::parse("other").unwrap()),
+    ]
+}
+
+/// As [`Large`] writes it.
+fn built_large(number: Number, (description, pieces): &Tensor) -> Built {
+    let mut large = Large::begin(number, description.clone()).unwrap();
+    let mut file = vec![large.head()];
+    for piece in pieces {
+        large.pass(piece);
+        file.push(piece.clone());
+    }
+    let (tail, sidecar, stored) = large.finish().unwrap();
+    file.push(tail);
+    Built {
+        file,
+        sidecar,
+        entries: vec![stored],
+    }
+}
+
+fn segments() -> Vec<(&'static str, Vec<Tensor>, Built)> {
+    let shape = Shape::new(&[2, 3]).unwrap();
+    let layout = Layout::Rows {
+        dtype: DType::Float32,
+        shape,
+    };
+    let large = large();
+    vec![
+        ("rows", rows(), build(Number(1), &layout, rows()).unwrap()),
+        (
+            "opaque",
+            opaque(),
+            build(Number(2), &Layout::Opaque, opaque()).unwrap(),
+        ),
+        ("large", vec![large.clone()], built_large(Number(3), &large)),
+    ]
+}
+
+/// What another reader should find.
+fn described(segments: &[(&str, Vec<Tensor>, Built)]) -> Value {
+    let one = |(description, _): &Tensor| {
+        let text = str::from_utf8(&description.metadata).unwrap();
+        json!({
+            "namespace": description.id.namespace.as_str(),
+            "key": description.id.key.as_str(),
+            "version": description.version.to_string(),
+            "dtype": description.dtype.name(),
+            "shape": description.shape.dims(),
+            "checksum": format!("{:032x}", description.checksum),
+            "expires_at_ms": description.expires_at_ms,
+            "source_version": description.source_version,
+            "metadata": serde_json::from_str::<Value>(text).unwrap_or_else(|_| json!({})),
+        })
+    };
+    let all = segments.iter().map(|(name, tensors, built)| {
+        let tensors: Vec<_> = tensors.iter().map(one).collect();
+        let number = built.entries[0].place.segment.0;
+        (
+            name.to_string(),
+            json!({"number": number, "tensors": tensors}),
+        )
+    });
+    Value::Object(all.collect())
+}
+
+#[test]
+fn this_release_writes_the_golden_files() {
+    let segments = segments();
+    let mut files = vec![
+        (
+            "cold.json".to_owned(),
+            serde_json::to_vec_pretty(&described(&segments)).unwrap(),
+        ),
+        (
+            "gone.log".to_owned(),
+            encode_gone(Number(4), &gone()).to_vec(),
+        ),
+    ];
+    for (name, _, built) in &segments {
+        files.push((format!("{name}.arrow"), built.file.concat()));
+        files.push((format!("{name}.idx"), built.sidecar.to_vec()));
+    }
+    for (name, bytes) in files {
+        let path = folder().join(&name);
+        if std::env::var_os("BOWSTRING_WRITE_VECTORS").is_some() {
+            std::fs::create_dir_all(folder()).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        assert!(
+            std::fs::read(&path).unwrap() == bytes,
+            "{name} is not what is written now"
+        );
+    }
+}
+
+/// Whatever is changed later: what version 1 wrote is read.
+#[test]
+fn what_format_1_wrote_is_read() {
+    let read = |name: &str| std::fs::read(folder().join(name)).unwrap();
+    for (name, tensors) in [
+        ("rows", rows()),
+        ("opaque", opaque()),
+        ("large", vec![large()]),
+    ] {
+        let file = read(&format!("{name}.arrow"));
+        let sidecar = read_sidecar(&read(&format!("{name}.idx"))).unwrap();
+        assert_eq!(sidecar.file_bytes, file.len() as u64);
+        assert_eq!(sidecar.entries.len(), tensors.len());
+        for (stored, (description, pieces)) in sidecar.entries.iter().zip(tensors) {
+            assert_eq!(stored.description, description);
+            let at = usize::try_from(stored.place.offset).unwrap();
+            let bytes = &file[at..at + usize::try_from(description.len).unwrap()];
+            assert_eq!(bytes, pieces.concat());
+            let mut blocks = bytes.chunks(BLOCK_BYTES as usize).enumerate();
+            assert!(blocks.all(|(nth, block)| verify(stored, nth, block)));
+        }
+    }
+    assert_eq!(read_gone(&read("gone.log")), Ok((Number(4), gone())));
+}
+
+/// Of the file that holds tensors, each bit is one of a tensor, which its checksum finds, or one that we
+/// do not read.
+#[test]
+fn a_flipped_bit_of_a_tensor_is_found() {
+    for (name, _, built) in segments() {
+        let file = built.file.concat();
+        for stored in &built.entries {
+            let at = usize::try_from(stored.place.offset).unwrap();
+            let len = usize::try_from(stored.description.len).unwrap();
+            for bit in (0..len * 8).step_by(1 + len / 40) {
+                let mut bytes = file[at..at + len].to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let block = bit / 8 / BLOCK_BYTES as usize;
+                let damaged = bytes.chunks(BLOCK_BYTES as usize).nth(block).unwrap();
+                assert!(!verify(stored, block, damaged), "{name} {bit}");
+            }
+        }
+    }
+}
