@@ -65,6 +65,11 @@ impl Cache {
         false
     }
 
+    /// What can be taken without anything going for it.
+    pub fn free_bytes(&self) -> u64 {
+        self.engine().free_bytes()
+    }
+
     /// Hands entries down to the lower tier, those first that would be evicted first, until `bytes`
     /// are free or on their way out (`leaving`). True where there is more to do at once.
     pub fn hand_down(&self, bytes: u64, leaving: impl Fn() -> u64) -> bool {
@@ -225,7 +230,6 @@ impl Engine {
         }
     }
 
-    /// What can be taken without anything going for it.
     fn free_bytes(&self) -> u64 {
         let reach = self.arena_bytes_max();
         let committed = self.arena.committed_bytes();

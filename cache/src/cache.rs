@@ -161,6 +161,11 @@ impl Cache {
         self.engine.spaces.first(limit)
     }
 
+    /// All namespaces, of all tenants.
+    pub fn names(&self) -> Vec<(Tenant, Namespace)> {
+        self.engine.spaces.names()
+    }
+
     /// Reads of large tensors that are under way, for a supervisor that cuts off stalled ones.
     pub fn reads(&self) -> &Reads {
         &self.engine.reads

@@ -319,6 +319,11 @@ impl Namespaces {
         self.at(view.beside()?)
     }
 
+    /// The names of all, of all tenants.
+    pub(crate) fn names(&self) -> Vec<(Tenant, Namespace)> {
+        self.numbers.read().homes.keys().cloned().collect()
+    }
+
     /// At most `limit` of a tenant's namespaces, in order of their names, behind `after`.
     pub(crate) fn of_tenant(
         &self,

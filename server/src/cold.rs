@@ -1,11 +1,12 @@
 //! The cold tier of a server: opened from its settings, run beside it, written out at its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowstring_cache::Cache;
 use bowstring_cache::clock::Clock;
 use bowstring_cold::store::StoreSettings;
-use bowstring_cold::tier::{Cold, ColdSettings, Unread};
+use bowstring_cold::tier::{Cold, ColdSettings, Saved, Unread};
 use bowstring_wire::error::Result;
 
 use crate::config::Config;
@@ -64,5 +65,20 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache) {
         cold.hand_down(cache.clone()),
         cold.write(cache.clone()),
         cold.keep_log(),
+        cold.mend(),
     );
+}
+
+/// Writes down what memory has, until `until` on the monotonic clock.
+pub async fn save(cold: &Cold, cache: &Cache, until: Duration) {
+    let Saved { entries, left } = cold.save(cache, until).await;
+    if left == 0 {
+        tracing::info!(entries, "what memory has is in the cold tier");
+    } else {
+        tracing::warn!(
+            entries,
+            left,
+            "there was no time to write all of memory down; `left` entries are lost"
+        );
+    }
 }

@@ -119,7 +119,8 @@ pub async fn run_with(
     let cache = Cache::with_parts(cache_config, parts)?;
     let cold = below.map(|(cold, unread)| {
         cache.observe(cold.max_hlc());
-        spawn(cold::run(cold.clone(), unread, cache.clone()))
+        let running = spawn(cold::run(cold.clone(), unread, cache.clone()));
+        (cold, cache.clone(), running)
     });
     for (namespace, settings) in &config.namespaces {
         cache.fix_settings(&Tenant::public(), namespace, *settings)?;
@@ -178,6 +179,7 @@ pub async fn run_with(
         _ = &mut flight => return Err(Error::Ended("flight")),
         _ = &mut http => return Err(Error::Ended("http")),
     }
+    let until = clock.monotonic() + config.drain_timeout;
     let drained = shutdown.drained(clock.sleep(config.drain_timeout)).await;
     match drained {
         Drained::Finished => tracing::info!("drained"),
@@ -190,7 +192,12 @@ pub async fn run_with(
         }
         Drained::Forced(_) => tracing::warn!("drain was cut short"),
     }
-    drop(cold);
+    if let Some((cold, cache, _running)) = cold {
+        tokio::select! {
+            () = cold::save(&cold, &cache, until) => {}
+            () = shutdown.forced() => tracing::warn!("what memory has was not all written down"),
+        }
+    }
     stop_http.cancel();
     let _ = http.await;
     Ok(drained)

@@ -152,6 +152,14 @@ impl ColdIndex {
         State::remove(&self.settings.dir).map_err(|error| self.not_written(&error))
     }
 
+    /// Whether it works.
+    ///
+    /// # Errors
+    /// `Lost` where it has to be opened again.
+    pub fn check(&self) -> Result<()> {
+        self.with(|_| Ok(()))
+    }
+
     /// Whether there may be an entry; out of memory, about a microsecond, and at once from an empty index.
     /// Sometimes yes where there is none; never no where there is one, unless the index is lost.
     pub fn may_have(&self, id: &Id) -> bool {

@@ -12,6 +12,7 @@ use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::version::Version;
 use tokio::sync::MutexGuard;
 
+use super::degraded::NOTED_MAX;
 use super::{Cold, STRIPES, ask};
 use crate::entry::Number;
 use crate::format::{self, encode_gone};
@@ -39,7 +40,8 @@ impl Cold {
         gone: Vec<Gone>,
     ) -> Result<Vec<Option<Version>>> {
         let inner = &self.inner;
-        if self.forget_later(|| gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()))) {
+        let names = || gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()));
+        if self.forget_later(names)? {
             for gone in &gone {
                 inner.queue.forget(&gone.id, gone.now);
             }
@@ -90,11 +92,11 @@ impl Cold {
     ) -> Result<u64> {
         let inner = &self.inner;
         let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
-        if self.forget_later(|| std::iter::once(of())) {
+        if self.forget_later(|| std::iter::once(of()))? {
             let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
             return Ok(queued.len() as u64);
         }
-        let is_empty = inner.index.get().is_some_and(ColdIndex::is_empty);
+        let is_empty = self.working().is_some_and(ColdIndex::is_empty);
         if inner.queue.is_empty() && is_empty {
             return Ok(0);
         }
@@ -175,17 +177,26 @@ impl Cold {
     }
 
     /// While there is no index, notes what is gone for when there is; else false.
-    fn forget_later<I: Iterator<Item = GoneBefore>>(&self, gone: impl FnOnce() -> I) -> bool {
-        if self.inner.index.get().is_some() {
-            return false;
+    fn forget_later<I: Iterator<Item = GoneBefore>>(
+        &self,
+        gone: impl FnOnce() -> I,
+    ) -> Result<bool> {
+        if self.working().is_some() {
+            return Ok(false);
         }
         let mut before = self.inner.gone_before.lock();
-        // It is set under this lock.
-        if self.inner.index.get().is_some() {
-            return false;
+        // It is there, or there again, under this lock.
+        if self.working().is_some() {
+            return Ok(false);
+        }
+        if before.len() >= NOTED_MAX {
+            return Err(Error::unavailable(format!(
+                "the cold tier is without its index, and too many keys have gone since; try again; \
+                 limit=`{NOTED_MAX}`"
+            )));
         }
         before.extend(gone());
-        true
+        Ok(true)
     }
 
     /// What was noted meanwhile is gone from an index that is about to be used.

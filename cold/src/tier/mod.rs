@@ -4,6 +4,8 @@
 //! - `writer`: from the queue into segments; `packing` says what goes into one
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
 //! - `forget`: what is gone, before the answer
+//! - `degraded`: when the index cannot be written
+//! - `drain`: what memory has, at the end
 //! - `start`: who writes under this prefix, and what is there already
 //! - `counters`: what an operator sees
 //!
@@ -11,6 +13,8 @@
 //! memory only while the index has it, and forgotten in all three places under the lock of its stripe.
 
 mod counters;
+mod degraded;
+mod drain;
 mod forget;
 mod packing;
 mod queue;
@@ -36,6 +40,7 @@ use bowstring_wire::version::Version;
 use parking_lot::Mutex;
 
 pub use counters::ColdStats;
+pub use drain::Saved;
 pub use settings::{ColdSettings, WritePolicy};
 pub use start::Unread;
 
@@ -43,6 +48,7 @@ use crate::entry::Number;
 use crate::index::ColdIndex;
 use crate::store::Store;
 use counters::Counters;
+use degraded::Trust;
 use forget::GoneBefore;
 use queue::Queue;
 use reader::Flight;
@@ -74,6 +80,7 @@ struct Inner {
     next: AtomicU64,
     /// What is gone and not yet on the store, where the index remembers it until then.
     log: Mutex<Vec<crate::format::Gone>>,
+    trust: Trust,
     counters: Counters,
     /// Who waits for all that is in the queue.
     flushes: AtomicU64,
@@ -128,16 +135,16 @@ async fn ask<T: Send + 'static>(
     cold: &Cold,
     what: impl FnOnce(&ColdIndex) -> crate::index::Result<T> + Send + 'static,
 ) -> Result<Option<T>> {
-    let cold = cold.clone();
-    let asked = blocking(move || cold.inner.index.get().map(what).transpose()).await?;
-    asked.map_err(|error| Error::unavailable(format!("cold tier's index: {error}")))
+    let asking = cold.clone();
+    let asked = blocking(move || asking.working().map(what).transpose()).await?;
+    asked.map_err(|error| cold.index_failed(&error))
 }
 
 impl LowerTier for Cold {
     fn may_have(&self, tenant: &Tenant, namespace: &Namespace, key: &str) -> bool {
         let inner = &self.inner;
-        let Some(index) = inner.index.get() else {
-            // Nobody knows yet.
+        let Some(index) = self.working() else {
+            // Nobody knows.
             return true;
         };
         if inner.queue.is_empty() && index.is_empty() {
@@ -151,7 +158,8 @@ impl LowerTier for Cold {
             namespace: namespace.clone(),
             key,
         };
-        inner.queue.has(&id) || index.may_have(&id)
+        // One that has just failed says no.
+        inner.queue.has(&id) || index.may_have(&id) || index.check().is_err()
     }
 
     fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>> {

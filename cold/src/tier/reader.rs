@@ -112,8 +112,7 @@ impl Cold {
     }
 
     async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
-        let index = self.inner.index.get();
-        if !index.is_some_and(|index| index.may_have(id)) {
+        if !self.working().is_some_and(|index| index.may_have(id)) {
             return Ok(None);
         }
         let name = id.clone();
@@ -124,7 +123,7 @@ impl Cold {
 
     /// Whether the index has a key as it should be.
     fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
-        let found = self.inner.index.get().map(|index| index.get(id));
+        let found = self.working().map(|index| index.get(id));
         matches!(found, Some(Ok(Some(now))) if is_it(&now))
     }
 

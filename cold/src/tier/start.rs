@@ -12,13 +12,14 @@ use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
 use super::counters::Counters;
+use super::degraded::Trust;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
 use super::{Cold, Inner, blocking};
 use crate::format::{FORMAT_VERSION, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
-use crate::store::{Folder, ObjectName, Store, StoreError};
+use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
 
 /// How often another start may take the number that we want.
 const EPOCH_TRIES: u32 = 16;
@@ -60,7 +61,21 @@ impl Cold {
         clock: Arc<dyn Clock>,
     ) -> Result<(Cold, Option<Unread>)> {
         let (before, epoch) = begin_epoch(&store).await?;
-        let segments = store.list(Folder::Segments).await.map_err(unread)?;
+        let mut segments = store.list(Folder::Segments).await.map_err(unread)?;
+        let trust = Trust::new(settings.state_dir.clone());
+        let given_up = trust.was_given_up();
+        if given_up {
+            tracing::warn!(
+                "cold tier: what is below was given up when its index was lost, it begins anew"
+            );
+            give_up(&store, &mut segments).await?;
+        }
+        trust.give().map_err(|error| {
+            Error::invalid(format!(
+                "the state directory cannot be written; dir=`{:?}` error=`{error}`",
+                settings.state_dir
+            ))
+        })?;
         let logs = store.list(Folder::Log).await.map_err(unread)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
@@ -79,6 +94,14 @@ impl Cold {
         let mut index_settings = IndexSettings::new(dir.join("index"));
         index_settings.fsync = settings.fsync;
         let (identity, of) = (store.identity().to_owned(), index_settings.clone());
+        // Of what was given up, nothing in the index is believed.
+        let before = if trust.was_given_up() {
+            u64::MAX
+        } else {
+            before
+        };
+        // Of what was given up, nothing in the index is believed either.
+        let before = before + u64::from(given_up);
         let opened = blocking(move || open_index(of, &identity, (before, epoch))).await?;
         let index = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
         let unread = index.is_none().then(|| {
@@ -106,6 +129,7 @@ impl Cold {
                 seen: Seen::new(),
                 next: AtomicU64::new(highest.map_or(1, |highest| highest + 1)),
                 log: Mutex::new(Vec::new()),
+                trust,
                 counters: Counters::default(),
                 flushes: AtomicU64::new(0),
                 _dir: kept,
@@ -227,6 +251,22 @@ async fn index_step<T: Send + 'static>(
 ) -> Result<T> {
     let done = blocking(step).await?;
     done.map_err(|error| Error::unavailable(format!("cold tier's index: {error}")))
+}
+
+/// Has no segment count any more: without its sidecar none does.
+async fn give_up(store: &Store, segments: &mut Vec<Listed>) -> Result<()> {
+    let is_sidecar = |listed: &Listed| matches!(listed.name, ObjectName::Sidecar(_));
+    let sidecars = segments.extract_if(.., |listed| is_sidecar(listed));
+    let sidecars: Vec<Listed> = sidecars.collect();
+    let deletes = sidecars.into_iter().map(|listed| {
+        let store = store.clone();
+        async move { store.delete(&listed.name).await }
+    });
+    let mut deletes = stream::iter(deletes).buffer_unordered(READ_AHEAD);
+    while let Some(deleted) = deletes.next().await {
+        deleted.map_err(unread)?;
+    }
+    Ok(())
 }
 
 /// The epoch before ours, 0 for none, and ours.

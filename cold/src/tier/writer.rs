@@ -104,7 +104,7 @@ impl Cold {
         if inner.settings.write_policy == WritePolicy::Off {
             return std::future::pending().await;
         }
-        let free = cache.config().memory / FREE_SHARE;
+        let free = free_wanted(&cache);
         loop {
             while cache.hand_down(free, || inner.queue.bytes()) {
                 tokio::task::yield_now().await;
@@ -144,7 +144,9 @@ impl Cold {
                     batches.extend(packing.add(waiting));
                 }
             }
-            let flush = inner.flushes.load(Ordering::Acquire) > 0;
+            // What waits for others of its kind has memory that is wanted.
+            let is_wanted = cache.free_bytes() < free_wanted(&cache) / 2;
+            let flush = is_wanted || inner.flushes.load(Ordering::Acquire) > 0;
             batches.extend(packing.due(inner.clock.monotonic(), flush));
             for batch in batches {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -344,6 +346,11 @@ impl Cold {
             self.inner.clock.sleep(ROOM_TICK).await;
         }
     }
+}
+
+/// What is kept free by handing entries down.
+fn free_wanted(cache: &Cache) -> u64 {
+    cache.config().memory / FREE_SHARE
 }
 
 /// Bytes of a segment, paid for until they are written.
