@@ -312,6 +312,69 @@ fn a_failed_flush_is_a_loss_that_reopening_ends() {
     assert_eq!(ColdIndex::open(settings(&dir)).unwrap().state(), None);
 }
 
+/// Not a test: what the next one runs where files may not grow. A line for each insert that was acknowledged.
+#[test]
+#[ignore = "a process for `a_journal_that_cannot_grow_is_a_loss`"]
+fn confined() {
+    let Ok(dir) = std::env::var("BOWSTRING_INDEX_CONFINED") else {
+        return;
+    };
+    let index = ColdIndex::open(IndexSettings::new(dir)).unwrap();
+    for n in 10.. {
+        match index.insert_all(&[stored(id("n", &format!("k{n}")), n, n, n)]) {
+            Ok(_) => println!("done {n}"),
+            Err(error) => {
+                assert!(matches!(error, IndexError::Lost(_)), "{error}");
+                break;
+            }
+        }
+    }
+    let removed = index.remove_all(&[(id("n", "k10"), None)], Number(1_000_000));
+    assert!(matches!(removed, Err(IndexError::Lost(_))));
+    assert!(!index.may_have(&id("n", "k10")));
+    println!("lost");
+}
+
+#[test]
+fn a_journal_that_cannot_grow_is_a_loss() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = IndexSettings::new(root.path());
+    // What creates the journal asks for more than the limit; it is not longer than what is in it afterwards.
+    let index = ColdIndex::open(settings.clone()).unwrap();
+    index.set_state("memory:", 1).unwrap();
+    drop(index);
+    drop(ColdIndex::open(settings.clone()).unwrap());
+    let confined = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "index::crash::confined",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("BOWSTRING_INDEX_CONFINED", root.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(confined.stdout).unwrap();
+    assert!(
+        said.lines().any(|line| line == "lost"),
+        "{said} {:?}",
+        confined.stderr
+    );
+    let done = said
+        .lines()
+        .filter(|line| line.starts_with("done "))
+        .count() as u64;
+    assert!(done > 100, "{done}");
+    let index = ColdIndex::open(settings).unwrap();
+    assert!(index.state().is_some());
+    for n in 10..10 + done {
+        assert!(index.get(&id("n", &format!("k{n}"))).unwrap().is_some());
+    }
+    assert!(index.get(&id("n", "k10")).unwrap().is_some());
+}
+
 #[test]
 fn a_directory_has_one_index_at_a_time() {
     let root = tempfile::tempdir().unwrap();

@@ -52,7 +52,7 @@ impl Disk {
         // A damaged directory makes it panic in places, and nothing of it is left behind then.
         let opened = std::panic::catch_unwind(|| -> fjall::Result<_> {
             let database = Database::builder(dir)
-                .cache_size(memory_bytes / 4)
+                .cache_size(memory_bytes / 8)
                 .max_cached_files(Some(256))
                 .max_journaling_size(64 << 20)
                 .worker_threads(1)
@@ -64,7 +64,7 @@ impl Disk {
             Ok(Ok((database, rows))) => Ok(Disk {
                 database,
                 rows,
-                memtable_bytes: memory_bytes / 8,
+                memtable_bytes: memory_bytes / 16,
                 durability: if fsync {
                     PersistMode::SyncData
                 } else {
@@ -192,13 +192,18 @@ impl Disk {
         let tree = &self.rows.tree;
         let pinned = tree.pinned_filter_size() + tree.pinned_block_index_size();
         let tables = tree.table_count() * TABLE_RESIDENT_BYTES;
-        let fixed = u64::try_from(pinned + tables).unwrap_or(u64::MAX);
-        fixed + tree.version_memtable_size_sum() + self.database.cache_size()
+        let pinned = u64::try_from(pinned + tables).unwrap_or(u64::MAX);
+        // Both count what they hold, not what that takes up: nodes, and blocks of odd sizes.
+        let held = tree.version_memtable_size_sum() + self.database.cache_size();
+        pinned + held + held / 2 + WORK_BYTES
     }
 }
 
 /// What a table has in memory besides its filter and the top of its index.
 const TABLE_RESIDENT_BYTES: usize = 2 << 10;
+/// What the worker needs while it merges tables: buffers of those it reads and writes, the hashes for a
+/// filter.
+const WORK_BYTES: u64 = 3 << 20;
 
 /// All filters in memory and whole; of the indexes of tables only the top.
 fn options() -> KeyspaceCreateOptions {

@@ -180,12 +180,13 @@ impl ColdIndex {
     pub fn get(&self, id: &Id) -> Result<Option<Stored>> {
         self.with(|open| {
             let key = rows::entry_key(id);
+            // The floor first: behind the row, it may have been forgotten with all that was under it.
+            let floor = open.floors.of(rows::prefix_of(&key));
             let Some(value) = open.disk.get(&key)? else {
                 return Ok(None);
             };
             let stored = decode_value(id.clone(), &value);
             let stored = stored.ok_or_else(|| rows::damaged(&key))?;
-            let floor = open.floors.of(rows::prefix_of(&key));
             Ok(Some(stored).filter(|stored| stored.place.segment >= floor))
         })
     }
@@ -300,7 +301,8 @@ impl ColdIndex {
         self.len() == 0
     }
 
-    /// Bytes held in memory.
+    /// Bytes held in memory, what is written and merged just now among them. Walks over the tables: for a
+    /// timer, not for each request.
     pub fn resident_bytes(&self) -> u64 {
         self.peek(Open::resident_bytes).unwrap_or_default()
     }

@@ -98,6 +98,7 @@ pub fn wipe(dir: &Path) -> Result<()> {
             dir.display()
         ))
     };
+    std::fs::create_dir_all(dir).map_err(|error| failed(&error))?;
     // First what vouches for the rest.
     State::remove(dir).map_err(|error| failed(&error))?;
     match std::fs::remove_dir_all(dir.join("rows")) {

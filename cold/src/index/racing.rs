@@ -154,6 +154,8 @@ fn an_index_built_anew_is_the_one_that_was_lost() {
     let gone = |n: u64| Gone::Name(id("n", &format!("k{n}")));
     let other = stored(id("m", "k"), 4, 4, 0);
     let namespace = Namespace::parse("m").unwrap();
+    let nowhere = Rebuild::begin(IndexSettings::new(root.path().join("nowhere"))).unwrap();
+    assert!(nowhere.finish("memory:", 1).unwrap().is_empty());
     std::fs::create_dir_all(dir.join("rows")).unwrap();
     std::fs::write(dir.join("rows/version"), b"nonsense").unwrap();
     assert!(ColdIndex::open(IndexSettings::new(&dir)).is_err());
