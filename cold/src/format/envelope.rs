@@ -54,11 +54,11 @@ pub(super) fn seal(mut out: Vec<u8>) -> Bytes {
     Bytes::from(out)
 }
 
-/// The number and the body of an object of this kind.
+/// The body of an object of this kind and number.
 ///
 /// # Errors
 /// `data_loss` for bytes that are not what was written, `failed_precondition` for a newer format.
-pub(super) fn open(kind: Kind, bytes: &[u8]) -> Result<(Number, &[u8])> {
+pub(super) fn open(kind: Kind, number: Number, bytes: &[u8]) -> Result<&[u8]> {
     let whole = bytes.len().checked_sub(SEAL_BYTES);
     let split = whole.filter(|whole| *whole >= HEAD_BYTES);
     let Some((sealed, seal)) = split.map(|at| bytes.split_at(at)) else {
@@ -72,7 +72,7 @@ pub(super) fn open(kind: Kind, bytes: &[u8]) -> Result<(Number, &[u8])> {
     let magic = head.array();
     let format = head.array().map(u16::from_le_bytes);
     let code = head.array().map(u16::from_le_bytes);
-    let (Some(MAGIC), Some(format), Some(code), Some(number)) = (magic, format, code, head.u64())
+    let (Some(MAGIC), Some(format), Some(code), Some(found)) = (magic, format, code, head.u64())
     else {
         return Err(damaged(kind, "it begins otherwise"));
     };
@@ -86,7 +86,10 @@ pub(super) fn open(kind: Kind, bytes: &[u8]) -> Result<(Number, &[u8])> {
     if format == 0 || code != kind.code() {
         return Err(damaged(kind, "it is another kind of object"));
     }
-    Ok((Number(number), body))
+    if found != number.0 {
+        return Err(damaged(kind, "it is that of another number"));
+    }
+    Ok(body)
 }
 
 /// `data_loss`: an object of this kind that we have not written so.
@@ -115,7 +118,7 @@ mod tests {
         let mut out = begin(Kind::Sidecar, Number(7));
         out[8] = 2;
         out.extend_from_slice(b"what only a newer release can read");
-        let refused = open(Kind::Sidecar, &seal(out)).unwrap_err();
+        let refused = open(Kind::Sidecar, Number(7), &seal(out)).unwrap_err();
         assert_eq!(refused.code, Code::FailedPrecondition);
         assert!(
             refused
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_log_record_is_no_sidecar() {
-        let refused = open(Kind::Sidecar, &object(Kind::Gone, b"")).unwrap_err();
+        let refused = open(Kind::Sidecar, Number(7), &object(Kind::Gone, b"")).unwrap_err();
         assert_eq!(refused.code, Code::DataLoss);
     }
 
@@ -139,12 +142,13 @@ mod tests {
             bit in 0u8..8,
         ) {
             let good = object(Kind::Gone, &body);
-            prop_assert_eq!(open(Kind::Gone, &good), Ok((Number(7), &body[..])));
+            prop_assert_eq!(open(Kind::Gone, Number(7), &good), Ok(&body[..]));
+            prop_assert_eq!(open(Kind::Gone, Number(8), &good).unwrap_err().code, Code::DataLoss);
             let at = at.index(good.len());
-            prop_assert!(open(Kind::Gone, &good[..at]).is_err());
+            prop_assert!(open(Kind::Gone, Number(7), &good[..at]).is_err());
             let mut bad = good.to_vec();
             bad[at] ^= 1 << bit;
-            prop_assert_eq!(open(Kind::Gone, &bad).unwrap_err().code, Code::DataLoss);
+            prop_assert_eq!(open(Kind::Gone, Number(7), &bad).unwrap_err().code, Code::DataLoss);
         }
     }
 }

@@ -49,14 +49,13 @@ pub fn encode_gone(number: Number, gone: &[Gone]) -> Bytes {
     envelope::seal(out)
 }
 
-/// Reads what [`encode_gone`] wrote.
+/// Reads what [`encode_gone`] wrote, under the name of this number.
 ///
 /// # Errors
-/// `data_loss` for bytes that are not what was written, `failed_precondition` for a newer format.
-pub fn read_gone(bytes: &[u8]) -> Result<(Number, Vec<Gone>)> {
-    let (number, body) = envelope::open(Kind::Gone, bytes)?;
-    let gone = read_body(body).ok_or_else(|| damaged(Kind::Gone, "its names cannot be"))?;
-    Ok((number, gone))
+/// `data_loss` for bytes that are not what was written there, `failed_precondition` for a newer format.
+pub fn read_gone(number: Number, bytes: &[u8]) -> Result<Vec<Gone>> {
+    let body = envelope::open(Kind::Gone, number, bytes)?;
+    read_body(body).ok_or_else(|| damaged(Kind::Gone, "its names cannot be"))
 }
 
 fn read_body(body: &[u8]) -> Option<Vec<Gone>> {
@@ -94,7 +93,8 @@ mod tests {
         #[test]
         fn it_comes_back(gone in prop::collection::vec(gone(), 0..8), number in any::<u64>()) {
             let bytes = encode_gone(Number(number), &gone);
-            prop_assert_eq!(read_gone(&bytes), Ok((Number(number), gone)));
+            prop_assert_eq!(read_gone(Number(number), &bytes), Ok(gone));
+            prop_assert!(read_gone(Number(number ^ 1), &bytes).is_err());
         }
 
         #[test]

@@ -132,7 +132,7 @@ mod tests {
         let large = Large::begin(Number(9), description).unwrap();
         assert!(large.file_bytes() > 3 << 30);
         assert!(large.head().len().is_multiple_of(64));
-        let refused = read_sidecar(&large.head()).unwrap_err();
+        let refused = read_sidecar(Number(9), &large.head()).unwrap_err();
         assert_eq!(refused.code, Code::DataLoss);
     }
 }

@@ -112,7 +112,7 @@ mod tests {
     /// What Arrow's own reader sees has to be what the sidecar says.
     fn check(built: &Built, layout: &Layout, tensors: &[(Description, Vec<Bytes>)]) {
         let file = concat(built);
-        let sidecar = read_sidecar(&built.sidecar).unwrap();
+        let sidecar = read_sidecar(built.entries[0].place.segment, &built.sidecar).unwrap();
         assert_eq!(sidecar.entries, built.entries);
         assert_eq!(sidecar.file_bytes, file.len() as u64);
         for (stored, (description, pieces)) in built.entries.iter().zip(tensors) {

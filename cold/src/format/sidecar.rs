@@ -16,8 +16,7 @@ use crate::entry::{Number, Stored};
 /// A sidecar, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sidecar {
-    /// Of the segment that it belongs to: to be compared with the one in its name, since somebody may
-    /// have copied it.
+    /// Of the segment that it belongs to.
     pub number: Number,
     /// Bytes of the segment's file.
     pub file_bytes: u64,
@@ -39,12 +38,13 @@ pub fn encode_sidecar(number: Number, file_bytes: u64, entries: &[Stored]) -> By
     envelope::seal(out)
 }
 
-/// Reads what [`encode_sidecar`] wrote.
+/// Reads what [`encode_sidecar`] wrote, under the name of this number: one that somebody has copied would
+/// bring back what was deleted in between.
 ///
 /// # Errors
-/// `data_loss` for bytes that are not what was written, `failed_precondition` for a newer format.
-pub fn read_sidecar(bytes: &[u8]) -> Result<Sidecar> {
-    let (number, body) = envelope::open(Kind::Sidecar, bytes)?;
+/// `data_loss` for bytes that are not what was written there, `failed_precondition` for a newer format.
+pub fn read_sidecar(number: Number, bytes: &[u8]) -> Result<Sidecar> {
+    let body = envelope::open(Kind::Sidecar, number, bytes)?;
     read_body(number, body).ok_or_else(|| damaged(Kind::Sidecar, "its entries cannot be"))
 }
 
@@ -108,7 +108,9 @@ mod tests {
         out.extend_from_slice(&64u64.to_le_bytes());
         put_varint(&mut out, u64::MAX);
         assert_eq!(
-            read_sidecar(&envelope::seal(out)).unwrap_err().code,
+            read_sidecar(Number(1), &envelope::seal(out))
+                .unwrap_err()
+                .code,
             Code::DataLoss
         );
     }
@@ -116,26 +118,27 @@ mod tests {
     proptest! {
         #[test]
         fn it_comes_back(sidecar in sidecar()) {
-            prop_assert_eq!(read_sidecar(&encode(&sidecar)), Ok(sidecar));
+            prop_assert_eq!(read_sidecar(sidecar.number, &encode(&sidecar)), Ok(sidecar));
         }
 
         #[test]
         fn a_flipped_bit_and_a_missing_end_are_found(sidecar in sidecar(), at in any::<Index>(), bit in 0u8..8) {
             let good = encode(&sidecar);
             let at = at.index(good.len());
-            prop_assert!(read_sidecar(&good[..at]).is_err());
+            prop_assert!(read_sidecar(sidecar.number, &good[..at]).is_err());
+            prop_assert!(read_sidecar(Number(sidecar.number.0 + 1), &good).is_err());
             let mut bad = good.to_vec();
             bad[at] ^= 1 << bit;
-            prop_assert_eq!(read_sidecar(&bad).unwrap_err().code, Code::DataLoss);
+            prop_assert_eq!(read_sidecar(sidecar.number, &bad).unwrap_err().code, Code::DataLoss);
         }
 
         #[test]
         fn entries_of_another_segment_or_outside_the_file_are_refused(mut sidecar in sidecar()) {
             prop_assume!(sidecar.entries.iter().any(|entry| entry.description.len > 0));
             let other = encode_sidecar(Number(sidecar.number.0 + 1), sidecar.file_bytes, &sidecar.entries);
-            prop_assert!(read_sidecar(&other).is_err());
+            prop_assert!(read_sidecar(Number(sidecar.number.0 + 1), &other).is_err());
             sidecar.file_bytes = 64;
-            prop_assert!(read_sidecar(&encode(&sidecar)).is_err());
+            prop_assert!(read_sidecar(sidecar.number, &encode(&sidecar)).is_err());
         }
 
         #[test]

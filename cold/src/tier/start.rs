@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use bowstring_cache::clock::Clock;
+use bowstring_cache::entropy::Entropy;
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -158,7 +159,7 @@ impl Cold {
         while let Some((name, record)) = records.next().await {
             let Some(bytes) = record? else { continue };
             rebuild = match name {
-                ObjectName::Sidecar(number) => match read_sidecar(&bytes) {
+                ObjectName::Sidecar(number) => match read_sidecar(number, &bytes) {
                     Ok(sidecar) => {
                         segments += 1;
                         index_step(move || {
@@ -175,7 +176,7 @@ impl Cold {
                     }
                 },
                 ObjectName::Log(number) => {
-                    let (_, gone) = read_gone(&bytes)?;
+                    let gone = read_gone(number, &bytes)?;
                     index_step(move || {
                         rebuild.gone(number, &gone)?;
                         Ok(rebuild)
@@ -270,12 +271,16 @@ async fn give_up(store: &Store, segments: &mut Vec<Listed>) -> Result<()> {
 }
 
 /// The epoch before ours, 0 for none, and ours.
+///
+/// Its text is like no other's: the store takes an object with the very bytes of a create for one whose answer
+/// was lost.
 async fn begin_epoch(store: &Store) -> Result<(u64, u64)> {
+    let [by, _] = Entropy::draw()?.hash_key;
     for _ in 0..EPOCH_TRIES {
         let epochs = store.list(Folder::Epochs).await.map_err(unread)?;
         let last = epochs.last().map_or(0, |listed| listed.name.number());
         let text = format!(
-            "{{\"epoch\": {}, \"format\": {}}}\n",
+            "{{\"epoch\": {}, \"format\": {}, \"by\": \"{by:016x}\"}}\n",
             last + 1,
             FORMAT_VERSION
         );
@@ -293,4 +298,38 @@ async fn begin_epoch(store: &Store) -> Result<(u64, u64)> {
 
 fn unread(error: StoreError) -> Error {
     Error::unavailable(format!("cold store: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bowstring_cache::clock::SystemClock;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::store::StoreSettings;
+    use crate::store::faults::{Fault, Faulty, Site};
+
+    /// Both have looked before either writes: had they the same bytes, each would take the one object for
+    /// its own.
+    #[tokio::test]
+    async fn two_that_start_at_once_have_epochs_of_their_own() {
+        let clock = Arc::new(SystemClock::new());
+        let slow = |site, _: &Path, _| {
+            (site == Site::Put).then_some(Fault::Delay(Duration::from_millis(1)))
+        };
+        let inner = Faulty::new(Arc::new(InMemory::new()), clock.clone(), slow);
+        let store = Store::new(
+            Arc::new(inner),
+            Path::default(),
+            StoreSettings::default(),
+            clock,
+        );
+        let (one, other) = futures::join!(begin_epoch(&store), begin_epoch(&store));
+        let mut epochs = [one.unwrap(), other.unwrap()];
+        epochs.sort_unstable();
+        assert_eq!(epochs, [(0, 1), (1, 2)]);
+    }
 }
