@@ -36,6 +36,7 @@ pub async fn open(
             .0
             .min(memory_bytes / SEGMENT_SHARE),
         queue_bytes: memory_bytes / QUEUE_SHARE,
+        bytes_max: config.cold_bytes_max.map(|bytes| bytes.0),
         fsync: config.cold_fsync,
         store: StoreSettings {
             concurrency: config.cold_concurrency as usize,
@@ -66,6 +67,7 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache) {
         cold.write(cache.clone()),
         cold.keep_log(),
         cold.mend(),
+        cold.tidy(cache.clone()),
     );
 }
 

@@ -232,6 +232,15 @@ impl ColdIndex {
         self.in_chunks(ids, |open, ids| open.remove(ids, log))
     }
 
+    /// Removes entries that are still where they are said to be: their segment is given up. Gives which of them
+    /// were.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::insert_all`].
+    pub fn remove_placed(&self, entries: &[(Id, Place)]) -> Result<Vec<bool>> {
+        self.in_chunks(entries, |open, entries| open.take_placed(entries))
+    }
+
     /// Everything of a namespace in segments below `log` is gone, at once; its rows go in
     /// [`ColdIndex::tidy`], and until then count in [`ColdIndex::segments`] and [`ColdIndex::len`].
     ///

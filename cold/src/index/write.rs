@@ -99,6 +99,18 @@ impl Open {
         )
     }
 
+    /// Takes away entries that are still where they are said to be.
+    pub(super) fn take_placed(&self, entries: &[(Id, Place)]) -> Result<Vec<bool>> {
+        self.change(
+            entries,
+            |(id, _)| id,
+            |_, old, (_, place)| match old {
+                Some(old) if !old.sunk && old.place == *place => (true, Decision::Take),
+                _ => (false, Decision::Keep),
+            },
+        )
+    }
+
     /// Takes away the rows that are under their floor.
     pub(super) fn sweep(&self, ids: &[Id]) -> Result<()> {
         let swept = self.change(

@@ -22,6 +22,10 @@ pub(super) struct Counters {
     pub(super) damaged: Count,
     pub(super) failed_reads: Count,
     pub(super) forgotten: Count,
+    pub(super) rewritten: Count,
+    pub(super) segments_dropped: Count,
+    pub(super) given_up: Count,
+    pub(super) orphans: Count,
     /// Writes that have failed and are tried again, now.
     pub(super) failing: Count,
 }
@@ -84,6 +88,14 @@ pub struct ColdStats {
     pub failed_reads: u64,
     /// Entries that were replaced, deleted or cleared.
     pub forgotten: u64,
+    /// Segments that were rewritten, because little of them was alive.
+    pub rewritten: u64,
+    /// Segments that are no more.
+    pub segments_dropped: u64,
+    /// Entries that were given up for the limit of the store.
+    pub given_up: u64,
+    /// Objects of an earlier start that were never acknowledged, and were removed.
+    pub orphans: u64,
     /// Requests to the store.
     pub store: StoreCounters,
 }
@@ -110,6 +122,10 @@ impl Inner {
             damaged: counters.damaged.get(),
             failed_reads: counters.failed_reads.get(),
             forgotten: counters.forgotten.get(),
+            rewritten: counters.rewritten.get(),
+            segments_dropped: counters.segments_dropped.get(),
+            given_up: counters.given_up.get(),
+            orphans: counters.orphans.get(),
             store: self.store.counters(),
         }
     }

@@ -6,6 +6,7 @@
 //! - `forget`: what is gone, before the answer
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
+//! - `tidy`: what is done in the background
 //! - `start`: who writes under this prefix, and what is there already
 //! - `counters`: what an operator sees
 //!
@@ -22,13 +23,15 @@ mod reader;
 mod seen;
 mod settings;
 mod start;
+mod tidy;
 mod writer;
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
 use bowstring_cache::lower::{Bring, Description, Gone, Later, LowerTier};
@@ -78,6 +81,12 @@ struct Inner {
     seen: Seen,
     /// The next number of a segment or log record.
     next: AtomicU64,
+    /// The first one of this start.
+    first: Number,
+    /// Segments that are on their way: what the index has of them is not all.
+    open: Mutex<BTreeSet<Number>>,
+    /// When a segment was last read, of those that were.
+    last_read: Mutex<BTreeMap<Number, Duration>>,
     /// What is gone and not yet on the store, where the index remembers it until then.
     log: Mutex<Vec<crate::format::Gone>>,
     trust: Trust,
@@ -91,6 +100,14 @@ struct Inner {
 impl Inner {
     fn number(&self) -> Number {
         Number(self.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// The number of a segment that is begun.
+    fn open_number(&self) -> Number {
+        let mut open = self.open.lock();
+        let number = self.number();
+        open.insert(number);
+        number
     }
 
     fn hash_of(&self, id: &Id) -> u64 {

@@ -203,7 +203,10 @@ impl Cold {
         let len = stored.description.len;
         let mut restoring = cache.restore(stored.description.clone());
         restoring.reserve().await?;
-        let name = ObjectName::Segment(stored.place.segment);
+        let segment = stored.place.segment;
+        let now = self.inner.clock.monotonic();
+        self.inner.last_read.lock().insert(segment, now);
+        let name = ObjectName::Segment(segment);
         let mut at = 0;
         while at < len {
             let end = len.min(at + READ_BYTES);

@@ -1,6 +1,6 @@
 //! Who writes under a prefix, what is there already, and whether the index knows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -18,6 +18,7 @@ use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
 use super::{Cold, Inner, blocking};
+use crate::entry::Number;
 use crate::format::{FORMAT_VERSION, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
 use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
@@ -27,7 +28,7 @@ const EPOCH_TRIES: u32 = 16;
 /// Records that are read at one time.
 const READ_AHEAD: usize = 8;
 /// The largest sidecar or log record that is read.
-const RECORD_BYTES_MAX: u64 = 1 << 30;
+pub(super) const RECORD_BYTES_MAX: u64 = 1 << 30;
 
 /// What an index that could not be trusted has to be built from.
 pub struct Unread {
@@ -80,6 +81,7 @@ impl Cold {
         let logs = store.list(Folder::Log).await.map_err(unread)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
+        let first = highest.map_or(1, |highest| highest + 1);
         let (dir, kept) = match &settings.state_dir {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -128,7 +130,10 @@ impl Cold {
                 stripes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 hash: std::hash::RandomState::new(),
                 seen: Seen::new(),
-                next: AtomicU64::new(highest.map_or(1, |highest| highest + 1)),
+                next: AtomicU64::new(first),
+                first: Number(first),
+                open: Mutex::new(BTreeSet::new()),
+                last_read: Mutex::new(BTreeMap::new()),
                 log: Mutex::new(Vec::new()),
                 trust,
                 counters: Counters::default(),

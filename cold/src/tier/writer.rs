@@ -246,14 +246,27 @@ impl Cold {
         let mut waiting = Vec::with_capacity(batch.waiting.len());
         let number = inner.queue.standing_still(|| {
             waiting.extend(batch.waiting.iter().filter(|one| !one.is_gone()).cloned());
-            inner.number()
+            inner.open_number()
         });
-        let entries = match &waiting[..] {
+        let written = self.write_segment(cache, batch, number, &waiting).await;
+        inner.open.lock().remove(&number);
+        written
+    }
+
+    async fn write_segment(
+        &self,
+        cache: &Cache,
+        batch: &Batch,
+        number: Number,
+        waiting: &[Arc<Waiting>],
+    ) -> Result<()> {
+        let inner = &self.inner;
+        let entries = match waiting {
             [] => return Ok(()),
             [large] if large.entry.len() >= inner.settings.large_bytes => {
                 vec![self.write_large(number, large).await?]
             }
-            _ => self.write_small(cache, number, batch, &waiting).await?,
+            _ => self.write_small(cache, number, batch, waiting).await?,
         };
         let bytes = entries.iter().map(|one| one.description.len).sum();
         let file_bytes = entries
@@ -268,7 +281,7 @@ impl Cold {
         inner.counters.segments.add(1);
         inner.counters.written.add(waiting.len() as u64);
         inner.counters.written_bytes.add(bytes);
-        for one in &waiting {
+        for one in waiting {
             inner.queue.done(one, Fate::Written);
         }
         Ok(())

@@ -78,6 +78,10 @@ pub struct Config {
     #[arg(long, value_name = "SIZE", default_value = "32MiB")]
     pub cold_segment_bytes: ByteSize,
 
+    /// Bytes of objects that the cold store may have; what was not read for longest goes
+    #[arg(long, value_name = "SIZE")]
+    pub cold_bytes_max: Option<ByteSize>,
+
     /// Requests to the cold store at one time
     #[arg(long, value_name = "NUMBER", default_value_t = 32,
           value_parser = clap::value_parser!(u32).range(1..=1_024))]

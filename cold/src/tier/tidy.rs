@@ -1,0 +1,364 @@
+//! What is done in the background: segments of which little is alive are rewritten, dead ones and orphans go,
+//! the store is kept within its limit by giving up what was not read for longest, old log records go, and the
+//! ledger is told what the index has in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bowstring_cache::Cache;
+use bowstring_cache::ledger::{Account, Charge};
+use bowstring_wire::error::{Error, Result};
+use bytes::Bytes;
+
+use super::start::RECORD_BYTES_MAX;
+use super::{Cold, ask};
+use crate::entry::{BLOCK_BYTES, Number, Place, Stored};
+use crate::format::{Layout, build, read_sidecar, verify};
+use crate::index::Segment;
+use crate::store::{Folder, ObjectName, StoreError};
+
+/// Between two rounds.
+const TICK: Duration = Duration::from_secs(1);
+/// Rounds between two looks for log records that nobody needs.
+const LOG_ROUNDS: u64 = 300;
+/// Rows of cleared namespaces that one round takes away.
+const ROWS_A_ROUND: usize = 16_384;
+/// Segments of which less than one part in so many is alive are rewritten.
+const LIVE_SHARE: u64 = 2;
+/// What of a segment is dead at least, for it to be worth a write.
+const DEAD_MIN: u64 = 256 << 10;
+/// A segment is small that has less than one part in so many of what one may have, and so many of those are
+/// too many.
+const SMALL_SHARE: u64 = 16;
+const SMALL_MIN: usize = 32;
+/// Bytes a second that rewriting may read.
+const REWRITE_RATE: u64 = 64 << 20;
+/// Segments that one round gives up.
+const DROPS_A_ROUND: usize = 64;
+
+impl Cold {
+    /// Does all of the above. Runs until it is dropped.
+    pub async fn tidy(&self, cache: Cache) {
+        let inner = &self.inner;
+        while inner.index.get().is_none() {
+            inner.clock.sleep(TICK).await;
+        }
+        if let Err(error) = self.drop_orphans().await {
+            tracing::warn!(error = %error.message, "cold tier: orphans were not removed");
+        }
+        let mut charge: Option<Charge> = None;
+        for round in 1_u64.. {
+            inner.clock.sleep(TICK).await;
+            self.charge_index(&cache, &mut charge);
+            let done = async {
+                self.sweep().await?;
+                self.drop_dead().await?;
+                self.keep_within_limit().await?;
+                self.rewrite_some(&cache).await?;
+                if round % LOG_ROUNDS == 0 {
+                    self.drop_old_log().await?;
+                }
+                Ok::<_, Error>(())
+            };
+            if let Err(error) = done.await {
+                tracing::debug!(error = %error.message, "cold tier: tidying is tried again");
+            }
+        }
+    }
+
+    fn charge_index(&self, cache: &Cache, charge: &mut Option<Charge>) {
+        let bytes = self.inner.stats().index_bytes;
+        let fits = charge.as_mut().is_some_and(|charge| charge.resize(bytes));
+        if !fits {
+            *charge = None;
+            *charge = cache.charge(Account::Cold, bytes);
+        }
+    }
+
+    /// Rows of namespaces that were cleared.
+    async fn sweep(&self) -> Result<()> {
+        let settled = self.settled();
+        ask(self, move |index| {
+            index.settle(settled);
+            let mut left = ROWS_A_ROUND;
+            while left > 0 && index.tidy(512)? {
+                left = left.saturating_sub(512);
+            }
+            Ok(())
+        })
+        .await
+        .map(drop)
+    }
+
+    /// No segment below this number is on its way.
+    fn settled(&self) -> Number {
+        let open = self.inner.open.lock();
+        let next = Number(self.inner.next.load(Ordering::SeqCst));
+        open.first().copied().unwrap_or(next)
+    }
+
+    /// Segments that are whole, with what of them is alive.
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        let open: BTreeSet<Number> = self.inner.open.lock().clone();
+        let segments = ask(self, |index| Ok(index.segments())).await?;
+        let mut segments = segments.unwrap_or_default();
+        segments.retain(|segment| !open.contains(&segment.number));
+        Ok(segments)
+    }
+
+    async fn drop_dead(&self) -> Result<()> {
+        for segment in self.segments().await? {
+            if segment.live_entries == 0 {
+                self.drop_segment(segment.number).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sidecar first: without it, the rest does not count.
+    async fn drop_segment(&self, number: Number) -> Result<()> {
+        let inner = &self.inner;
+        for name in [ObjectName::Sidecar(number), ObjectName::Segment(number)] {
+            inner.store.delete(&name).await.map_err(failed)?;
+        }
+        inner.last_read.lock().remove(&number);
+        ask(self, move |index| index.drop_segment(number)).await?;
+        inner.counters.segments_dropped.add(1);
+        Ok(())
+    }
+
+    /// Gives up what was not read for longest, until the rest is no more than may be.
+    async fn keep_within_limit(&self) -> Result<()> {
+        let Some(max) = self.inner.settings.bytes_max else {
+            return Ok(());
+        };
+        let mut segments = self.segments().await?;
+        let mut total: u64 = segments.iter().map(|segment| segment.total_bytes).sum();
+        if total <= max {
+            return Ok(());
+        }
+        let read: BTreeMap<Number, Duration> = self.inner.last_read.lock().clone();
+        segments.sort_by_key(|segment| (read.get(&segment.number).copied(), segment.number));
+        for segment in segments.into_iter().take(DROPS_A_ROUND) {
+            if total <= max {
+                break;
+            }
+            total -= segment.total_bytes;
+            let entries = self.sidecar(segment.number).await?;
+            let given_up = segment.live_entries;
+            ask(self, move |index| {
+                let placed = |stored: Stored| (stored.description.id, stored.place);
+                let all: Vec<_> = entries.into_iter().map(placed).collect();
+                index.remove_placed(&all)
+            })
+            .await?;
+            self.inner.counters.given_up.add(given_up);
+            self.drop_segment(segment.number).await?;
+        }
+        Ok(())
+    }
+
+    async fn sidecar(&self, number: Number) -> Result<Vec<Stored>> {
+        let name = ObjectName::Sidecar(number);
+        match self.inner.store.read_all(&name, RECORD_BYTES_MAX).await {
+            Ok(bytes) => Ok(read_sidecar(&bytes)?.entries),
+            Err(StoreError::NotFound) => Ok(Vec::new()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Rewrites, together, segments of which little is alive and those that are small.
+    async fn rewrite_some(&self, cache: &Cache) -> Result<()> {
+        let inner = &self.inner;
+        let (from, bytes) = chosen(self.segments().await?, inner.settings.segment_bytes);
+        if from.is_empty() {
+            return Ok(());
+        }
+        let Some(_charge) = cache.charge(Account::Cold, bytes) else {
+            return Ok(());
+        };
+        let mut entries = Vec::new();
+        for number in from {
+            entries.extend(self.sidecar(number).await?);
+        }
+        // The number first: what is forgotten from now on is forgotten of it too.
+        let number = inner.open_number();
+        let rewritten = self.rewrite(number, entries).await;
+        inner.open.lock().remove(&number);
+        let read = rewritten?;
+        let pause = Duration::from_millis(read * 1_000 / REWRITE_RATE);
+        inner.clock.sleep(pause).await;
+        Ok(())
+    }
+
+    async fn rewrite(&self, number: Number, entries: Vec<Stored>) -> Result<u64> {
+        let inner = &self.inner;
+        let live = ask(self, move |index| {
+            let mut live = Vec::new();
+            for stored in entries {
+                let now = index.get(&stored.description.id)?;
+                if now.is_some_and(|now| now.place == stored.place) {
+                    live.push(stored);
+                }
+            }
+            Ok(live)
+        });
+        let live = live.await?.unwrap_or_default();
+        let (mut tensors, mut moved, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        let mut read = 0;
+        for stored in live {
+            let len = stored.description.len;
+            let range = stored.place.offset..stored.place.offset + len;
+            let name = ObjectName::Segment(stored.place.segment);
+            let bytes = match len {
+                0 => Bytes::new(),
+                _ => inner.store.read(&name, range).await.map_err(failed)?,
+            };
+            read += len;
+            if inner.is_expired(stored.description.expires_at_ms) || !is_whole(&stored, &bytes) {
+                dead.push((stored.description.id, stored.place));
+            } else {
+                moved.push(stored.place);
+                tensors.push((stored.description, vec![bytes]));
+            }
+        }
+        if !dead.is_empty() {
+            ask(self, move |index| index.remove_placed(&dead)).await?;
+        }
+        if tensors.is_empty() {
+            return Ok(read);
+        }
+        let built = build(number, &Layout::Opaque, tensors)?;
+        let bytes = built.file_bytes();
+        let objects = [
+            (ObjectName::Segment(number), built.file),
+            (ObjectName::Sidecar(number), vec![built.sidecar]),
+        ];
+        for (name, pieces) in objects {
+            inner.store.create(&name, pieces).await.map_err(failed)?;
+        }
+        let moves: Vec<(Place, Stored)> = moved.into_iter().zip(built.entries).collect();
+        ask(self, move |index| {
+            index.add_segment(number, bytes)?;
+            index.move_all(&moves)
+        })
+        .await?;
+        inner.counters.rewritten.add(1);
+        Ok(read)
+    }
+
+    /// Objects of an earlier start that the index knows nothing of: their writes were not acknowledged.
+    async fn drop_orphans(&self) -> Result<()> {
+        let inner = &self.inner;
+        let until = inner.first;
+        let known: BTreeSet<Number> = self
+            .segments()
+            .await?
+            .iter()
+            .map(|one| one.number)
+            .collect();
+        for listed in inner.store.list(Folder::Segments).await.map_err(failed)? {
+            let number = Number(listed.name.number());
+            if number < until && !known.contains(&number) {
+                inner.store.delete(&listed.name).await.map_err(failed)?;
+                inner.counters.orphans.add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// A record says nothing any more once all segments are younger.
+    async fn drop_old_log(&self) -> Result<()> {
+        let inner = &self.inner;
+        let settled = self.settled();
+        let oldest = self.segments().await?.first().map(|segment| segment.number);
+        let oldest = oldest.map_or(settled, |oldest| oldest.min(settled));
+        for listed in inner.store.list(Folder::Log).await.map_err(failed)? {
+            if listed.name.number() < oldest.0 {
+                inner.store.delete(&listed.name).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Segments that are worth rewriting together, and the bytes in them that are alive.
+fn chosen(segments: Vec<Segment>, segment_bytes: u64) -> (Vec<Number>, u64) {
+    let small = segments
+        .iter()
+        .filter(|segment| segment.total_bytes < segment_bytes / SMALL_SHARE)
+        .count();
+    let mut worth: Vec<Segment> = segments
+        .into_iter()
+        .filter(|segment| {
+            let dead = segment.total_bytes.saturating_sub(segment.live_bytes);
+            let is_small = segment.total_bytes < segment_bytes / SMALL_SHARE;
+            segment.live_bytes < segment_bytes
+                && (dead >= DEAD_MIN && segment.live_bytes * LIVE_SHARE < segment.total_bytes
+                    || is_small && small >= SMALL_MIN)
+        })
+        .collect();
+    worth.sort_by_key(|segment| segment.live_bytes);
+    let mut bytes = 0;
+    let taken = worth.iter().take_while(|segment| {
+        bytes += segment.live_bytes;
+        bytes <= segment_bytes
+    });
+    let taken: Vec<Segment> = taken.copied().collect();
+    let bytes = taken.iter().map(|segment| segment.live_bytes).sum();
+    (taken.iter().map(|segment| segment.number).collect(), bytes)
+}
+
+/// Whether these are the bytes of a tensor.
+fn is_whole(stored: &Stored, bytes: &Bytes) -> bool {
+    let step = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
+    let mut blocks = bytes.chunks(step).enumerate();
+    bytes.len() as u64 == stored.description.len
+        && (bytes.is_empty() || blocks.all(|(at, block)| verify(stored, at, block)))
+}
+
+fn failed(error: StoreError) -> Error {
+    Error::unavailable(format!("cold store: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(number: u64, live_entries: u64, live_bytes: u64, total_bytes: u64) -> Segment {
+        Segment {
+            number: Number(number),
+            live_entries,
+            live_bytes,
+            total_bytes,
+        }
+    }
+
+    #[test]
+    fn what_is_mostly_dead_is_rewritten_the_emptiest_first() {
+        const MIB: u64 = 1 << 20;
+        let segments = vec![
+            segment(1, 9, 31 * MIB, 32 * MIB),
+            segment(2, 9, 15 * MIB, 32 * MIB),
+            segment(3, 1, 10, 3_000),
+            segment(4, 2, 2 * MIB, 32 * MIB),
+            segment(5, 2, 16 * MIB - 1, 32 * MIB),
+        ];
+        let (numbers, bytes) = chosen(segments, 32 * MIB);
+        assert_eq!(
+            numbers,
+            [Number(4), Number(2)],
+            "and no more than fits into one"
+        );
+        assert_eq!(bytes, 17 * MIB);
+    }
+
+    #[test]
+    fn many_small_ones_become_one_and_few_stay() {
+        let few: Vec<Segment> = (0..31).map(|n| segment(n, 1, 100, 2_000)).collect();
+        assert_eq!(chosen(few.clone(), 32 << 20), (vec![], 0));
+        let many: Vec<Segment> = (0..32).map(|n| segment(n, 1, 100, 2_000)).collect();
+        assert_eq!(chosen(many, 32 << 20).0.len(), 32);
+    }
+}
