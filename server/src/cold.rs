@@ -14,7 +14,7 @@ use crate::config::Config;
 /// At most one part in so many of the memory is in one segment; four are written at a time.
 const SEGMENT_SHARE: u64 = 64;
 /// One part in so many of the memory may be on its way down.
-const QUEUE_SHARE: u64 = 16;
+const QUEUE_SHARE: u64 = 8;
 
 /// Opens the tier that the settings name, if they do.
 ///

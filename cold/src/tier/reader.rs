@@ -202,6 +202,7 @@ impl Cold {
     async fn read(&self, cache: &Cache, stored: &Stored) -> Result<Option<Restored>> {
         let len = stored.description.len;
         let mut restoring = cache.restore(stored.description.clone());
+        self.wait_for_room(cache, len).await;
         restoring.reserve().await?;
         let segment = stored.place.segment;
         let now = self.inner.clock.monotonic();

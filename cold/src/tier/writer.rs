@@ -30,10 +30,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 const ROOM_TICK: Duration = Duration::from_millis(5);
 /// How long a put waits for room in the queue.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How long a read waits for room that is being made.
+const FREE_WAIT: Duration = Duration::from_millis(200);
+const FREE_TICK: Duration = Duration::from_millis(1);
 /// Bytes of a large tensor that are handed on at a time.
 const PIECE_BYTES: usize = 1 << 20;
 /// One part in so many of the memory is kept free by handing entries down ahead of need.
-const FREE_SHARE: u64 = 32;
+const FREE_SHARE: u64 = 16;
 
 impl Inner {
     /// Notes an entry; `None` where there is no room for it.
@@ -145,7 +148,7 @@ impl Cold {
                 }
             }
             // What waits for others of its kind has memory that is wanted.
-            let is_wanted = cache.free_bytes() < free_wanted(&cache) / 2;
+            let is_wanted = cache.free_bytes() < free_wanted(&cache) / 4 * 3;
             let flush = is_wanted || inner.flushes.load(Ordering::Acquire) > 0;
             batches.extend(packing.due(inner.clock.monotonic(), flush));
             for batch in batches {
@@ -364,6 +367,21 @@ impl Cold {
 /// What is kept free by handing entries down.
 fn free_wanted(cache: &Cache) -> u64 {
     cache.config().memory / FREE_SHARE
+}
+
+impl Cold {
+    /// Waits a little for room that is being made by handing entries down, so that a read does not push out
+    /// what is nowhere else.
+    pub(super) async fn wait_for_room(&self, cache: &Cache, bytes: u64) {
+        let inner = &self.inner;
+        if inner.settings.write_policy == WritePolicy::Off || bytes > free_wanted(cache) {
+            return;
+        }
+        let until = inner.clock.monotonic() + FREE_WAIT;
+        while cache.free_bytes() < bytes && inner.clock.monotonic() < until {
+            inner.clock.sleep(FREE_TICK).await;
+        }
+    }
 }
 
 /// Bytes of a segment, paid for until they are written.
