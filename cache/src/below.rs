@@ -2,6 +2,7 @@
 //! hands entries down ahead of need.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
@@ -99,6 +100,15 @@ impl Cache {
     }
 }
 
+/// See [`Engine::keep_from_below`].
+pub(crate) struct Changing<'a>(&'a Space);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changes.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Engine {
     pub(crate) fn may_be_below(&self, name: Name<'_>) -> bool {
         self.lower.may_have(name.tenant, name.namespace, name.key)
@@ -162,8 +172,19 @@ impl Engine {
         self.lower.write_down(&cache, ids, wait).await
     }
 
-    /// A load shows from now on: nothing is found below that it has taken the place of.
+    /// Has what is evicted of a namespace go for good, as long as the guard lives.
+    pub(crate) fn keep_from_below<'a>(&self, home: &'a Space) -> Changing<'a> {
+        // Under the lock under which entries are given below: none is on its way that was not given yet.
+        let _base = self.spaces.base(home);
+        home.changes.store(true, Ordering::Relaxed);
+        Changing(home)
+    }
+
+    /// Nothing is found below of what a load takes the place of.
     pub(crate) async fn forget_under(self: &Arc<Self>, load: &Load, home: &Space) -> Result<()> {
+        if !self.lower.is_there() {
+            return Ok(());
+        }
         let (tenant, namespace) = (&home.tenant, &home.namespace);
         if load.replace_all {
             self.forget_prefix_below(tenant, namespace, "").await?;
@@ -215,6 +236,9 @@ impl Engine {
         let base = self.spaces.base(home);
         let record = entry.record();
         let number = record.namespace();
+        if home.changes.load(Ordering::Relaxed) {
+            return;
+        }
         let shows = match base.view.layer(number, record.load_generation()) {
             Layer::Over => true,
             Layer::Hidden => false,

@@ -85,6 +85,11 @@ pub struct Gone {
 
 /// A tier below memory.
 pub trait LowerTier: Send + Sync + 'static {
+    /// Whether there is such a tier: else nobody needs to be asked.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// Whether a key may be here: false is sure. Quick, and asked by every put.
     fn may_have(&self, tenant: &Tenant, namespace: &Namespace, key: &str) -> bool;
 
@@ -150,6 +155,10 @@ fn at_once<'a, T: Send + 'a>(value: T) -> Later<'a, T> {
 }
 
 impl LowerTier for NoLowerTier {
+    fn is_there(&self) -> bool {
+        false
+    }
+
     fn may_have(&self, _: &Tenant, _: &Namespace, _: &str) -> bool {
         false
     }

@@ -67,6 +67,8 @@ pub(crate) struct Space {
     pub(crate) watches: Watches,
     /// Held by whoever commits or rolls back: one at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Whether what is evicted of it goes for good, not below: what it shows is just being changed.
+    pub(crate) changes: AtomicBool,
 }
 
 /// A counter that every hit moves, on cache lines that nothing else is on.
@@ -246,6 +248,7 @@ impl Namespaces {
             shadow: Mutex::default(),
             watches: Watches::default(),
             turn: tokio::sync::Mutex::default(),
+            changes: AtomicBool::new(false),
         });
         Ok(())
     }

@@ -22,8 +22,8 @@ impl Cache {
     ///
     /// # Errors
     /// `not_found` for a load that there is not; `failed_precondition` for one that was aborted or
-    /// rolled back; `resource_exhausted` where the index has no room: then it is still open. Whatever
-    /// the lower tier meets: then it is committed, and may be committed again to be sure.
+    /// rolled back; `resource_exhausted` where the index has no room, or whatever the lower tier meets:
+    /// then it is still open.
     pub async fn commit_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
         let engine = self.engine();
         let load = engine.loads.named(tenant, id)?;
@@ -32,17 +32,21 @@ impl Cache {
         let state = *load.state.lock();
         match state {
             State::Open => engine.touch(&load),
-            State::Committed(outcome) => {
-                // Its keys may be in another generation by now.
-                engine.forget_namespace_below(&load, home).await?;
-                return Ok(outcome);
-            }
+            State::Committed(outcome) => return Ok(outcome),
             State::RolledBack(_) | State::Aborted(_) => return Err(engine.not_open(&load, state)),
         }
         engine.settle_load(home).await?;
-        let outcome = engine.publish_load(&load, home)?;
+        let changing = engine.keep_from_below(home);
+        // Before it shows: what it takes the place of must not be found again, even where the load's own entry
+        // is evicted at once. Until it shows, those keys are missed where only the tier below had them.
+        let entries = engine.outcome(&load).entries;
         engine.forget_under(&load, home).await?;
-        load.below_forgotten.store(true, Ordering::Relaxed);
+        let outcome = engine.publish_load(&load, home)?;
+        if outcome.entries != entries {
+            // What came while we were at it.
+            engine.forget_under(&load, home).await?;
+        }
+        drop(changing);
         while !engine.count_step(home) {
             tokio::task::yield_now().await;
         }
@@ -85,7 +89,6 @@ impl Cache {
         *load.state.lock() = State::RolledBack(outcome);
         engine.loads.rolled_back.fetch_add(1, Ordering::Relaxed);
         // What of the load went below is not told apart from the rest there.
-        load.below_forgotten.store(false, Ordering::Relaxed);
         engine.forget_namespace_below(&load, home).await?;
         Ok(outcome)
     }

@@ -108,8 +108,8 @@ pub(crate) struct Load {
     state: Mutex<State>,
     /// Whether what was before it is no longer whole. Changed in its namespace's turn.
     settling: AtomicBool,
-    /// Whether it is sure that the tier below finds nothing that this load took the place of, or
-    /// was taken back with. Changed in its namespace's turn.
+    /// Whether it is sure that the tier below finds nothing of a load that was rolled back. Changed in its
+    /// namespace's turn.
     below_forgotten: AtomicBool,
     /// When something was last done with it, in nanoseconds of the monotonic clock.
     used_ns: AtomicU64,
