@@ -162,7 +162,7 @@ impl Cold {
     async fn sidecar(&self, number: Number) -> Result<Vec<Stored>> {
         let name = ObjectName::Sidecar(number);
         match self.inner.store.read_all(&name, RECORD_BYTES_MAX).await {
-            Ok(bytes) => Ok(read_sidecar(&bytes)?.entries),
+            Ok(bytes) => Ok(read_sidecar(number, &bytes)?.entries),
             Err(StoreError::NotFound) => Ok(Vec::new()),
             Err(error) => Err(failed(error)),
         }
