@@ -144,3 +144,29 @@ def test_json_for_programs(server, namespace, tmp_path):
     assert done == {"rows": 1, "gone": [], "files": [str(tmp_path / "b.npz")]}
     for words in [("get", "k"), ("export",)]:
         assert "-o FILE" in bowstring(server.uri, *words, "-n", namespace, "--json", code=2)
+
+
+@pytest.mark.parametrize(
+    "dtype, how",
+    [
+        ("float64", {"data_page_version": "2.0"}),
+        ("int64", {"use_dictionary": False, "column_encoding": {"v.list.element": "DELTA_BINARY_PACKED"}}),
+        ("float32", {"use_dictionary": False, "column_encoding": {"v.list.element": "BYTE_STREAM_SPLIT"}}),
+        ("int32", {"compression": "zstd", "data_page_size": 500}),
+        ("float32", {"compression": "gzip", "write_statistics": False, "row_group_size": 700}),
+    ],
+    ids=["v2", "delta", "split", "small-pages", "no-statistics"],
+)
+def test_lists_of_a_parquet_file_however_they_are_written(server, namespace, tmp_path, dtype, how):
+    put = numpy.arange(30_000).reshape(3000, 10).astype(dtype)
+    names = [f"k{row:04}" for row in range(3000)]
+    pyarrow.parquet.write_table(pyarrow.table({"key": names, "v": list(put)}), tmp_path / "a.parquet", **how)
+    bowstring(server.uri, "load", "-n", namespace, tmp_path / "a.parquet")
+    bowstring(server.uri, "export", "-n", namespace, "-o", tmp_path / "b.npy")
+    assert same(numpy.load(tmp_path / "b.npy"), put)
+    # Without a column of keys, they are the only column that is read.
+    pyarrow.parquet.write_table(pyarrow.table({"v": list(put)}), tmp_path / "c.parquet", **how)
+    again = f"{namespace}.2"[-128:]
+    bowstring(server.uri, "load", "-n", again, tmp_path / "c.parquet", "--keys", tmp_path / "b.keys.txt")
+    bowstring(server.uri, "export", "-n", again, "-o", tmp_path / "d.npy")
+    assert (tmp_path / "d.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::format::input::{stem, take};
 use crate::format::npy_header::{Header, header};
+use crate::format::safetensors::left_out;
 use crate::format::tensor::{self, Tensor, cells};
 use crate::format::{Input, Numbers, Options, Part, Reader, Rows, Writer};
 
@@ -231,6 +232,7 @@ pub fn create(to: Box<dyn Write + Send>, name: String) -> Box<dyn Writer> {
         to,
         name,
         written: false,
+        with_metadata: 0,
     })
 }
 
@@ -238,6 +240,7 @@ struct One {
     to: Box<dyn Write + Send>,
     name: String,
     written: bool,
+    with_metadata: u64,
 }
 
 impl Writer for One {
@@ -247,6 +250,7 @@ impl Writer for One {
                 let said = "an npy has one array, and there are more tensors; write .npz, .safetensors, .arrow or .parquet";
                 return Err(Error::file("cannot write", &self.name, said));
             }
+            self.with_metadata += u64::from(!tensor.metadata.is_empty());
             let head = header(tensor.dtype, &tensor.shape);
             let written = self
                 .to
@@ -260,7 +264,7 @@ impl Writer for One {
     fn finish(mut self: Box<Self>) -> Result<Vec<String>, Error> {
         let flushed = self.to.flush();
         flushed.map_err(|error| Error::file("cannot write", &self.name, error))?;
-        Ok(Vec::new())
+        Ok(left_out("npy", self.with_metadata))
     }
 }
 
