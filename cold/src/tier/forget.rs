@@ -206,19 +206,21 @@ impl Cold {
         before: &mut Vec<GoneBefore>,
     ) -> crate::index::Result<()> {
         let number = self.inner.number();
-        for gone in before.drain(..) {
+        for gone in before.iter() {
             match gone {
-                GoneBefore::Name(id) => drop(index.remove_all(&[(id, None)], number)?),
+                GoneBefore::Name(id) => drop(index.remove_all(&[(id.clone(), None)], number)?),
                 GoneBefore::Prefix(tenant, namespace, prefix) if prefix.is_empty() => {
-                    index.clear(&tenant, &namespace, number)?;
+                    index.clear(tenant, namespace, number)?;
                 }
                 GoneBefore::Prefix(tenant, namespace, prefix) => {
-                    for stored in index.scan(&tenant, &namespace, &prefix, None)? {
+                    for stored in index.scan(tenant, namespace, prefix, None)? {
                         index.remove_all(&[(stored?.description.id, None)], number)?;
                     }
                 }
             }
         }
+        // Not one by one: should the index fail again half-way, all of them are still to be told.
+        before.clear();
         Ok(())
     }
 
