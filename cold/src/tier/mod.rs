@@ -1,7 +1,7 @@
 //! The tier as the engine sees it: it takes what is evicted, answers misses, and forgets.
 //!
 //! - `queue`: entries on their way down, found until they are there
-//! - `writer`: from the queue into segments; `packing` says what goes into one
+//! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
 //! - `forget`: what is gone, before the answer
 //! - `degraded`: when the index cannot be written
@@ -21,6 +21,7 @@ mod packing;
 mod queue;
 mod reader;
 mod seen;
+mod segment;
 mod settings;
 mod start;
 mod tidy;
