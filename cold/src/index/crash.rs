@@ -90,13 +90,8 @@ fn state_of(index: &ColdIndex, thread: u64) -> Model {
         .collect()
 }
 
-/// Not a test: what the next one starts and kills. A line for each deed that was acknowledged.
-#[test]
-#[ignore = "a process for `acknowledged_deeds_outlive_a_kill`"]
-fn victim() {
-    let Ok(args) = std::env::var("BOWSTRING_INDEX_VICTIM") else {
-        return;
-    };
+/// What the next test starts, as a process of itself, and kills. A line for each deed that was acknowledged.
+fn victim(args: &str) {
     let mut args = args.split(' ');
     let dir = args.next_back().unwrap();
     let from: Vec<u64> = args.map(|at| at.parse().unwrap()).collect();
@@ -122,6 +117,9 @@ fn victim() {
 
 #[test]
 fn acknowledged_deeds_outlive_a_kill() {
+    if let Ok(args) = std::env::var("BOWSTRING_INDEX_VICTIM") {
+        return victim(&args);
+    }
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("index");
     let index = ColdIndex::open(settings(&dir)).unwrap();
@@ -158,9 +156,8 @@ fn run_and_kill(dir: &Path, next: &[u64], lines: u64) -> Vec<u64> {
     let from: String = next.iter().map(|at| format!("{at} ")).collect();
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args([
-            "index::crash::victim",
+            "index::crash::acknowledged_deeds_outlive_a_kill",
             "--exact",
-            "--ignored",
             "--nocapture",
         ])
         .env("BOWSTRING_INDEX_VICTIM", format!("{from}{}", dir.display()))
@@ -312,13 +309,9 @@ fn a_failed_flush_is_a_loss_that_reopening_ends() {
     assert_eq!(ColdIndex::open(settings(&dir)).unwrap().state(), None);
 }
 
-/// Not a test: what the next one runs where files may not grow. A line for each insert that was acknowledged.
-#[test]
-#[ignore = "a process for `a_journal_that_cannot_grow_is_a_loss`"]
-fn confined() {
-    let Ok(dir) = std::env::var("BOWSTRING_INDEX_CONFINED") else {
-        return;
-    };
+/// What the next test runs, as a process of itself, where files may not grow. A line for each insert that was
+/// acknowledged.
+fn confined(dir: &str) {
     let index = ColdIndex::open(IndexSettings::new(dir)).unwrap();
     for n in 10.. {
         match index.insert_all(&[stored(id("n", &format!("k{n}")), n, n, n)]) {
@@ -337,6 +330,9 @@ fn confined() {
 
 #[test]
 fn a_journal_that_cannot_grow_is_a_loss() {
+    if let Ok(dir) = std::env::var("BOWSTRING_INDEX_CONFINED") {
+        return confined(&dir);
+    }
     let root = tempfile::tempdir().unwrap();
     let settings = IndexSettings::new(root.path());
     // What creates the journal asks for more than the limit; it is not longer than what is in it afterwards.
@@ -348,9 +344,8 @@ fn a_journal_that_cannot_grow_is_a_loss() {
         .args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
         .args([
-            "index::crash::confined",
+            "index::crash::a_journal_that_cannot_grow_is_a_loss",
             "--exact",
-            "--ignored",
             "--nocapture",
         ])
         .env("BOWSTRING_INDEX_CONFINED", root.path())
