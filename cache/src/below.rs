@@ -14,7 +14,7 @@ use crate::event::Why;
 use crate::id::{Id, Name};
 use crate::index::Shard;
 use crate::loads::Load;
-use crate::lower::{Bring, Description, Gone};
+use crate::lower::{Bring, Description, Gone, LowerTier};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::scan::SCAN_STEP;
@@ -54,6 +54,23 @@ impl Cache {
             return Ok(None);
         }
         self.engine().lower.describe(id).await
+    }
+
+    /// The tier below memory.
+    pub fn lower(&self) -> &dyn LowerTier {
+        &*self.engine().lower
+    }
+
+    /// Whether a key may be below memory: false is sure. Quick.
+    pub fn may_be_below(&self, id: &Id) -> bool {
+        self.engine().may_be_below(id.name())
+    }
+
+    /// Evicts a key where memory has this version of it, which the tier below has too. What is pinned
+    /// stays.
+    pub fn evict(&self, id: &Id, version: Version) -> bool {
+        let found = self.peek(id).filter(|entry| entry.version() == version);
+        found.is_some_and(|entry| self.engine().unlink(entry.into_pinned(), Why::Evicted))
     }
 
     /// Deletes a key where memory has this version of it: for the tier below, which brought it up.

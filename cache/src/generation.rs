@@ -82,7 +82,8 @@ impl Generation {
         Some((held.home, self.engine.spaces.at(held.home)?, held.view))
     }
 
-    fn is_present(&self) -> bool {
+    /// Whether it is what the namespace shows now: the tier below knows no other.
+    pub fn is_present(&self) -> bool {
         let Some(held) = &self.held else {
             return true;
         };

@@ -105,6 +105,65 @@ pub trait LowerTier: Send + Sync + 'static {
     /// Where the caller should try again.
     fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>>;
 
+    /// As [`LowerTier::describe`], of many: one for each, in order.
+    ///
+    /// # Errors
+    /// As [`LowerTier::describe`].
+    fn describe_all<'a>(&'a self, ids: &'a [Id]) -> Later<'a, Vec<Option<Description>>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                found.push(self.describe(id).await?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// As [`LowerTier::load`], of several keys together: of the first, and of as many behind it, in order,
+    /// as have no more than `bytes_max` bytes together.
+    ///
+    /// # Errors
+    /// As [`LowerTier::load`], of the first.
+    fn load_all<'a>(
+        &'a self,
+        cache: &'a Cache,
+        ids: &'a [Id],
+        _bytes_max: u64,
+        how: Bring,
+    ) -> Later<'a, Vec<Option<Entry>>> {
+        Box::pin(async move {
+            let mut loaded = Vec::new();
+            if let Some(first) = ids.first() {
+                loaded.push(self.load(cache, first, how).await?);
+            }
+            Ok(loaded)
+        })
+    }
+
+    /// The first `limit` keys here, in order, that begin with `prefix` and come after `after`, whether
+    /// memory has them or not; fewer only at the end.
+    ///
+    /// # Errors
+    /// Where the caller should try again.
+    fn list<'a>(
+        &'a self,
+        _tenant: &'a Tenant,
+        _namespace: &'a Namespace,
+        _prefix: &'a str,
+        _after: Option<&'a str>,
+        _limit: usize,
+    ) -> Later<'a, Vec<Description>> {
+        at_once(Vec::new())
+    }
+
+    /// Waits until all that was taken so far is written down.
+    ///
+    /// # Errors
+    /// `unavailable` where a write fails: it is tried again all the same.
+    fn flush(&self) -> Later<'_, ()> {
+        at_once(())
+    }
+
     /// Takes an entry that is about to leave memory for want of room, so that there is no moment at
     /// which it is in neither; dropping it is to let it go for good. Called under a lock of the
     /// index: it takes note, and neither waits nor calls the cache.

@@ -142,7 +142,7 @@ pub struct EntryDescribed {
     pub version: Version,
     /// xxh3-128 of the C-order bytes, 32 hexadecimal digits.
     pub checksum: String,
-    /// Where it lies: `hot`.
+    /// Where it lies: `hot` is in memory, `cold` below it.
     pub tier: String,
     /// Its own metadata.
     #[serde(default)]
@@ -174,7 +174,7 @@ pub struct FlightMetadata {
     /// The version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
-    /// Where it lies: `hot`.
+    /// Where it lies: `hot` is in memory, `cold` below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// The entry's own metadata.

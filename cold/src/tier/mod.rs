@@ -3,6 +3,7 @@
 //! - `queue`: entries on their way down, found until they are there
 //! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
+//! - `many`: several keys at once, and which there are
 //! - `forget`: what is gone, before the answer
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
@@ -17,6 +18,7 @@ mod counters;
 mod degraded;
 mod drain;
 mod forget;
+mod many;
 mod packing;
 mod queue;
 mod reader;
@@ -186,6 +188,35 @@ impl LowerTier for Cold {
 
     fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>> {
         Box::pin(self.described(id))
+    }
+
+    fn describe_all<'a>(&'a self, ids: &'a [Id]) -> Later<'a, Vec<Option<Description>>> {
+        Box::pin(self.describe_many(ids))
+    }
+
+    fn load_all<'a>(
+        &'a self,
+        cache: &'a Cache,
+        ids: &'a [Id],
+        bytes_max: u64,
+        how: Bring,
+    ) -> Later<'a, Vec<Option<Entry>>> {
+        Box::pin(self.bring_many(cache, ids, bytes_max, how))
+    }
+
+    fn list<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        namespace: &'a Namespace,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Later<'a, Vec<Description>> {
+        Box::pin(self.list_some(tenant, namespace, prefix, after, limit))
+    }
+
+    fn flush(&self) -> Later<'_, ()> {
+        Box::pin(Cold::flush(self))
     }
 
     fn take(&self, entry: Entry) {

@@ -136,17 +136,27 @@ impl Cold {
             Ok(None) => return Landed::Missing,
             Err(error) => return Landed::Failed(error),
         };
-        let restored = match self.read(cache, &stored).await {
-            Ok(Some(restored)) => restored,
-            Ok(None) => return self.damaged(stored).await,
-            Err(error) => return Landed::Failed(error),
-        };
+        self.load_stored(cache, stored, to_stay).await
+    }
+
+    /// Reads what the index has told of.
+    pub(super) async fn load_stored(&self, cache: &Cache, stored: Stored, to_stay: bool) -> Landed {
+        match self.read(cache, &stored).await {
+            Ok(Some(restored)) => self.land(&stored, restored, to_stay).await,
+            Ok(None) => self.damaged(stored).await,
+            Err(error) => Landed::Failed(error),
+        }
+    }
+
+    /// An entry has come up whole.
+    pub(super) async fn land(&self, stored: &Stored, restored: Restored, to_stay: bool) -> Landed {
         let inner = &self.inner;
         inner.counters.hits.add(1);
         inner.counters.read_bytes.add(stored.description.len);
         if !to_stay {
             return landed(restored.pass());
         }
+        let id = &stored.description.id;
         let still = || self.has(id, |now| now.place == stored.place);
         self.put_back(id, restored, still).await
     }
@@ -230,7 +240,7 @@ impl Cold {
     }
 
     /// An entry whose bytes are not there any more: a miss from now on.
-    async fn damaged(&self, stored: Stored) -> Landed {
+    pub(super) async fn damaged(&self, stored: Stored) -> Landed {
         let inner = &self.inner;
         let id = stored.description.id.clone();
         let _stripe = inner.stripes[inner.stripe_of(&id)].lock().await;

@@ -9,14 +9,12 @@ mod load;
 mod space;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
-use bowstring_cache::read::Entry;
 use bowstring_wire::action::{
     ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
 };
 use bowstring_wire::error::{Error, Result, clip};
 use bowstring_wire::limits::MAX_JSON_BYTES;
 use bowstring_wire::metadata::Metadata;
-use bowstring_wire::name::Key;
 use bowstring_wire::reply::{
     AccountStats, Counter, DeleteReply, DescribeReply, EntryDescribed, EvictionStats, ExistsReply,
     KeyDescribed, KeyExists, KeyFound, MemoryStats, Reply, StatsReply,
@@ -25,6 +23,7 @@ use bowstring_wire::reply::{
 use load::End;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
+use super::known::{self, Known};
 use super::out::Failure;
 use super::reply;
 use super::room::CallBytes;
@@ -48,9 +47,9 @@ pub async fn run(
     // The request, what it is parsed into, and an answer that names its keys again.
     room.hold(4 * body.len() as u64)?;
     let json = match action.r#type.as_str() {
-        "exists" => exists(service, principal, body)?,
+        "exists" => exists(service, principal, body).await?,
         "delete" => delete(service, principal, body).await?,
-        "describe" => describe(service, principal, body, room)?,
+        "describe" => describe(service, principal, body, room).await?,
         "expire" => keep::expire(service, principal, body).await?,
         "pin" => keep::pin(service, principal, body).await?,
         "unpin" => keep::unpin(service, principal, body).await?,
@@ -92,26 +91,31 @@ fn unknown(name: &str) -> Error {
     ))
 }
 
-fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
+async fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {
     let request = ExistsRequest::parse(body)?;
     authorize(
         principal,
         Operation::Describe,
         Resource::Namespace(&request.namespace),
     )?;
-    let found = |key: Key| {
-        let entry = service.cache.peek(&id(principal, &request.namespace, &key));
-        KeyExists {
-            key,
-            found: entry.is_some(),
-            ttl_ms: entry.as_ref().and_then(|entry| ttl_ms(service, entry)),
-            pinned: entry.is_some_and(|entry| entry.is_kept()),
-        }
+    let of = (&request.namespace, &request.keys[..]);
+    let look = |known: Option<Known>| {
+        let ttl_ms = known.as_ref().and_then(|known| known.ttl_ms(service));
+        let pinned = known.as_ref().is_some_and(Known::is_pinned);
+        Ok((known.is_some(), ttl_ms, pinned))
     };
-    Ok(ExistsReply::new(request.keys.into_iter().map(found).collect()).to_json())
+    let looked = known::each(service, principal, of, None, look).await?;
+    let keys = request.keys.into_iter().zip(looked);
+    let keys = keys.map(|(key, (found, ttl_ms, pinned))| KeyExists {
+        key,
+        found,
+        ttl_ms,
+        pinned,
+    });
+    Ok(ExistsReply::new(keys.collect()).to_json())
 }
 
-fn describe(
+async fn describe(
     service: &Service,
     principal: &Principal,
     body: &[u8],
@@ -123,51 +127,47 @@ fn describe(
         Operation::Describe,
         Resource::Namespace(&request.namespace),
     )?;
-    let mut keys = Vec::with_capacity(request.keys.len());
+    let of = (&request.namespace, &request.keys[..]);
     let mut metadata_bytes = 0;
-    for key in request.keys {
-        let id = id(principal, &request.namespace, &key);
-        let entry = match service.cache.peek(&id) {
-            Some(entry) => {
-                // A few bytes of a request ask for kilobytes.
-                metadata_bytes += entry.metadata().len();
-                if metadata_bytes > MAX_JSON_BYTES {
-                    return Err(Error::exhausted(format!(
-                        "the answer would be too large, ask for fewer keys at once; limit=`{MAX_JSON_BYTES}`"
-                    )));
-                }
-                room.hold(4 * (body.len() + metadata_bytes) as u64)?;
-                Some(described(service, &entry)?)
-            }
-            None => None,
+    let look = |known: Option<Known>| {
+        let Some(known) = known else {
+            return Ok(None);
         };
-        keys.push(KeyDescribed {
-            key,
-            found: entry.is_some(),
-            entry,
-        });
-    }
+        // A few bytes of a request ask for kilobytes.
+        metadata_bytes += known.metadata().len();
+        if metadata_bytes > MAX_JSON_BYTES {
+            return Err(Error::exhausted(format!(
+                "the answer would be too large, ask for fewer keys at once; limit=`{MAX_JSON_BYTES}`"
+            )));
+        }
+        room.hold(4 * (body.len() + metadata_bytes) as u64)?;
+        described(service, &known).map(Some)
+    };
+    let described = known::each(service, principal, of, None, look).await?;
+    let keys = request.keys.into_iter().zip(described);
+    let keys = keys.map(|(key, entry)| KeyDescribed {
+        key,
+        found: entry.is_some(),
+        entry,
+    });
+    let keys = keys.collect();
     Ok(DescribeReply { keys }.to_json())
 }
 
-fn described(service: &Service, entry: &Entry) -> Result<EntryDescribed> {
+fn described(service: &Service, known: &Known) -> Result<EntryDescribed> {
+    let (dtype, shape) = known.description();
     Ok(EntryDescribed {
-        dtype: entry.dtype(),
-        shape: entry.shape(),
-        bytes: entry.len(),
-        version: entry.version(),
-        checksum: format!("{:032x}", entry.checksum()),
-        tier: "hot".to_owned(),
-        metadata: Metadata::decode(entry.metadata())?,
-        ttl_ms: ttl_ms(service, entry),
-        pinned: entry.is_kept(),
-        hits: entry.hits().into(),
+        dtype,
+        shape,
+        bytes: known.bytes(),
+        version: known.version(),
+        checksum: format!("{:032x}", known.checksum()),
+        tier: known.tier().to_owned(),
+        metadata: Metadata::decode(known.metadata())?,
+        ttl_ms: known.ttl_ms(service),
+        pinned: known.is_pinned(),
+        hits: known.hits(),
     })
-}
-
-fn ttl_ms(service: &Service, entry: &Entry) -> Option<u64> {
-    let at = entry.expires_at_ms()?;
-    Some(at.saturating_sub(service.clock.now_ms()))
 }
 
 async fn delete(service: &Service, principal: &Principal, body: &[u8]) -> Result<String> {

@@ -4,13 +4,10 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket,
 };
-use bowstring_cache::generation::Generation;
-use bowstring_cache::read::Entry;
 use bowstring_wire::descriptor::parse_path;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::form::Form;
 use bowstring_wire::limits::SNAPSHOT_LIFETIME_MS;
-use bowstring_wire::name::Key;
 use bowstring_wire::reply::{FlightMetadata, Reply};
 use bowstring_wire::ticket::{Layout, Missing, Part, Select, Ticket};
 use bowstring_wire::version::Version;
@@ -18,9 +15,10 @@ use bytes::Bytes;
 
 use super::authorize::{Operation, authorize, resource_of};
 use super::do_get;
+use super::known::{self, Known};
 use super::out::Failure;
 use super::reply;
-use super::select::{One, Together, find, id};
+use super::select::{One, Together, know};
 use super::service::{Call, Service};
 use crate::grpc::Responder;
 
@@ -52,11 +50,11 @@ pub async fn run_schema(
 
 /// What is known of one entry, as ListFlights streams it too.
 pub fn of_entry(
-    entry: &Entry,
+    known: &Known,
     ticket: &Ticket,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo> {
-    let one = One::of(entry, ticket)?;
+    let one = One::of(known, ticket)?;
     let records = match one.layout {
         Layout::Opaque => 1,
         Layout::Rows => Form::rows(one.dtype, &one.shape)?.rows,
@@ -77,7 +75,7 @@ pub fn of_entry(
         dtype: Some(one.dtype),
         shape: Some(one.shape.clone()),
         version: Some(one.version),
-        tier: Some("hot".to_owned()),
+        tier: Some(known.tier().to_owned()),
         metadata: Some(one.metadata.clone()),
     };
     let schema = one.schema().encapsulated()?;
@@ -101,14 +99,20 @@ async fn info(
     let mut parts = None;
     let (together, records, bytes) = match &ticket.select {
         Select::Key { .. } => {
-            let entry = find(service, &call.principal, ticket).await?;
-            return of_entry(&entry, ticket, descriptor);
+            let known = know(service, &call.principal, ticket).await?;
+            return of_entry(&known, ticket, descriptor);
         }
         Select::Keys { keys } => {
             let tenant = &call.principal.tenant;
             let generation = service.cache.generation(tenant, &ticket.namespace);
-            let together = do_get::together(service, &call.principal, ticket, keys, &generation)?;
-            let (found, bytes) = count(service, call, ticket, keys, &generation);
+            let together =
+                do_get::together(service, &call.principal, ticket, keys, &generation).await?;
+            let of = (&ticket.namespace, &keys[..]);
+            let bytes = |known: Option<Known>| Ok(known.map(|known| known.bytes()));
+            let principal = &call.principal;
+            let bytes = known::each(service, principal, of, Some(&generation), bytes).await?;
+            let found = bytes.iter().flatten().count() as u64;
+            let bytes = bytes.into_iter().flatten().sum();
             let null = ticket.missing == Missing::Null;
             (
                 together,
@@ -193,22 +197,6 @@ fn endpoints(
         }
     };
     parts.map(endpoint).collect()
-}
-
-fn count(
-    service: &Service,
-    call: &Call<'_>,
-    ticket: &Ticket,
-    keys: &[Key],
-    generation: &Generation,
-) -> (u64, u64) {
-    let entries = keys.iter().filter_map(|key| {
-        let id = id(&call.principal, &ticket.namespace, key);
-        service.cache.peek_in(generation, &id)
-    });
-    entries.fold((0, 0), |(found, bytes), entry| {
-        (found + 1, bytes + entry.len())
-    })
 }
 
 fn flight_info(

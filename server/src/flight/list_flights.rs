@@ -8,6 +8,7 @@ use bowstring_wire::ticket::Ticket;
 
 use super::authorize::{Operation, Resource, authorize};
 use super::get_flight_info::of_entry;
+use super::known::Known;
 use super::out::Failure;
 use super::reply;
 use super::select::id;
@@ -52,7 +53,7 @@ pub async fn run(
         for item in step {
             let id = id(principal, &filter.namespace, &item.key);
             // What went since the step was copied out is not listed.
-            let Some(entry) = service.cache.peek(&id) else {
+            let Some(known) = Known::find(service, &id).await? else {
                 continue;
             };
             let descriptor = FlightDescriptor {
@@ -64,8 +65,8 @@ pub async fn run(
                 ],
             };
             let ticket = Ticket::key(filter.namespace.clone(), item.key);
-            let info = of_entry(&entry, &ticket, descriptor)?;
-            drop(entry);
+            let info = of_entry(&known, &ticket, descriptor)?;
+            drop(known);
             reply::send(respond, &info).await?;
         }
         if end {

@@ -4,7 +4,8 @@
 //! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
 //! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
-//! - `select`: what a ticket means; `snapshots`: those that several gets share
+//! - `select`: what a ticket means; `known`: what is known of a key, in memory or below; `lookup`: many keys, in order
+//! - `snapshots`: those that several gets share
 //! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
 //! - `turns`: whose rows are stored next; `counter`: how many there are of something
@@ -19,7 +20,9 @@ mod do_get;
 mod do_put;
 mod gather;
 mod get_flight_info;
+mod known;
 mod list_flights;
+mod lookup;
 mod out;
 mod reflection;
 mod reply;

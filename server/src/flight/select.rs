@@ -1,6 +1,7 @@
 //! What a ticket means: found, checked, and with the schema that its stream will have. DoGet,
 //! GetFlightInfo and GetSchema all ask here, so that they cannot disagree.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 
 use bowstring_cache::Id;
@@ -15,6 +16,7 @@ use bowstring_wire::ticket::{Layout, Missing, Select, Ticket};
 use bowstring_wire::version::Version;
 
 use super::authorize::Principal;
+use super::known::Known;
 use super::service::Service;
 
 /// One entry as a ticket wants it.
@@ -40,11 +42,11 @@ pub struct One {
 }
 
 impl One {
-    /// Checks what `ticket` asks of `entry`.
+    /// Checks what `ticket` asks of an entry.
     ///
     /// # Errors
     /// `failed_precondition`, `not_modified`, or `invalid_argument` for rows that are not there.
-    pub fn of(entry: &Entry, ticket: &Ticket) -> Result<Self> {
+    pub fn of(known: &Known<impl Borrow<Entry>>, ticket: &Ticket) -> Result<Self> {
         let Select::Key {
             key,
             rows,
@@ -54,7 +56,7 @@ impl One {
         else {
             return Err(Error::internal("the ticket is not one of a single key"));
         };
-        let now = entry.version();
+        let now = known.version();
         if let Some(wanted) = version
             && *wanted != now
         {
@@ -68,11 +70,11 @@ impl One {
                 format!("the entry still has the version that you have; version=`{now}`"),
             ));
         }
-        let (dtype, whole) = (entry.dtype(), entry.shape());
+        let (dtype, whole) = known.description();
         ticket.check_fixed(dtype, &whole)?;
         let (shape, range) = match rows {
-            None => (whole, 0..entry.len()),
-            Some(rows) => rows_of(&whole, entry.len(), *rows)?,
+            None => (whole, 0..known.bytes()),
+            Some(rows) => rows_of(&whole, known.bytes(), *rows)?,
         };
         Ok(Self {
             namespace: ticket.namespace.clone(),
@@ -82,8 +84,8 @@ impl One {
             range,
             layout: ticket.layout.unwrap_or(Layout::Rows),
             version: now,
-            metadata: Metadata::decode(entry.metadata())?,
-            checksum: rows.is_none().then(|| entry.checksum()),
+            metadata: Metadata::decode(known.metadata())?,
+            checksum: rows.is_none().then(|| known.checksum()),
         })
     }
 
@@ -132,17 +134,32 @@ pub fn rows_of(whole: &Shape, bytes: u64, (start, end): (u64, u64)) -> Result<(S
     Ok((Shape::new(&dims)?, start * row_bytes..end * row_bytes))
 }
 
+/// As [`find`], of what is known of it: nothing is read for that.
+///
+/// # Errors
+/// As [`find`].
+pub async fn know(service: &Service, principal: &Principal, ticket: &Ticket) -> Result<Known> {
+    let key = key_of(ticket)?;
+    let known = Known::find(service, &id(principal, &ticket.namespace, key)).await?;
+    known.ok_or_else(|| not_found(&ticket.namespace, key))
+}
+
 /// Finds the entry of a ticket for one key.
 ///
 /// # Errors
 /// `not_found`, or whatever a lower tier meets.
 pub async fn find(service: &Service, principal: &Principal, ticket: &Ticket) -> Result<Entry> {
-    let Select::Key { key, .. } = &ticket.select else {
-        return Err(Error::internal("the ticket is not one of a single key"));
-    };
+    let key = key_of(ticket)?;
     let id = id(principal, &ticket.namespace, key);
     let entry = service.cache.get_or_load(&id).await?;
     entry.ok_or_else(|| not_found(&ticket.namespace, key))
+}
+
+fn key_of(ticket: &Ticket) -> Result<&Key> {
+    match &ticket.select {
+        Select::Key { key, .. } => Ok(key),
+        _ => Err(Error::internal("the ticket is not one of a single key")),
+    }
 }
 
 /// What is said of a key that is not there.

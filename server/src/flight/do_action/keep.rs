@@ -81,7 +81,11 @@ async fn each(
         let id = id(principal, namespace, &key);
         let found = match &mut change {
             Change::Expire(at) => service.cache.expire(&id, *at).await?,
-            Change::Unpin => service.cache.unpin(&id).is_some(),
+            // What is below memory is not pinned.
+            Change::Unpin => {
+                service.cache.unpin(&id).is_some()
+                    || service.cache.describe_below(&id).await?.is_some()
+            }
             Change::Pin(pinned) => {
                 let found = service.cache.pin(&id).await?;
                 if found == Some(true) {

@@ -19,8 +19,9 @@ use crate::flight::authorize::{Operation, Principal, authorize, resource_of};
 use crate::flight::client::Client;
 use crate::flight::do_get::{Rows, message_bytes_max};
 use crate::flight::do_put::Messages;
+use crate::flight::lookup::Lookup;
 use crate::flight::out::{Failure, Out};
-use crate::flight::select::{Together, id};
+use crate::flight::select::Together;
 use crate::flight::service::Service;
 use crate::flight::slow::{About, Began, Line};
 use crate::grpc::Responder;
@@ -84,11 +85,12 @@ async fn answer(
     let generation = service
         .cache
         .generation(&principal.tenant, &ticket.namespace);
-    for key in keys {
-        let id = id(principal, &ticket.namespace, &key);
-        match service.cache.get_or_load_in(&generation, &id).await? {
-            Some(entry) => rows.push_whole(&key, entry)?,
-            None => missing.push(key),
+    let of = (&ticket.namespace, &keys[..]);
+    let mut lookup = Lookup::new(service, principal, of, &generation);
+    for (at, key) in keys.iter().enumerate() {
+        match lookup.get(at).await? {
+            Some(entry) => rows.push_whole(key, entry)?,
+            None => missing.push(key.clone()),
         }
     }
     rows.answer(&missing).await

@@ -8,6 +8,7 @@ use bowstring_wire::ticket::{Layout, Ticket};
 
 use super::message_bytes_max;
 use crate::flight::gather::GATHER_BELOW_BYTES;
+use crate::flight::known::Known;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::{One, find};
 use crate::flight::service::{Call, Service};
@@ -24,7 +25,7 @@ pub async fn send(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let entry = find(service, &call.principal, ticket).await?;
-    let one = One::of(&entry, ticket)?;
+    let one = One::of(&Known::Hot(&entry), ticket)?;
     let schema = one.schema().message()?;
 
     let bytes = one.range.end - one.range.start;

@@ -1,5 +1,6 @@
 //! What a request asks of the cache.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 
 use bowstring_cache::read::Entry;
@@ -10,6 +11,7 @@ use bowstring_wire::version::Version;
 
 use super::put::Receiving;
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
+use crate::flight::known::Known;
 use crate::flight::select::{id, not_found, rows_of};
 use crate::flight::service::Service;
 
@@ -108,7 +110,7 @@ impl<'a> Requests<'a> {
                 if unless_version == Some(version) {
                     return Err(not_modified(version));
                 }
-                let mut tensor = describe(&entry);
+                let mut tensor = describe(&Known::Hot(&entry));
                 let mut range = 0..entry.len();
                 if let Some(rows) = rows {
                     (tensor.shape, range) = rows_of(&tensor.shape, entry.len(), rows)?;
@@ -117,9 +119,9 @@ impl<'a> Requests<'a> {
                 Ok(Asked::Entry(tensor, Some((entry, range))))
             }
             MuxOp::Exists | MuxOp::Cancel => {
-                let entry = cache.peek(&id);
-                let entry = entry.ok_or_else(|| not_found(&id.namespace, &id.key))?;
-                Ok(Asked::Entry(describe(&entry), None))
+                let known = Known::find(self.service, &id).await?;
+                let known = known.ok_or_else(|| not_found(&id.namespace, &id.key))?;
+                Ok(Asked::Entry(describe(&known), None))
             }
         }
     }
@@ -137,13 +139,13 @@ impl<'a> Requests<'a> {
     }
 }
 
-fn describe(entry: &Entry) -> MuxTensor {
-    let (dtype, shape) = entry.description();
+fn describe(known: &Known<impl Borrow<Entry>>) -> MuxTensor {
+    let (dtype, shape) = known.description();
     MuxTensor {
         dtype,
         shape,
-        version: entry.version(),
-        checksum: Some(entry.checksum()),
+        version: known.version(),
+        checksum: Some(known.checksum()),
     }
 }
 

@@ -1,0 +1,427 @@
+//! Several keys at once: one look into the index for all of them, and what lies side by side is read in one
+//! piece. One load a key here too, however many wait for it: they all run on one task.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bowstring_cache::ledger::Account;
+use bowstring_cache::lower::{Bring, Description};
+use bowstring_cache::read::Entry;
+use bowstring_cache::restore::Restored;
+use bowstring_cache::{Cache, Id};
+use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::watch;
+
+use super::reader::{Flight, Landed};
+use super::{Cold, ask};
+use crate::entry::{Number, Stored};
+use crate::store::{ObjectName, StoreError};
+
+/// Bytes between two tensors that are read rather than asked for apart.
+const GAP_BYTES: u64 = 64 << 10;
+/// Bytes that are read in one piece.
+const RANGE_BYTES: u64 = 8 << 20;
+/// A tensor of more is read by itself, piece by piece into its place.
+const ALONE_BYTES: u64 = 1 << 20;
+/// Pieces that are read at one time.
+const RANGES: usize = 8;
+
+/// A key's load, and who is told.
+type Flown = (Id, watch::Sender<Option<Landed>>);
+
+/// Where one key's answer comes from.
+enum Comes {
+    Here(Entry),
+    Lands(Flight),
+    /// By itself.
+    Alone,
+}
+
+/// Something to be read, and who is told.
+struct Wanted {
+    stored: Stored,
+    land: watch::Sender<Option<Landed>>,
+}
+
+/// What is read in one piece.
+struct Piece {
+    segment: Number,
+    range: Range<u64>,
+    wanted: Vec<Wanted>,
+}
+
+impl Cold {
+    pub(super) async fn describe_many(&self, ids: &[Id]) -> Result<Vec<Option<Description>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut asked = Vec::new();
+        for id in ids {
+            let queued = self.inner.queue.get(id);
+            if queued.is_none() {
+                asked.push(id.clone());
+            }
+            found.push(queued);
+        }
+        let mut stored = self.look_up_all(asked).await?.into_iter();
+        let described = found.into_iter().map(|queued| match queued {
+            Some(entry) if self.inner.is_expired(entry.expires_at_ms()) => Ok(None),
+            Some(entry) => Description::of(&entry).map(Some),
+            None => Ok(stored.next().flatten().map(|stored| stored.description)),
+        });
+        described.collect()
+    }
+
+    /// Gives as many of the first keys as may be given at once, at least one.
+    pub(super) async fn bring_many(
+        &self,
+        cache: &Cache,
+        ids: &[Id],
+        bytes_max: u64,
+        how: Bring,
+    ) -> Result<Vec<Option<Entry>>> {
+        let coming = self.begin_many(cache, ids, bytes_max, how);
+        let mut entries = Vec::with_capacity(ids.len());
+        for (id, comes) in ids.iter().zip(coming) {
+            let landed = match comes {
+                Comes::Here(entry) => {
+                    self.inner.counters.hits_queued.add(1);
+                    entries.push(Some(entry));
+                    continue;
+                }
+                Comes::Alone => Landed::Again,
+                Comes::Lands(mut flight) => {
+                    let landed = flight.wait_for(Option::is_some).await;
+                    let landed = landed.ok().and_then(|landed| landed.clone());
+                    landed.unwrap_or(Landed::Again)
+                }
+            };
+            match landed {
+                Landed::Missing => entries.push(None),
+                // To who reads, what cannot be read in time is not there.
+                Landed::Failed(error)
+                    if how == Bring::ToRead && error.code == Code::Unavailable =>
+                {
+                    entries.push(None);
+                }
+                landed => match shared(&landed) {
+                    Some(entry) => entries.push(Some(entry)),
+                    // Whoever asks for it first gets it, or is told why not.
+                    None if entries.is_empty() => entries.push(self.bring(cache, id, how).await?),
+                    None => break,
+                },
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Finds out who has begun to load each key, and begins with the others.
+    fn begin_many(&self, cache: &Cache, ids: &[Id], bytes_max: u64, how: Bring) -> Vec<Comes> {
+        let inner = &self.inner;
+        let mut flown: Vec<Flown> = Vec::new();
+        let begin = |id: &Id| {
+            if let Some(entry) = inner.queue.get(id) {
+                return match how {
+                    Bring::ToRead if !inner.is_expired(entry.expires_at_ms()) => Comes::Here(entry),
+                    _ => Comes::Alone,
+                };
+            }
+            let mut flights = inner.flights.lock();
+            let flight = flights.entry(id.clone()).or_insert_with(|| {
+                let (land, flight) = watch::channel(None);
+                flown.push((id.clone(), land));
+                flight
+            });
+            Comes::Lands(flight.clone())
+        };
+        let coming = ids.iter().map(begin).collect();
+        if !flown.is_empty() {
+            let (cold, cache) = (self.clone(), cache.clone());
+            tokio::spawn(async move { cold.load_many(&cache, flown, bytes_max, how).await });
+        }
+        coming
+    }
+
+    /// Loads keys, and tells who waits for each.
+    async fn load_many(&self, cache: &Cache, flown: Vec<Flown>, bytes_max: u64, how: Bring) {
+        let ids = flown.iter().map(|(id, _)| id.clone()).collect();
+        let found = match self.look_up_all(ids).await {
+            Ok(found) => found,
+            Err(error) => {
+                for (id, land) in flown {
+                    self.tell(&id, &land, Landed::Failed(error.clone()));
+                }
+                return;
+            }
+        };
+        let mut left = bytes_max;
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for ((id, land), stored) in flown.into_iter().zip(found) {
+            match stored {
+                None => self.tell(&id, &land, Landed::Missing),
+                Some(stored) if stored.description.len <= left || wanted.is_empty() => {
+                    left = left.saturating_sub(stored.description.len);
+                    wanted.push(Wanted { stored, land });
+                }
+                Some(_) => {
+                    left = 0;
+                    self.tell(&id, &land, Landed::Again);
+                }
+            }
+        }
+        let pieces = futures::stream::iter(pieces(wanted));
+        pieces
+            .for_each_concurrent(RANGES, |piece| self.read_piece(cache, piece, how))
+            .await;
+    }
+
+    async fn read_piece(&self, cache: &Cache, piece: Piece, how: Bring) {
+        let inner = &self.inner;
+        let len = piece.range.end - piece.range.start;
+        let room = match &piece.wanted[..] {
+            [one] if one.stored.description.len > ALONE_BYTES => None,
+            _ => cache.charge(Account::Cold, len),
+        };
+        let Some(_room) = room else {
+            return self.read_each(cache, piece.wanted, how).await;
+        };
+        let name = ObjectName::Segment(piece.segment);
+        let bytes = match inner.store.read(&name, piece.range.clone()).await {
+            Ok(bytes) => bytes,
+            // Some of them may be whole.
+            Err(StoreError::NotFound | StoreError::Short { .. }) => {
+                return self.read_each(cache, piece.wanted, how).await;
+            }
+            Err(error) => {
+                inner.counters.failed_reads.add(1);
+                let error = Error::unavailable(format!("cold store: {error}"));
+                for Wanted { stored, land } in piece.wanted {
+                    self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
+                }
+                return;
+            }
+        };
+        for Wanted { stored, land } in piece.wanted {
+            let own = slice(&bytes, piece.range.start, &stored);
+            let landed = match restored(cache, &stored, &own).await {
+                Ok(restored) => {
+                    let to_stay = self.is_to_stay(&stored, how);
+                    self.land(&stored, restored, to_stay).await
+                }
+                Err(error) if error.code == Code::DataLoss => self.damaged(stored.clone()).await,
+                Err(error) => Landed::Failed(error),
+            };
+            self.tell(&stored.description.id, &land, landed);
+        }
+    }
+
+    /// One after the other.
+    async fn read_each(&self, cache: &Cache, wanted: Vec<Wanted>, how: Bring) {
+        for Wanted { stored, land } in wanted {
+            let id = stored.description.id.clone();
+            let to_stay = self.is_to_stay(&stored, how);
+            let landed = self.load_stored(cache, stored, to_stay).await;
+            self.tell(&id, &land, landed);
+        }
+    }
+
+    /// What is read a second time stays in memory.
+    fn is_to_stay(&self, stored: &Stored, how: Bring) -> bool {
+        let again = || {
+            let hash = self.inner.hash_of(&stored.description.id);
+            self.inner.seen.again(hash)
+        };
+        how == Bring::ToStay || again()
+    }
+
+    fn tell(&self, id: &Id, land: &watch::Sender<Option<Landed>>, landed: Landed) {
+        self.inner.leave(id, &land.subscribe());
+        land.send_replace(Some(landed));
+    }
+
+    /// What the index has of each key.
+    async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        let count = ids.len();
+        let index = self.inner.index.get();
+        if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
+            return Ok(vec![None; count]);
+        }
+        let found = ask(self, move |index| {
+            let get = |id: &Id| match index.may_have(id) {
+                true => index.get(id),
+                false => Ok(None),
+            };
+            ids.iter()
+                .map(get)
+                .collect::<crate::index::Result<Vec<_>>>()
+        });
+        let mut found = found.await?.unwrap_or_else(|| vec![None; count]);
+        for one in &mut found {
+            *one = one
+                .take()
+                .filter(|it| !self.inner.is_expired(it.description.expires_at_ms));
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn list_some(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Description>> {
+        // Before the index: what leaves the queue is there.
+        let mut listed = BTreeMap::new();
+        for waiting in self.inner.queue.all() {
+            let (id, expires_at_ms) = (&waiting.id, waiting.entry.expires_at_ms());
+            let key = id.key.as_str();
+            if (&id.tenant, &id.namespace) == (tenant, namespace)
+                && key.starts_with(prefix)
+                && after.is_none_or(|after| key > after)
+                && !self.inner.is_expired(expires_at_ms)
+            {
+                listed.insert(key.to_owned(), Description::of(&waiting.entry)?);
+            }
+        }
+        let (tenant, namespace) = (tenant.clone(), namespace.clone());
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let now_ms = self.inner.clock.now_ms();
+        let below = ask(self, move |index| {
+            let mut below = Vec::new();
+            for stored in index.scan(&tenant, &namespace, &prefix, after.as_deref())? {
+                let found = stored?.description;
+                if found.expires_at_ms.is_none_or(|at| at > now_ms) {
+                    below.push(found);
+                }
+                if below.len() == limit {
+                    break;
+                }
+            }
+            Ok(below)
+        });
+        for found in below.await?.unwrap_or_default() {
+            let key = found.id.key.as_str().to_owned();
+            listed.entry(key).or_insert(found);
+        }
+        Ok(listed.into_values().take(limit).collect())
+    }
+}
+
+fn shared(landed: &Landed) -> Option<Entry> {
+    match landed {
+        Landed::Here(entry) => entry.share(),
+        Landed::Missing | Landed::Again | Landed::Failed(_) => None,
+    }
+}
+
+/// What lies side by side, or almost, together.
+fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
+    wanted.sort_by_key(|wanted| wanted.stored.place);
+    let mut pieces: Vec<Piece> = Vec::new();
+    for one in wanted {
+        let place = one.stored.place;
+        let end = place.offset + one.stored.description.len;
+        let is_small = |one: &Wanted| one.stored.description.len <= ALONE_BYTES;
+        match pieces.last_mut() {
+            Some(last)
+                if last.segment == place.segment
+                    && is_small(&one)
+                    && last.wanted.last().is_some_and(is_small)
+                    && place.offset <= last.range.end + GAP_BYTES
+                    && end.max(last.range.end) - last.range.start <= RANGE_BYTES =>
+            {
+                last.range.end = last.range.end.max(end);
+                last.wanted.push(one);
+            }
+            _ => pieces.push(Piece {
+                segment: place.segment,
+                range: place.offset..end,
+                wanted: vec![one],
+            }),
+        }
+    }
+    pieces
+}
+
+/// A tensor's own bytes of what was read.
+fn slice(bytes: &Bytes, start: u64, stored: &Stored) -> Bytes {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    let first = at(stored.place.offset - start);
+    bytes.slice(first..first + at(stored.description.len))
+}
+
+async fn restored(cache: &Cache, stored: &Stored, bytes: &[u8]) -> Result<Restored> {
+    let mut restoring = cache.restore(stored.description.clone());
+    restoring.reserve().await?;
+    restoring.write(bytes)?;
+    restoring.finish().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Place;
+    use bowstring_wire::dtype::DType;
+    use bowstring_wire::name::Key;
+    use bowstring_wire::shape::Shape;
+    use bowstring_wire::version::Version;
+
+    fn wanted(segment: u64, offset: u64, len: u64) -> Wanted {
+        Wanted {
+            stored: Stored {
+                description: Description {
+                    id: Id::public(Namespace::default(), Key::parse("k").unwrap()),
+                    version: Version { hlc: 77, start: 5 },
+                    dtype: DType::UInt8,
+                    shape: Shape::new(&[len]).unwrap(),
+                    len,
+                    checksum: 0,
+                    expires_at_ms: None,
+                    source_version: None,
+                    metadata: Vec::new(),
+                },
+                place: Place {
+                    segment: Number(segment),
+                    offset,
+                },
+                blocks: Vec::new(),
+            },
+            land: watch::channel(None).0,
+        }
+    }
+
+    fn read(wanted: Vec<Wanted>) -> Vec<(u64, Range<u64>, usize)> {
+        let pieces = pieces(wanted).into_iter();
+        pieces
+            .map(|piece| (piece.segment.0, piece.range, piece.wanted.len()))
+            .collect()
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_piece_and_others_apart() {
+        let near = vec![wanted(1, 500, 100), wanted(1, 0, 100), wanted(2, 700, 0)];
+        assert_eq!(read(near), [(1, 0..600, 2), (2, 700..700, 1)]);
+        let far = 100 + GAP_BYTES;
+        let apart = vec![
+            wanted(1, 0, 100),
+            wanted(1, far, 1),
+            wanted(1, far + 2 + GAP_BYTES, 1),
+        ];
+        let next = far + 2 + GAP_BYTES;
+        assert_eq!(read(apart), [(1, 0..far + 1, 2), (1, next..next + 1, 1)]);
+        let large = ALONE_BYTES + 1;
+        let large = vec![
+            wanted(1, 0, 9),
+            wanted(1, 9, large),
+            wanted(1, 9 + large, 9),
+        ];
+        assert_eq!(read(large).len(), 3);
+        let many = (0..20).map(|at| wanted(1, at << 20, 1 << 20)).collect();
+        let counts: Vec<usize> = read(many).into_iter().map(|piece| piece.2).collect();
+        assert_eq!(counts, [8, 8, 4]);
+        assert_eq!(read(Vec::new()), []);
+    }
+}

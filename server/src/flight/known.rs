@@ -1,0 +1,164 @@
+//! What is known of a key, wherever its bytes are.
+
+use std::borrow::Borrow;
+
+use bowstring_cache::Id;
+use bowstring_cache::ahead::AHEAD_MAX;
+use bowstring_cache::generation::Generation;
+use bowstring_cache::lower::Description;
+use bowstring_cache::read::Entry;
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::Result;
+use bowstring_wire::name::{Key, Namespace};
+use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
+
+use super::authorize::Principal;
+use super::select::id;
+use super::service::Service;
+
+/// Keys that are asked for below at one time.
+const STEP: usize = 256;
+
+/// An entry in memory, pinned, or one below it.
+pub enum Known<E = Entry> {
+    /// In memory.
+    Hot(E),
+    /// Below it.
+    Cold(Description),
+}
+
+impl Known {
+    /// What is known of a key; leaves no mark.
+    ///
+    /// # Errors
+    /// Whatever the tier below meets.
+    pub async fn find(service: &Service, id: &Id) -> Result<Option<Self>> {
+        match service.cache.peek(id) {
+            Some(entry) => Ok(Some(Self::Hot(entry))),
+            None => Ok(service.cache.describe_below(id).await?.map(Self::Cold)),
+        }
+    }
+}
+
+impl<E: Borrow<Entry>> Known<E> {
+    /// Element type and shape.
+    pub fn description(&self) -> (DType, Shape) {
+        match self {
+            Self::Hot(entry) => entry.borrow().description(),
+            Self::Cold(below) => (below.dtype, below.shape.clone()),
+        }
+    }
+
+    /// Bytes of the tensor.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Hot(entry) => entry.borrow().len(),
+            Self::Cold(below) => below.len,
+        }
+    }
+
+    /// Which of the key's tensors.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Hot(entry) => entry.borrow().version(),
+            Self::Cold(below) => below.version,
+        }
+    }
+
+    /// xxh3-128 of the tensor's bytes.
+    pub fn checksum(&self) -> u128 {
+        match self {
+            Self::Hot(entry) => entry.borrow().checksum(),
+            Self::Cold(below) => below.checksum,
+        }
+    }
+
+    /// As it was put.
+    pub fn metadata(&self) -> &[u8] {
+        match self {
+            Self::Hot(entry) => entry.borrow().metadata(),
+            Self::Cold(below) => &below.metadata,
+        }
+    }
+
+    /// Milliseconds until it expires.
+    pub fn ttl_ms(&self, service: &Service) -> Option<u64> {
+        let at = match self {
+            Self::Hot(entry) => entry.borrow().expires_at_ms(),
+            Self::Cold(below) => below.expires_at_ms,
+        };
+        at.map(|at| at.saturating_sub(service.clock.now_ms()))
+    }
+
+    /// Whether its user has pinned it, which keeps it in memory.
+    pub fn is_pinned(&self) -> bool {
+        matches!(self, Self::Hot(entry) if entry.borrow().is_kept())
+    }
+
+    /// How often it was asked for, as far as that is counted.
+    pub fn hits(&self) -> u64 {
+        match self {
+            Self::Hot(entry) => entry.borrow().hits().into(),
+            Self::Cold(_) => 0,
+        }
+    }
+
+    /// Where its bytes are, in replies.
+    pub fn tier(&self) -> &'static str {
+        match self {
+            Self::Hot(_) => "hot",
+            Self::Cold(_) => "cold",
+        }
+    }
+}
+
+/// What `of` makes of each key, in order. Those that memory has not are looked up together; an entry is pinned only
+/// while `of` looks at it.
+///
+/// # Errors
+/// Whatever the tier below meets; those of `of`.
+pub async fn each<T>(
+    service: &Service,
+    principal: &Principal,
+    (namespace, keys): (&Namespace, &[Key]),
+    generation: Option<&Generation>,
+    mut of: impl FnMut(Option<Known>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let cache = &service.cache;
+    let mut found = Vec::with_capacity(keys.len());
+    for step in keys.chunks(STEP) {
+        let first = found.len();
+        let mut missing = Vec::new();
+        for few in step.chunks(AHEAD_MAX) {
+            let hint = few.iter().map(|key| (namespace, key.as_str()));
+            cache.look_ahead(&principal.tenant, hint);
+            for key in few {
+                let id = id(principal, namespace, key);
+                let entry = match generation {
+                    Some(generation) => cache.peek_in(generation, &id),
+                    None => cache.peek(&id),
+                };
+                match entry {
+                    Some(entry) => found.push(Some(of(Some(Known::Hot(entry)))?)),
+                    None => {
+                        missing.push(id);
+                        found.push(None);
+                    }
+                }
+            }
+        }
+        let is_present = generation.is_none_or(Generation::is_present);
+        let below = match is_present && !missing.is_empty() {
+            true => cache.lower().describe_all(&missing).await?,
+            false => Vec::new(),
+        };
+        let mut below = below.into_iter();
+        for place in &mut found[first..] {
+            if place.is_none() {
+                *place = Some(of(below.next().flatten().map(Known::Cold))?);
+            }
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
