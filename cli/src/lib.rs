@@ -1,7 +1,7 @@
 //! The command line for people, over Flight, to any server: a verb a file, or a folder.
 //!
 //! - what there is: `ls`, `exists`, `stat`, `info` (one tensor), `ns` (namespaces), `top` (live)
-//! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`)
+//! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`), `tiers` (`flush`, `evict`, `prewarm`)
 //! - tensors that move: `put`, `load/`, `get`, `export`
 //! - `shell`: completions and man pages
 //!
@@ -42,6 +42,7 @@ mod shell;
 mod stat;
 mod table;
 mod target;
+mod tiers;
 mod top;
 
 pub use error::{EXIT_INTERRUPTED, Error};
@@ -80,6 +81,12 @@ pub enum Command {
     Pin(keep::Pin),
     /// Let keys be evicted again
     Unpin(keep::Unpin),
+    /// Write what only memory has to the cold tier, and wait for that
+    Flush(tiers::Flush),
+    /// Move keys out of memory into the cold tier
+    Evict(tiers::Evict),
+    /// Read keys from the cold tier into memory
+    Prewarm(tiers::Prewarm),
     /// Print a shell's completions
     Completions(shell::Completions),
     /// Print the man page, or write one for each command
@@ -131,6 +138,9 @@ impl Command {
             Self::Expire(expire) => expire.run().await,
             Self::Pin(pin) => pin.run().await,
             Self::Unpin(unpin) => unpin.run().await,
+            Self::Flush(flush) => flush.run().await,
+            Self::Evict(evict) => evict.run().await,
+            Self::Prewarm(prewarm) => prewarm.run().await,
             Self::Completions(completions) => completions.run(whole),
             Self::Man(man) => man.run(whole),
         }

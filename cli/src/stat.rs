@@ -44,6 +44,7 @@ impl Stat {
             Column::text("PUT"),
             Column::number("EXPIRES IN"),
             Column::number("HITS"),
+            Column::text("TIER"),
             Column::text(""),
         ]);
         let mut all = true;
@@ -87,6 +88,7 @@ fn row(key: &KeyDescribed, format: Format) -> Vec<Cell> {
         human::date(entry.version.ms()).into(),
         expires,
         count(entry.hits).into(),
+        shown(&entry.tier).into_owned().into(),
         if entry.pinned { "pinned" } else { "" }.into(),
     ]
 }
@@ -152,6 +154,32 @@ fn server(text: &mut String, stats: &StatsReply, format: Format) {
         ),
     ];
     pairs(text, &lines);
+    if let Some(cold) = &stats.cold {
+        let figure = |name: &str| cold.get(name).map_or(0, |figure| figure.0);
+        let entries = format!(
+            "{}  {} on their way",
+            count(figure("entries")),
+            count(figure("queued"))
+        );
+        let moved = format!(
+            "{} written, {} read, {} came back into memory",
+            bytes(figure("written_bytes")),
+            bytes(figure("read_bytes")),
+            count(figure("promoted"))
+        );
+        let state = match figure("degraded") {
+            0 => "well".to_owned(),
+            _ => "writes fail: what is evicted may be lost".to_owned(),
+        };
+        pairs(
+            text,
+            &[
+                ("cold", entries),
+                ("cold moves", moved),
+                ("cold state", state),
+            ],
+        );
+    }
     text.push('\n');
     let mut table = Table::new(vec![
         Column::text("ACCOUNT"),

@@ -34,6 +34,7 @@ use std::time::Duration;
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::ledger::Ledger;
 use bowstring_cache::{Cache, CacheConfig, Parts};
+use bowstring_cold::tier::Cold;
 use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +118,7 @@ pub async fn run_with(
         parts.lower = Arc::new(cold.clone());
     }
     let cache = Cache::with_parts(cache_config, parts)?;
+    let tier = below.as_ref().map(|(cold, _)| cold.clone());
     let cold = below.map(|(cold, unread)| {
         cache.observe(cold.max_hlc());
         let running = spawn(cold::run(cold.clone(), unread, cache.clone()));
@@ -127,11 +129,14 @@ pub async fn run_with(
     }
     let metrics = Metrics::new(clock.clone());
     metrics.add_source({
-        let cache = cache.clone();
+        let (cache, tier) = (cache.clone(), tier.clone());
         move |text| {
             metrics::render_engine(&cache.stats(), text);
             let namespaces = cache.first_namespaces(metrics::NAMESPACES_SHOWN);
             metrics::render_namespaces(&namespaces, text);
+            if let Some(tier) = &tier {
+                metrics::render_cold(&tier.stats(), text);
+            }
         }
     });
 
@@ -151,7 +156,7 @@ pub async fn run_with(
         &config,
         limits,
         listeners,
-        cache,
+        (cache, tier),
         metrics,
         clock.clone(),
         &shutdown,
@@ -245,7 +250,7 @@ fn start_flight(
     config: &Config,
     limits: Limits,
     listeners: Vec<Listener>,
-    cache: Cache,
+    (cache, tier): (Cache, Option<Cold>),
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     shutdown: &Shutdown,
@@ -261,7 +266,7 @@ fn start_flight(
         ..ConnLimits::default()
     };
     let connections_max = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
-    let service = Service::new(cache, clock, budget, metrics, settings);
+    let service = Service::new(cache, tier, clock, budget, metrics, settings);
     let shutdown = shutdown.clone();
     Ok(async move {
         let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));

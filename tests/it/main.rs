@@ -4,7 +4,7 @@
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
 //! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
-//!   `spaces`
+//!   `spaces`; what does not fit in memory: `cold`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - what a page of the documentation shows: `rust_page`
 //! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`; the command line: `cli`
@@ -23,6 +23,7 @@ mod alignment;
 mod bench;
 mod bulk;
 mod cli;
+mod cold;
 mod errors;
 mod exchange;
 mod health;

@@ -13,11 +13,13 @@ pub use entry::{ExpireRequest, PinRequest};
 pub use list::{ACTIONS, ActionInfo, find};
 pub use load::{BeginLoadRequest, LoadRequest};
 pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
+pub use tiers::{FlushRequest, MoveRequest, MoveSelect};
 
 mod entry;
 mod list;
 mod load;
 mod space;
+mod tiers;
 
 /// `exists`: which keys are there, and how many from the first are all present.
 #[derive(Debug, Clone, PartialEq, Eq)]

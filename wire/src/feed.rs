@@ -58,6 +58,12 @@ pub fn action(bytes: &[u8]) {
     let _ = NamespacesRequest::parse(bytes);
     let _ = NamespaceSetRequest::parse(bytes);
     let _ = ExchangeCommand::parse(bytes);
+    let _ = action::FlushRequest::parse(bytes);
+    again(
+        bytes,
+        action::MoveRequest::parse,
+        action::MoveRequest::to_json,
+    );
     let _ = action::parse_nothing(bytes);
 }
 

@@ -80,6 +80,18 @@ pub struct DeleteReply {
     pub deleted: u64,
 }
 
+/// The reply to `flush`, `evict` and `prewarm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveReply {
+    /// One for each key asked, in order, and whether it is there, in memory or below; absent for a prefix
+    /// and for `flush`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<KeyFound>>,
+    /// How many entries the cold tier has now, or have left memory, or have come into it.
+    #[serde(with = "json::uint")]
+    pub entries: u64,
+}
+
 /// The reply to `begin_load`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginLoadReply {
@@ -267,6 +279,9 @@ pub struct StatsReply {
     /// Open connections.
     #[serde(default, with = "json::uint")]
     pub connections: u64,
+    /// The cold tier's gauges and counters by name, those of `/metrics`; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold: Option<BTreeMap<String, Counter>>,
 }
 
 /// Requests of one verb. All but those in flight count from the start.
@@ -350,6 +365,7 @@ replies! {
     BeginLoadReply = "begin_load reply";
     LoadReply = "load reply";
     DeleteReply = "delete reply";
+    MoveReply = "move reply";
     DescribeReply = "describe reply";
     FlightMetadata = "flight info metadata";
     NamespacesReply = "namespaces reply";

@@ -49,7 +49,7 @@ impl Count {
 }
 
 /// Gauges, and counters since the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColdStats {
     /// Entries that can be read from the store, those of cleared namespaces that were not swept yet
     /// among them.

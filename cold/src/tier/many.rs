@@ -243,7 +243,7 @@ impl Cold {
     /// What the index has of each key.
     async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
         let count = ids.len();
-        let index = self.inner.index.get();
+        let index = self.working();
         if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
             return Ok(vec![None; count]);
         }

@@ -2,11 +2,13 @@
 //!
 //! - `keep`: how long entries stay
 //! - `space`: namespaces
+//! - `tiers`: between memory and below
 //! - here: the rest
 
 mod keep;
 mod load;
 mod space;
+mod tiers;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
 use bowstring_wire::action::{
@@ -31,6 +33,7 @@ use super::select::id;
 use super::service::{Call, Service};
 use super::slow::About;
 use crate::grpc::Responder;
+use crate::metrics::{cold_counters, cold_gauges};
 
 /// Answers one DoAction.
 pub async fn run(
@@ -61,6 +64,9 @@ pub async fn run(
         "namespaces" => space::list(service, principal, body, room)?,
         "namespace_set" => space::set(service, principal, body).await?,
         "clear" => space::clear(service, principal, body).await?,
+        "flush" => tiers::flush(service, principal, body).await?,
+        "evict" => tiers::evict(service, principal, body).await?,
+        "prewarm" => tiers::prewarm(service, principal, body).await?,
         other => return Err(Failure::Refused(unknown(other))),
     };
     reply::send(respond, &ActionResult { body: json.into() }).await
@@ -249,6 +255,13 @@ fn stats(service: &Service, principal: &Principal, body: &[u8]) -> Result<String
             .map(|(verb, stats)| (verb.to_owned(), stats))
             .collect(),
         connections: service.metrics.connections(),
+        cold: service.cold.as_ref().map(|cold| {
+            let stats = cold.stats();
+            let figures = cold_gauges(&stats).into_iter().chain(cold_counters(&stats));
+            figures
+                .map(|(name, _, n)| (name.to_owned(), Counter(n)))
+                .collect()
+        }),
     };
     Ok(reply.to_json())
 }

@@ -112,7 +112,7 @@ async fn info(
             let principal = &call.principal;
             let bytes = known::each(service, principal, of, Some(&generation), bytes).await?;
             let found = bytes.iter().flatten().count() as u64;
-            let bytes = bytes.into_iter().flatten().sum();
+            let bytes: u64 = bytes.into_iter().flatten().sum();
             let null = ticket.missing == Missing::Null;
             (
                 together,

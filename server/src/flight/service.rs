@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bowstring_cache::Cache;
 use bowstring_cache::clock::Clock;
+use bowstring_cold::tier::Cold;
 use bowstring_wire::error::{Code, Error, clip};
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -47,6 +48,8 @@ pub struct Service(Arc<Parts>);
 pub struct Parts {
     /// The engine.
     pub cache: Cache,
+    /// The tier below it, for its figures.
+    pub cold: Option<Cold>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The wire account.
@@ -103,6 +106,7 @@ impl Service {
     /// A service over `cache`.
     pub fn new(
         cache: Cache,
+        cold: Option<Cold>,
         clock: Arc<dyn Clock>,
         budget: WireBudget,
         metrics: Metrics,
@@ -115,6 +119,7 @@ impl Service {
         let snapshots = Snapshots::new(cache.ledger(), &clock);
         Self(Arc::new(Parts {
             cache,
+            cold,
             clock,
             budget,
             buffers,

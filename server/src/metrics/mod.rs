@@ -5,11 +5,12 @@
 //! - `histogram`: times in fixed buckets
 //! - `process`: memory that the machine charges, descriptors, CPU time
 //! - `engine`: the cache's figures, read when somebody asks
-//! - `namespaces`: those of the first namespaces
+//! - `namespaces`: those of the first namespaces; `cold`: those of the tier below
 //!
 //! Counting is a few relaxed additions: no lock, no allocation, and no label that a client chose but
 //! the names of the first namespaces.
 
+mod cold;
 mod engine;
 mod exchange;
 mod histogram;
@@ -26,6 +27,7 @@ use bowstring_wire::error::Code;
 use bowstring_wire::reply::RequestStats;
 use parking_lot::Mutex;
 
+pub use cold::{counters as cold_counters, gauges as cold_gauges, render as render_cold};
 pub use engine::render as render_engine;
 pub use exchange::ExchangeOp;
 pub use namespaces::{NAMESPACES_SHOWN, render as render_namespaces};

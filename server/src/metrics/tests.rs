@@ -1,6 +1,7 @@
 use super::text::tests::parse;
 use super::*;
 use bowstring_cache::clock::ManualClock;
+use bowstring_cold::tier::ColdStats;
 
 fn metrics() -> (Metrics, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(0));
@@ -150,6 +151,7 @@ fn the_fullest_page_is_within_the_limit_and_described() {
     }
     engine::tests::add_example(&metrics);
     namespaces::tests::add_example(&metrics);
+    metrics.add_source(|text| cold::render(&ColdStats::default(), text));
     let page = metrics.render();
     let samples = parse(&page);
     assert!(samples.len() < SERIES_MAX, "{}", samples.len());

@@ -75,19 +75,19 @@ pub const ACTIONS: &[ActionInfo] = &[
         &["namespace", "confirm"],
         "deletes all keys of one namespace; confirm must be true",
     ),
-    later(
+    built(
         "flush",
         &["namespace"],
-        "writes what is only in memory to the cold tier",
+        "writes what only memory has of a namespace to the cold tier, and waits for that",
     ),
-    later(
+    built(
         "evict",
-        &["namespace", "keys"],
-        "moves entries out of memory",
+        &["namespace", "keys", "prefix"],
+        "moves entries out of memory into the cold tier",
     ),
-    later(
+    built(
         "prewarm",
-        &["namespace", "keys"],
+        &["namespace", "keys", "prefix"],
         "reads entries from the cold tier into memory",
     ),
     later("load", &["namespace"], "reads files into a namespace"),
@@ -169,8 +169,12 @@ mod tests {
         for name in ["commit_load", "abort_load", "rollback_load"] {
             assert_eq!(members(name), super::super::load::LoadMembers::MEMBERS);
         }
+        use super::super::tiers;
+        assert_eq!(members("flush"), tiers::FlushMembers::MEMBERS);
+        assert_eq!(members("evict"), tiers::MoveMembers::MEMBERS);
+        assert_eq!(members("prewarm"), members("evict"));
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 14);
+        assert_eq!(built.count(), 17);
     }
 
     #[test]
@@ -180,8 +184,8 @@ mod tests {
             assert!(ACTIONS[..i].iter().all(|other| other.name != action.name));
         }
         assert_eq!(find("Exists"), None);
-        let text = find("evict").unwrap().description();
-        let expected = "moves entries out of memory; members: namespace, keys (not built yet)";
+        let text = find("attach").unwrap().description();
+        let expected = "serves files that the server reads; members: namespace (not built yet)";
         assert_eq!(text, expected);
     }
 }

@@ -1,0 +1,120 @@
+//! The cold tier's figures.
+
+use bowstring_cold::tier::ColdStats;
+
+use super::text::Text;
+
+/// A figure's name behind `bowstring_cold_`, what it says, and its value.
+type Figure = (&'static str, &'static str, u64);
+
+/// What is so now.
+pub fn gauges(stats: &ColdStats) -> [Figure; 5] {
+    [
+        (
+            "entries",
+            "Entries that can be read from the store.",
+            stats.entries,
+        ),
+        ("queued", "Entries on their way to the store.", stats.queued),
+        ("queued_bytes", "Their bytes.", stats.queued_bytes),
+        (
+            "index_bytes",
+            "Memory of the cold tier's index.",
+            stats.index_bytes,
+        ),
+        (
+            "degraded",
+            "1 while writes to the store fail: what is evicted may be lost.",
+            stats.degraded.into(),
+        ),
+    ]
+}
+
+/// What has happened since the start.
+pub fn counters(stats: &ColdStats) -> [Figure; 19] {
+    [
+        ("written", "Entries written.", stats.written),
+        ("written_bytes", "Their bytes.", stats.written_bytes),
+        ("segments", "Segments written.", stats.segments),
+        (
+            "dropped",
+            "Entries let go unwritten: too much was on its way.",
+            stats.dropped,
+        ),
+        ("dropped_bytes", "Their bytes.", stats.dropped_bytes),
+        (
+            "failed_writes",
+            "Segments whose write failed.",
+            stats.failed_writes,
+        ),
+        ("hits", "Gets answered from the store.", stats.hits),
+        (
+            "hits_queued",
+            "Gets answered with what was on its way.",
+            stats.hits_queued,
+        ),
+        (
+            "read_bytes",
+            "Bytes of tensors read from the store.",
+            stats.read_bytes,
+        ),
+        (
+            "promoted",
+            "Entries that came back into memory.",
+            stats.promoted,
+        ),
+        (
+            "damaged",
+            "Entries whose bytes were not those that were written.",
+            stats.damaged,
+        ),
+        (
+            "failed_reads",
+            "Reads that the store did not answer: misses.",
+            stats.failed_reads,
+        ),
+        (
+            "forgotten",
+            "Entries replaced, deleted or cleared.",
+            stats.forgotten,
+        ),
+        (
+            "store_requests",
+            "Requests to the store, each try.",
+            stats.store.requests,
+        ),
+        ("store_errors", "Tries that failed.", stats.store.errors),
+        (
+            "store_timeouts",
+            "Of those, the ones without an answer in time.",
+            stats.store.timeouts,
+        ),
+        (
+            "store_retries",
+            "Tries after a request's first.",
+            stats.store.retries,
+        ),
+        (
+            "store_read_bytes",
+            "Bytes of objects read.",
+            stats.store.read_bytes,
+        ),
+        (
+            "store_written_bytes",
+            "Bytes of objects written.",
+            stats.store.written_bytes,
+        ),
+    ]
+}
+
+/// Writes the figures.
+pub fn render(stats: &ColdStats, text: &mut Text) {
+    for (name, help, value) in gauges(stats) {
+        text.gauge(&format!("bowstring_cold_{name}"), help)
+            .value(value);
+    }
+    for (name, help, value) in counters(stats) {
+        text.counter(&format!("bowstring_cold_{name}_total"), help)
+            .value(value);
+    }
+}
