@@ -127,7 +127,7 @@ ALL = (
 ).split()
 BUILT = (
     "exists delete expire pin unpin describe stats namespaces namespace_set clear "
-    "begin_load commit_load abort_load rollback_load"
+    "begin_load commit_load abort_load rollback_load flush evict prewarm"
 ).split()
 
 

@@ -186,6 +186,8 @@ impl Cold {
         let Some(_room) = room else {
             return self.read_each(cache, piece.wanted, how).await;
         };
+        let now = inner.clock.monotonic();
+        inner.last_read.lock().insert(piece.segment, now);
         let name = ObjectName::Segment(piece.segment);
         let bytes = match inner.store.read(&name, piece.range.clone()).await {
             Ok(bytes) => bytes,

@@ -25,7 +25,7 @@ pub enum Known<E = Entry> {
     /// In memory.
     Hot(E),
     /// Below it.
-    Cold(Description),
+    Cold(Box<Description>),
 }
 
 impl Known {
@@ -36,7 +36,12 @@ impl Known {
     pub async fn find(service: &Service, id: &Id) -> Result<Option<Self>> {
         match service.cache.peek(id) {
             Some(entry) => Ok(Some(Self::Hot(entry))),
-            None => Ok(service.cache.describe_below(id).await?.map(Self::Cold)),
+            None => Ok(service
+                .cache
+                .describe_below(id)
+                .await?
+                .map(Box::new)
+                .map(Self::Cold)),
         }
     }
 }
@@ -156,7 +161,7 @@ pub async fn each<T>(
         let mut below = below.into_iter();
         for place in &mut found[first..] {
             if place.is_none() {
-                *place = Some(of(below.next().flatten().map(Known::Cold))?);
+                *place = Some(of(below.next().flatten().map(Box::new).map(Known::Cold))?);
             }
         }
     }

@@ -79,7 +79,7 @@ pub async fn run(
             let id = id(principal, &filter.namespace, &key);
             let known = match (service.cache.peek(&id), below) {
                 (Some(entry), _) => Some(Known::Hot(entry)),
-                (None, Some(below)) => Some(Known::Cold(below)),
+                (None, Some(below)) => Some(Known::Cold(Box::new(below))),
                 (None, None) => Known::find(service, &id).await?,
             };
             // What went since the step was copied out is not listed.

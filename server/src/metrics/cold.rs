@@ -31,7 +31,7 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 5] {
 }
 
 /// What has happened since the start.
-pub fn counters(stats: &ColdStats) -> [Figure; 19] {
+pub fn counters(stats: &ColdStats) -> [Figure; 23] {
     [
         ("written", "Entries written.", stats.written),
         ("written_bytes", "Their bytes.", stats.written_bytes),
@@ -77,6 +77,26 @@ pub fn counters(stats: &ColdStats) -> [Figure; 19] {
             "forgotten",
             "Entries replaced, deleted or cleared.",
             stats.forgotten,
+        ),
+        (
+            "rewritten",
+            "Segments rewritten, because little of them was alive.",
+            stats.rewritten,
+        ),
+        (
+            "segments_dropped",
+            "Segments that are no more.",
+            stats.segments_dropped,
+        ),
+        (
+            "given_up",
+            "Entries given up for the limit of the store.",
+            stats.given_up,
+        ),
+        (
+            "orphans",
+            "Objects of an earlier start that were never acknowledged, removed.",
+            stats.orphans,
         ),
         (
             "store_requests",
