@@ -14,7 +14,7 @@ use crate::event::Why;
 use crate::id::{Id, Name};
 use crate::index::Shard;
 use crate::loads::Load;
-use crate::lower::{Bring, Description, Gone, LowerTier};
+use crate::lower::{Bring, Description, Gone, LowerTier, NewExpiry};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::scan::SCAN_STEP;
@@ -153,8 +153,28 @@ impl Engine {
             return Ok(None);
         }
         let id = id.clone();
-        let gone = self.forget_all_below(vec![Gone { id, now }]).await?;
+        let expiry = None;
+        let gone = vec![Gone { id, now, expiry }];
+        let gone = self.forget_all_below(gone).await?;
         Ok(gone.into_iter().next().flatten())
+    }
+
+    /// A version that memory has was given another expiry.
+    pub(crate) async fn forget_expiry_below(
+        self: &Arc<Self>,
+        id: &Id,
+        version: Version,
+        expiry: NewExpiry,
+    ) -> Result<()> {
+        if !self.may_be_below(id.name()) {
+            return Ok(());
+        }
+        let gone = vec![Gone {
+            id: id.clone(),
+            now: Some(version),
+            expiry: Some(expiry),
+        }];
+        self.forget_all_below(gone).await.map(drop)
     }
 
     pub(crate) async fn forget_all_below(
@@ -240,7 +260,8 @@ impl Engine {
             if self.may_be_below(name)
                 && let Ok(id) = name.to_id()
             {
-                gone.push(Gone { id, now });
+                let expiry = None;
+                gone.push(Gone { id, now, expiry });
             }
         }
         (last, gone)

@@ -81,7 +81,13 @@ pub struct Gone {
     pub id: Id,
     /// The version that memory has in its place, and keeps; `None` where nothing is.
     pub now: Option<Version>,
+    /// Where that version was given another expiry: what has it with an earlier one is gone too.
+    pub expiry: Option<NewExpiry>,
 }
+
+/// Unix milliseconds from when on a key is a miss, from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewExpiry(pub Option<u64>);
 
 /// A tier below memory.
 pub trait LowerTier: Send + Sync + 'static {

@@ -287,7 +287,8 @@ impl Batch<'_> {
                 && let Ok(id) = self.name(row).to_id()
             {
                 let now = Some(published.version);
-                gone.push(Gone { id, now });
+                let expiry = None;
+                gone.push(Gone { id, now, expiry });
                 of_rows.push(at);
             }
         }

@@ -7,9 +7,9 @@ use bowstring_cache::Cache;
 use bowstring_cache::clock::Clock;
 use bowstring_cold::store::StoreSettings;
 use bowstring_cold::tier::{Cold, ColdSettings, Saved, Unread};
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Code, Error, Result};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 /// At most one part in so many of the memory is in one segment; four are written at a time.
 const SEGMENT_SHARE: u64 = 64;
@@ -48,6 +48,16 @@ pub async fn open(
         ..ColdSettings::new(url)
     };
     Cold::open(settings, clock).await.map(Some)
+}
+
+/// A store that cannot be is a setting that cannot be; one that does not answer is not.
+pub fn misset(error: Error) -> crate::error::Error {
+    match error.code {
+        Code::InvalidArgument | Code::FailedPrecondition => {
+            ConfigError::new(format!("the cold tier cannot be opened: {}", error.message)).into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// Keeps the tier going. Runs until it is dropped.

@@ -109,7 +109,8 @@ pub async fn run_with(
         rollback_window: config.load_rollback,
         ..CacheConfig::default()
     };
-    let below = cold::open(&config, limits.memory_bytes, clock.clone()).await?;
+    let below = cold::open(&config, limits.memory_bytes, clock.clone()).await;
+    let below = below.map_err(cold::misset)?;
     let mut parts = Parts {
         clock: clock.clone(),
         ..Parts::default()

@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::event::Why;
 use crate::id::Id;
 use crate::index::{Budget, Handle};
+use crate::lower::NewExpiry;
 use groups::{Groups, group_of, members};
 use wheel::{Popped, Wheel};
 
@@ -57,7 +58,8 @@ impl Cache {
             if changed.is_some() {
                 engine.expiry.note(entry.handle, expires_at_ms);
                 drop(entry);
-                engine.forget_below(id, Some(version)).await?;
+                let expiry = NewExpiry(expires_at_ms);
+                engine.forget_expiry_below(id, version, expiry).await?;
                 return Ok(true);
             }
         }

@@ -105,6 +105,12 @@ impl Floors {
         floors.get(prefix).map_or(Number(0), |floor| floor.number)
     }
 
+    pub(super) fn highest(&self) -> Number {
+        let floors = self.0.read();
+        let highest = floors.values().map(|floor| floor.number).max();
+        highest.unwrap_or(Number(0))
+    }
+
     pub(super) fn raise(&self, prefix: Vec<u8>, number: Number) {
         let mut floors = self.0.write();
         let floor = floors.entry(prefix).or_insert(Floor {

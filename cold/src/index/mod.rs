@@ -191,7 +191,7 @@ impl ColdIndex {
         })
     }
 
-    /// Enters what lies in a new segment: each where nothing newer is there (by version, then by segment)
+    /// Enters what lies in a new segment: each where nothing of a later segment is there, whatever its version,
     /// and nothing has removed it meanwhile. Gives which of them are there now. Written a few hundred at a
     /// time, each of these at once.
     ///
@@ -297,6 +297,16 @@ impl ColdIndex {
     pub fn max_hlc(&self) -> u64 {
         self.peek(|open| open.committer.max_hlc())
             .unwrap_or_default()
+    }
+
+    /// The highest number of a segment, or of what is gone, that the index knows: all that come are above.
+    pub fn highest(&self) -> Number {
+        let highest = self.peek(|open| {
+            let segments = open.committer.segments();
+            let segment = segments.last().map_or(Number(0), |segment| segment.number);
+            segment.max(open.floors.highest())
+        });
+        highest.unwrap_or(Number(0))
     }
 
     /// How many entries there are, those of cleared namespaces that were not swept yet among them.

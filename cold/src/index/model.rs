@@ -78,11 +78,10 @@ impl Model {
         if buried || floor.is_some_and(|floor| number < *floor) {
             return false;
         }
-        if let Some(old) = self.rows.get(id) {
-            let order = |s: &Stored| (s.description.version, s.place.segment);
-            if order(old) >= order(new) {
-                return old.place == new.place && order(old) == order(new);
-            }
+        let later = |old: &&Stored| old.place.segment >= new.place.segment;
+        if let Some(old) = self.rows.get(id).filter(later) {
+            let which = |s: &Stored| (s.description.version, s.place);
+            return which(old) == which(new);
         }
         self.rows.insert(id.clone(), new.clone());
         self.totals.entry(number).or_default();

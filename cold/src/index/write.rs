@@ -55,7 +55,7 @@ impl Open {
             } else if old.is_some_and(|old| (old.version, old.place) == (version, stored.place)) {
                 // Again, after a failure of which nobody knew how far it had come.
                 (true, Decision::Keep)
-            } else if old.is_some_and(|old| (old.version, old.place.segment) >= (version, number)) {
+            } else if old.is_some_and(|old| old.place.segment >= number) {
                 (false, Decision::Keep)
             } else {
                 (true, Decision::Put(stored))

@@ -108,7 +108,7 @@ impl Inner {
             queued: self.queue.entries(),
             queued_bytes: self.queue.bytes(),
             index_bytes: index.map_or(0, ColdIndex::resident_bytes),
-            degraded: counters.failing.get() > 0,
+            degraded: counters.failing.get() > 0 || self.trust.is_lost(),
             written: counters.written.get(),
             written_bytes: counters.written_bytes.get(),
             segments: counters.segments.get(),

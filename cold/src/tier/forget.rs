@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring_cache::lower::Gone;
+use bowstring_cache::lower::{Gone, NewExpiry};
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
@@ -13,6 +13,7 @@ use bowstring_wire::version::Version;
 use tokio::sync::MutexGuard;
 
 use super::degraded::NOTED_MAX;
+use super::queue::Which;
 use super::{Cold, STRIPES, ask};
 use crate::entry::Number;
 use crate::format::{self, encode_gone};
@@ -40,34 +41,28 @@ impl Cold {
         gone: Vec<Gone>,
     ) -> Result<Vec<Option<Version>>> {
         let inner = &self.inner;
-        let names = || gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()));
-        if self.forget_later(names)? {
-            for gone in &gone {
-                inner.queue.forget(&gone.id, gone.now);
-            }
-            let count = gone.len();
-            let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
-            self.log(names.collect()).await?;
-            return Ok(vec![None; count]);
-        }
         let _stripes = self.stripes_of(&gone).await;
         let mut went: Vec<Option<Version>> = vec![None; gone.len()];
         for _ in 0..ROUNDS {
             for (gone, went) in gone.iter().zip(&mut went) {
-                // Who comes from now on begins a load of his own.
-                inner.flights.lock().remove(&gone.id);
-                *went = inner.queue.forget(&gone.id, gone.now).or(*went);
+                *went = self.forget_queued(gone).or(*went);
             }
-            // After that: what was in the queue till now may be in a segment of a lower number.
-            let number = inner.number();
-            let below = self.remove(&gone, number).await?;
+            let names = || gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()));
+            let below = if self.forget_later(names)? {
+                vec![None; gone.len()]
+            } else {
+                // After that: what was in the queue till now may be in a segment of a lower number.
+                self.remove(&gone, inner.number()).await?
+            };
             let mut came_back = false;
             for ((gone, below), went) in gone.iter().zip(below).zip(&mut went) {
+                // Who comes from now on finds nothing, and joins nobody who has found it.
+                inner.flights.lock().remove(&gone.id);
                 *went = below.or(*went);
                 if let Some(version) = went.filter(|version| Some(*version) != gone.now) {
                     came_back |= cache.take_back(&gone.id, version);
                     // It may have been on its way down again before that.
-                    came_back |= inner.queue.forget(&gone.id, gone.now).is_some();
+                    came_back |= self.forget_queued(gone).is_some();
                 }
             }
             if !came_back {
@@ -91,11 +86,6 @@ impl Cold {
         prefix: &str,
     ) -> Result<u64> {
         let inner = &self.inner;
-        let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
-        if self.forget_later(|| std::iter::once(of()))? {
-            let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
-            return Ok(queued.len() as u64);
-        }
         let is_empty = self.working().is_some_and(ColdIndex::is_empty);
         if inner.queue.is_empty() && is_empty {
             return Ok(0);
@@ -106,10 +96,18 @@ impl Cold {
         }
         let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
         let mut went = queued.iter().filter(|id| cache.peek(id).is_none()).count() as u64;
-        inner.flights.lock().retain(|id, _| {
-            (&id.tenant, &id.namespace) != (tenant, namespace)
-                || !id.key.as_str().starts_with(prefix)
-        });
+        let all_of_it = || format::Gone::Namespace(tenant.clone(), namespace.clone());
+        let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
+        if self.forget_later(|| std::iter::once(of()))? {
+            self.leave_all(tenant, namespace, prefix);
+            // Nobody knows the names now: who builds the index anew leaves out more than was asked for.
+            self.log(vec![all_of_it()]).await?;
+            return Ok(went);
+        }
+        if !prefix.is_empty() {
+            // They may be in a segment that is being written, of which the index does not know yet.
+            self.remove_and_log(queued.clone()).await?;
+        }
         let mut after: Option<String> = None;
         loop {
             let step = self
@@ -120,21 +118,49 @@ impl Cold {
             let is_only_here = |id: &&Id| cache.peek(id).is_none() && !queued.contains(id);
             went += step.iter().filter(is_only_here).count() as u64;
             if !prefix.is_empty() {
-                let gone: Vec<Gone> = step.into_iter().map(|id| Gone { id, now: None }).collect();
-                self.remove(&gone, inner.number()).await?;
-                let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
-                self.log(names.collect()).await?;
+                self.remove_and_log(step).await?;
             }
         }
         if prefix.is_empty() {
             let number = inner.number();
             let of = (tenant.clone(), namespace.clone());
-            ask(self, move |index| index.clear(&of.0, &of.1, number)).await?;
-            let gone = format::Gone::Namespace(tenant.clone(), namespace.clone());
-            self.log(vec![gone]).await?;
+            let cleared = ask(self, move |index| index.clear(&of.0, &of.1, number)).await?;
+            cleared.ok_or_else(gone_meanwhile)?;
+            self.log(vec![all_of_it()]).await?;
         }
+        self.leave_all(tenant, namespace, prefix);
         inner.counters.forgotten.add(went);
         Ok(went)
+    }
+
+    /// What waits of a key, but what memory has in its place.
+    fn forget_queued(&self, gone: &Gone) -> Option<Version> {
+        let is_it = |expires_at_ms| gone.expiry.is_none_or(|NewExpiry(at)| at == expires_at_ms);
+        let stays = |there: Which| Some(there.version) == gone.now && is_it(there.expires_at_ms);
+        self.inner.queue.forget(&gone.id, stays)
+    }
+
+    /// Who comes from now on joins nobody who looks for one of these keys.
+    fn leave_all(&self, tenant: &Tenant, namespace: &Namespace, prefix: &str) {
+        self.inner.flights.lock().retain(|id, _| {
+            (&id.tenant, &id.namespace) != (tenant, namespace)
+                || !id.key.as_str().starts_with(prefix)
+        });
+    }
+
+    async fn remove_and_log(&self, ids: Vec<Id>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let gone = |id| Gone {
+            id,
+            now: None,
+            expiry: None,
+        };
+        let gone: Vec<Gone> = ids.into_iter().map(gone).collect();
+        self.remove(&gone, self.inner.number()).await?;
+        let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
+        self.log(names.collect()).await
     }
 
     async fn stripes_of(&self, gone: &[Gone]) -> Vec<MutexGuard<'_, ()>> {
@@ -153,7 +179,7 @@ impl Cold {
         let ids: Vec<(Id, Option<Version>)> =
             gone.iter().map(|gone| (gone.id.clone(), None)).collect();
         let removed = ask(self, move |index| index.remove_all(&ids, number)).await?;
-        removed.ok_or_else(|| Error::internal("the cold tier's index is gone"))
+        removed.ok_or_else(gone_meanwhile)
     }
 
     /// A few names of a namespace.
@@ -228,7 +254,7 @@ impl Cold {
     /// after a restart, else soon.
     async fn log(&self, gone: Vec<format::Gone>) -> Result<()> {
         let inner = &self.inner;
-        if inner.settings.state_dir.is_some() {
+        if inner.settings.state_dir.is_some() && inner.index.get().is_some() {
             inner.log.lock().extend(gone);
             return Ok(());
         }
@@ -263,4 +289,8 @@ impl Cold {
             }
         }
     }
+}
+
+pub(super) fn gone_meanwhile() -> Error {
+    Error::unavailable("the cold tier's index was lost meanwhile; try again")
 }

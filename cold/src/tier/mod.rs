@@ -26,6 +26,8 @@ mod seen;
 mod segment;
 mod settings;
 mod start;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod writer;
 
@@ -75,7 +77,7 @@ struct Inner {
     store: Store,
     /// Not there while it is being built.
     index: OnceLock<ColdIndex>,
-    /// What is gone since before it was there.
+    /// What is gone since it was not there, or lost.
     gone_before: Mutex<Vec<GoneBefore>>,
     queue: Queue,
     flights: Mutex<HashMap<Id, Flight>>,

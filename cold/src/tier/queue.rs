@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowstring_cache::Id;
+use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::version::Version;
@@ -26,6 +27,26 @@ pub(super) enum Fate {
     LetGo,
     /// A write has failed; it is tried again.
     Failed(String),
+}
+
+/// Which of a key's entries: a version that was given another expiry is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Which {
+    pub(super) version: Version,
+    pub(super) expires_at_ms: Option<u64>,
+}
+
+impl Which {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self {
+            version: entry.version(),
+            expires_at_ms: entry.expires_at_ms(),
+        }
+    }
+
+    pub(super) fn is(self, there: &Description) -> bool {
+        (self.version, self.expires_at_ms) == (there.version, there.expires_at_ms)
+    }
 }
 
 /// An entry that waits to be written.
@@ -102,9 +123,8 @@ impl Queue {
         state.by_id.get(id)?.entry.share()
     }
 
-    pub(super) fn version(&self, id: &Id) -> Option<Version> {
-        let state = self.state.lock();
-        state.by_id.get(id).map(|waiting| waiting.entry.version())
+    pub(super) fn waiting(&self, id: &Id) -> Option<Arc<Waiting>> {
+        self.state.lock().by_id.get(id).cloned()
     }
 
     /// Takes an entry, in the place of another one of its key; `None` where that would be more than `max`
@@ -118,11 +138,19 @@ impl Queue {
     ) -> Option<Arc<Waiting>> {
         let mut state = self.state.lock();
         if let Some(there) = state.by_id.get(&id)
-            && there.entry.version() == entry.version()
+            && Which::of(&there.entry) == Which::of(&entry)
         {
             return Some(Arc::clone(there));
         }
+        // What it takes the place of goes in any case.
+        let before = state.by_id.remove(&id);
+        if let Some(before) = &before {
+            self.out(before, Fate::LetGo);
+        }
         if self.bytes() + entry.len() + OVERHEAD_BYTES > max {
+            if before.is_some() {
+                self.entries.fetch_sub(1, Ordering::Release);
+            }
             return None;
         }
         let (fate, _) = watch::channel(Fate::Waits);
@@ -135,13 +163,10 @@ impl Queue {
             fate,
         });
         self.bytes.fetch_add(waiting.cost(), Ordering::Relaxed);
-        let before = state.by_id.insert(id, Arc::clone(&waiting));
+        state.by_id.insert(id, Arc::clone(&waiting));
         state.new.push(Arc::clone(&waiting));
-        match before {
-            Some(before) => self.out(&before, Fate::LetGo),
-            None => {
-                self.entries.fetch_add(1, Ordering::Release);
-            }
+        if before.is_none() {
+            self.entries.fetch_add(1, Ordering::Release);
         }
         drop(state);
         self.came.notify_one();
@@ -175,14 +200,15 @@ impl Queue {
         }
     }
 
-    /// A key is gone, but where it has the version `now`. Gives the version that waited.
-    pub(super) fn forget(&self, id: &Id, now: Option<Version>) -> Option<Version> {
+    /// A key is gone, but where it is what `stays`. Gives the version that waited.
+    pub(super) fn forget(&self, id: &Id, stays: impl FnOnce(Which) -> bool) -> Option<Version> {
         if self.is_empty() {
             return None;
         }
         let mut state = self.state.lock();
-        let version = state.by_id.get(id)?.entry.version();
-        if Some(version) == now {
+        let there = &state.by_id.get(id)?.entry;
+        let version = there.version();
+        if stays(Which::of(there)) {
             return None;
         }
         let waiting = state.by_id.remove(id)?;

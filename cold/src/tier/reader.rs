@@ -11,6 +11,7 @@ use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Error, Result};
 use tokio::sync::watch;
 
+use super::queue::Which;
 use super::{Cold, ask};
 use crate::entry::Stored;
 use crate::store::{ObjectName, StoreError};
@@ -129,6 +130,9 @@ impl Cold {
 
     async fn load_one(&self, cache: &Cache, id: &Id, to_stay: bool) -> Landed {
         if let Some(entry) = self.inner.queue.get(id) {
+            if self.inner.is_expired(entry.expires_at_ms()) {
+                return Landed::Missing;
+            }
             return self.bring_back_up(cache, id, &entry).await;
         }
         let stored = match self.look_up(id).await {
@@ -163,6 +167,7 @@ impl Cold {
 
     /// What is on its way down is wanted in memory after all.
     async fn bring_back_up(&self, cache: &Cache, id: &Id, entry: &Entry) -> Landed {
+        let which = Which::of(entry);
         let restored = async {
             let mut restoring = cache.restore(Description::of(entry)?);
             restoring.reserve().await?;
@@ -176,12 +181,12 @@ impl Cold {
             }
             restoring.finish().await
         };
-        let version = entry.version();
         match restored.await {
             Ok(restored) => {
                 let still = || {
-                    self.inner.queue.version(id) == Some(version)
-                        || self.has(id, |now| now.description.version == version)
+                    let waiting = self.inner.queue.waiting(id);
+                    waiting.is_some_and(|waiting| Which::of(&waiting.entry) == which)
+                        || self.has(id, |now| which.is(&now.description))
                 };
                 self.put_back(id, restored, still).await
             }

@@ -1,18 +1,20 @@
 //! One segment: its number, its file, its sidecar, its entries in the index. What fails is tried again for as
 //! long as it takes: until then its entries stay where they are found.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring_cache::Cache;
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
+use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
+use super::forget::gone_meanwhile;
 use super::packing::Batch;
-use super::queue::{Fate, Waiting};
+use super::queue::{Fate, Waiting, Which};
 use super::{Cold, Inner, ask, blocking};
 use crate::entry::{Number, Stored};
 use crate::format::{Large, build};
@@ -33,8 +35,12 @@ impl Cold {
         let mut failed = false;
         loop {
             batch.waiting = self.dirty(batch.waiting).await;
-            let Err(why) = self.try_batch(cache, &batch).await else {
+            if batch.waiting.is_empty() {
                 break;
+            }
+            let Err(why) = self.try_batch(cache, &batch).await else {
+                // Some may have been refused: look who is left.
+                continue;
             };
             if !failed {
                 failed = true;
@@ -59,12 +65,11 @@ impl Cold {
         let checked = blocking(move || {
             let inner = &cold.inner;
             let is_down = |waiting: &Waiting| {
-                inner.index.get().is_some_and(|index| {
+                cold.working().is_some_and(|index| {
+                    let which = Which::of(&waiting.entry);
+                    let there = || index.get(&waiting.id);
                     index.may_have(&waiting.id)
-                        && matches!(
-                            index.get(&waiting.id),
-                            Ok(Some(there)) if there.description.version == waiting.entry.version()
-                        )
+                        && matches!(there(), Ok(Some(there)) if which.is(&there.description))
                 })
             };
             let mut dirty = Vec::with_capacity(waiting.len());
@@ -85,6 +90,9 @@ impl Cold {
 
     async fn try_batch(&self, cache: &Cache, batch: &Batch) -> Result<()> {
         let inner = &self.inner;
+        if self.working().is_none() {
+            return Err(gone_meanwhile());
+        }
         // One number for what nobody has forgotten at that moment: what is forgotten later has a higher one.
         let mut waiting = Vec::with_capacity(batch.waiting.len());
         let number = inner.queue.standing_still(|| {
@@ -111,7 +119,10 @@ impl Cold {
             }
             _ => self.write_small(cache, number, batch, waiting).await?,
         };
-        let bytes = entries.iter().map(|one| one.description.len).sum();
+        let ids: Vec<Id> = entries
+            .iter()
+            .map(|one| one.description.id.clone())
+            .collect();
         let file_bytes = entries
             .iter()
             .map(|one| one.place.offset + one.description.len)
@@ -120,11 +131,15 @@ impl Cold {
             index.add_segment(number, file_bytes.unwrap_or(0))?;
             index.insert_all(&entries)
         });
-        inserted.await?;
+        let inserted = inserted.await?.ok_or_else(gone_meanwhile)?;
         inner.counters.segments.add(1);
-        inner.counters.written.add(waiting.len() as u64);
-        inner.counters.written_bytes.add(bytes);
-        for one in waiting {
+        // What was refused is gone; or what it took the place of was forgotten after the number was taken, and it
+        // is written once more.
+        let refused = ids.iter().zip(inserted).filter(|(_, is_in)| !is_in);
+        let refused: HashSet<&Id> = refused.map(|(id, _)| id).collect();
+        for one in waiting.iter().filter(|one| !refused.contains(&one.id)) {
+            inner.counters.written.add(1);
+            inner.counters.written_bytes.add(one.entry.len());
             inner.queue.done(one, Fate::Written);
         }
         Ok(())

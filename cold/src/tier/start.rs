@@ -1,13 +1,15 @@
 //! Who writes under a prefix, what is there already, and whether the index knows it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
 use bowstring_cache::entropy::Entropy;
-use bowstring_wire::error::{Error, Result};
+use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::name::{Namespace, Tenant};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
@@ -18,13 +20,15 @@ use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
 use super::{Cold, Inner, blocking};
-use crate::entry::Number;
-use crate::format::{FORMAT_VERSION, read_gone, read_sidecar};
+use crate::entry::{Number, Stored};
+use crate::format::{FORMAT_VERSION, Gone, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
 use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
 
 /// How often another start may take the number that we want.
 const EPOCH_TRIES: u32 = 16;
+/// How long after the store has failed the index is built again.
+const BUILD_AGAIN: Duration = Duration::from_secs(1);
 /// Records that are read at one time.
 const READ_AHEAD: usize = 8;
 /// The largest sidecar or log record that is read.
@@ -81,7 +85,6 @@ impl Cold {
         let logs = store.list(Folder::Log).await.map_err(unread)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
-        let first = highest.map_or(1, |highest| highest + 1);
         let (dir, kept) = match &settings.state_dir {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -97,16 +100,14 @@ impl Cold {
         let mut index_settings = IndexSettings::new(dir.join("index"));
         index_settings.fsync = settings.fsync;
         let (identity, of) = (store.identity().to_owned(), index_settings.clone());
-        // Of what was given up, nothing in the index is believed.
-        let before = if trust.was_given_up() {
-            u64::MAX
-        } else {
-            before
-        };
         // Of what was given up, nothing in the index is believed either.
         let before = before + u64::from(given_up);
         let opened = blocking(move || open_index(of, &identity, (before, epoch))).await?;
         let index = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
+        // What was promised gone may have no record on the store yet.
+        let known = index.as_ref().map(ColdIndex::highest);
+        let highest = highest.max(known.map(|known| known.0));
+        let first = highest.map_or(1, |highest| highest + 1);
         let unread = index.is_none().then(|| {
             let all = segments.iter().chain(&logs).map(|listed| listed.name);
             let mut records: Vec<ObjectName> = all
@@ -149,24 +150,40 @@ impl Cold {
     /// miss and nothing is written; what is forgotten meanwhile is not there afterwards.
     ///
     /// # Errors
-    /// `unavailable` where the store or the index fails, `data_loss` where a log record cannot be read: without
-    /// it nobody knows what is gone. Then there is no index, as before.
+    /// `failed_precondition` for records of a newer release. Then there is no index, as before. Where the store
+    /// or the disk fails, it is tried again.
     pub async fn build(&self, unread: Unread) -> Result<()> {
+        loop {
+            match self.try_build(&unread).await {
+                Err(error) if error.code == Code::Unavailable => {
+                    tracing::warn!(error = %error.message,
+                        "cold tier: the index was not built, it is tried again");
+                    self.inner.clock.sleep(BUILD_AGAIN).await;
+                }
+                built => return built,
+            }
+        }
+    }
+
+    async fn try_build(&self, unread: &Unread) -> Result<()> {
         let inner = &self.inner;
         let started = inner.clock.monotonic();
         let mut segments = 0_u64;
-        let mut rebuild = index_step(|| Rebuild::begin(unread.settings)).await?;
-        let records = unread
-            .records
-            .into_iter()
-            .map(async |name| (name, self.record(&name).await));
+        let mut namespaces: HashSet<(Tenant, Namespace)> = HashSet::new();
+        let settings = unread.settings.clone();
+        let mut rebuild = index_step(|| Rebuild::begin(settings)).await?;
+        let records = unread.records.iter().cloned().map(|name| {
+            let cold = self.clone();
+            async move { (name, cold.record(&name).await) }
+        });
         let mut records = stream::iter(records).buffered(READ_AHEAD);
         while let Some((name, record)) = records.next().await {
-            let Some(bytes) = record? else { continue };
+            let bytes = record?.unwrap_or_default();
             rebuild = match name {
                 ObjectName::Sidecar(number) => match read_sidecar(number, &bytes) {
                     Ok(sidecar) => {
                         segments += 1;
+                        note(&mut namespaces, &sidecar.entries);
                         index_step(move || {
                             rebuild.segment(number, sidecar.file_bytes, &sidecar.entries)?;
                             Ok(rebuild)
@@ -174,14 +191,32 @@ impl Cold {
                         .await?
                     }
                     Err(error) => {
+                        let error = damage(error)?;
                         inner.counters.damaged.add(1);
-                        tracing::warn!(segment = number.0, error = %error.message,
-                            "cold tier: a sidecar cannot be read, its segment is left out");
+                        tracing::warn!(
+                            segment = number.0,
+                            error,
+                            "cold tier: a sidecar cannot be read, its segment is left out"
+                        );
                         rebuild
                     }
                 },
                 ObjectName::Log(number) => {
-                    let gone = read_gone(number, &bytes)?;
+                    let gone = match read_gone(number, &bytes) {
+                        Ok(gone) => gone,
+                        Err(error) => {
+                            let error = damage(error)?;
+                            inner.counters.damaged.add(1);
+                            tracing::warn!(
+                                record = number.0,
+                                error,
+                                "cold tier: nobody knows what a log record says is gone: all that is older is left out"
+                            );
+                            let all = namespaces.drain();
+                            all.map(|(tenant, namespace)| Gone::Namespace(tenant, namespace))
+                                .collect()
+                        }
+                    };
                     index_step(move || {
                         rebuild.gone(number, &gone)?;
                         Ok(rebuild)
@@ -191,10 +226,10 @@ impl Cold {
                 ObjectName::Segment(_) | ObjectName::Epoch(_) => rebuild,
             };
         }
-        let cold = self.clone();
+        let (cold, epoch) = (self.clone(), unread.epoch);
         let entries = index_step(move || {
             let inner = &cold.inner;
-            let index = rebuild.finish(inner.store.identity(), unread.epoch)?;
+            let index = rebuild.finish(inner.store.identity(), epoch)?;
             let mut before = inner.gone_before.lock();
             cold.forget_before(&index, &mut before)?;
             let entries = index.len();
@@ -250,6 +285,26 @@ fn open_index(
     }
     index.set_state(store, epoch)?;
     Ok(Some(index))
+}
+
+/// Which namespaces these are of.
+fn note(namespaces: &mut HashSet<(Tenant, Namespace)>, entries: &[Stored]) {
+    let mut last = None;
+    for id in entries.iter().map(|one| &one.description.id) {
+        let of = (&id.tenant, &id.namespace);
+        if last != Some(of) {
+            namespaces.insert((id.tenant.clone(), id.namespace.clone()));
+            last = Some(of);
+        }
+    }
+}
+
+/// What is wrong with a record; an error where a newer release wrote it.
+fn damage(error: Error) -> Result<String> {
+    match error.code {
+        Code::DataLoss => Ok(error.message.to_string()),
+        _ => Err(error),
+    }
 }
 
 async fn index_step<T: Send + 'static>(

@@ -54,6 +54,11 @@ impl Inner {
 impl Cold {
     /// Writes down keys that memory has.
     pub(super) async fn write_all(&self, cache: &Cache, ids: Vec<Id>, wait: bool) -> Result<()> {
+        if wait && self.working().is_none() {
+            return Err(Error::unavailable(
+                "the cold tier takes nothing until its index is there, memory has the entry; try again",
+            ));
+        }
         let mut fates = Vec::new();
         for id in ids {
             if let Some(waiting) = self.note(cache, &id, wait).await? {
@@ -88,7 +93,11 @@ impl Cold {
                 None => inner.clock.sleep(ROOM_TICK).await,
             }
         }
-        Ok(None)
+        let on_its_way = inner.queue.waiting(id);
+        if let Some(waiting) = &on_its_way {
+            waiting.urgent.fetch_or(wait, Ordering::Relaxed);
+        }
+        Ok(on_its_way)
     }
 
     /// Hands entries of `cache` down ahead of need. Runs until it is dropped.
@@ -161,6 +170,11 @@ impl Cold {
     pub async fn flush(&self) -> Result<()> {
         let inner = &self.inner;
         let waiting = inner.queue.all();
+        if self.working().is_none() && !waiting.is_empty() {
+            return Err(Error::unavailable(
+                "nothing is written to the cold tier until its index is there",
+            ));
+        }
         inner.flushes.fetch_add(1, Ordering::AcqRel);
         let mut result = Ok(());
         for one in waiting {
