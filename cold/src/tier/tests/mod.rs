@@ -25,6 +25,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 
+use super::queue::Fate;
 use super::{Cold, ColdSettings, Unread};
 use crate::store::faults::{Fault, Faulty, Site};
 use crate::store::{Store, StoreSettings};
@@ -172,6 +173,12 @@ impl Node {
             running.abort();
             let _ = running.await;
         }
+        // What waits has the cache, and that has the tier.
+        let queue = &self.cold.inner.queue;
+        for waiting in queue.all() {
+            queue.done(&waiting, Fate::LetGo);
+        }
+        drop(queue.take_new());
         let left = Arc::downgrade(&self.cold.inner);
         drop(self);
         while left.strong_count() > 0 {
