@@ -47,7 +47,12 @@ pub async fn open(
         },
         ..ColdSettings::new(url)
     };
-    Cold::open(settings, clock).await.map(Some)
+    let (cold, mut unread) = Cold::open(settings, clock).await?;
+    // Where that takes no time, a put may wait for the tier from the first moment on.
+    if let Some(nothing) = unread.take_if(|unread| unread.is_empty()) {
+        cold.build(nothing).await?;
+    }
+    Ok(Some((cold, unread)))
 }
 
 /// A store that cannot be is a setting that cannot be; one that does not answer is not.

@@ -29,6 +29,9 @@ impl Cold {
     /// Writes down all that `cache` has, until `until` on the monotonic clock.
     pub async fn save(&self, cache: &Cache, until: Duration) -> Saved {
         let inner = &self.inner;
+        if let Err(error) = self.write_noted().await {
+            tracing::warn!(error = %error.message, "cold tier: the log was not written");
+        }
         if inner.settings.write_policy == WritePolicy::Off {
             return Saved::default();
         }

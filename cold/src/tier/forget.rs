@@ -2,7 +2,6 @@
 //! answer that follows is not undone by a kill: the index is written by then, or the store's log where the
 //! index does not outlast the process.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::lower::{Gone, NewExpiry};
@@ -276,18 +275,25 @@ impl Cold {
 
     /// Writes what is gone to the store's log, for who builds the index anew. Runs until it is dropped.
     pub async fn keep_log(&self) {
-        let inner = Arc::clone(&self.inner);
         loop {
-            inner.clock.sleep(LOG_WAIT).await;
-            let gone = std::mem::take(&mut *inner.log.lock());
-            if gone.is_empty() {
-                continue;
-            }
-            while let Err(error) = self.write_log(&gone).await {
+            self.inner.clock.sleep(LOG_WAIT).await;
+            if let Err(error) = self.write_noted().await {
                 tracing::warn!(error = %error.message, "cold tier: the log was not written");
-                inner.clock.sleep(LOG_WAIT).await;
             }
         }
+    }
+
+    /// Writes what is gone and was only noted so far.
+    pub(super) async fn write_noted(&self) -> Result<()> {
+        let gone = std::mem::take(&mut *self.inner.log.lock());
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let written = self.write_log(&gone).await;
+        if written.is_err() {
+            self.inner.log.lock().extend(gone);
+        }
+        written
     }
 }
 

@@ -42,6 +42,13 @@ pub struct Unread {
     epoch: u64,
 }
 
+impl Unread {
+    /// Whether there is nothing to read: a store of which nobody has made use.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
 impl Cold {
     /// Opens a tier: begins an epoch under its prefix, from which on what an earlier one writes is not
     /// taken for ours, and opens the index. What is left to be read is for [`Cold::build`].

@@ -21,6 +21,7 @@
 //! memory and tensors for a large machine (`docs/reliability.md`).
 
 mod beside_puts;
+mod cold;
 mod content;
 mod dice;
 mod exchanged;

@@ -1,0 +1,235 @@
+//! A server with a cold tier that is killed while it writes tensors down and right after it has started, and one
+//! whose store was damaged while it was stopped: every read is what was acknowledged last, or a miss.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bowstring_client::{Address, Code, Connection, Descriptor, Shape};
+use bowstring_tests::{Builder, Server};
+use bowstring_wire::dtype::DType;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::content::{len_of, of};
+use super::dice::Dice;
+use super::raw::Raw;
+use super::scaled;
+use super::state::{act, charged_bytes, ledger_used};
+
+const MEMORY: u64 = 64 << 20;
+const KEYS: u64 = 600;
+const LEAST: usize = 1 << 10;
+const MOST: usize = 2 << 20;
+
+/// A store, the directory of its index, and what was said of each key.
+struct Place {
+    store: TempDir,
+    state: TempDir,
+    /// The puts that may be read: the last one acknowledged, and one that nobody knows of. None is a delete.
+    said: BTreeMap<u64, Vec<Option<u64>>>,
+    puts: u64,
+    dice: Dice,
+}
+
+/// A server and its connections.
+struct Node {
+    server: Server,
+    connection: Connection,
+    runtime: tokio::runtime::Runtime,
+    raw: Raw,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = || tempfile::tempdir().expect("a directory");
+        Self {
+            store: dir(),
+            state: dir(),
+            said: BTreeMap::new(),
+            puts: 0,
+            dice: Dice::new(8),
+        }
+    }
+
+    fn builder(&self, with_state: bool) -> Builder {
+        let url = format!("file://{}", self.store.path().display());
+        let builder = Server::builder()
+            .memory(&MEMORY.to_string())
+            .flag("--cold", url);
+        match with_state {
+            true => builder.flag("--state-dir", self.state.path()),
+            false => builder,
+        }
+    }
+
+    /// Puts or deletes a key; false where the server is no more.
+    fn change(&mut self, node: &mut Node) -> bool {
+        let key = self.dice.next() % KEYS;
+        self.puts += 1;
+        let put = (!self.dice.once_in(5)).then_some(self.puts);
+        self.said.entry(key).or_default().push(put);
+        let done = match put {
+            Some(put) => node.put(key, put),
+            None => node.delete(key),
+        };
+        if done {
+            self.said.insert(key, vec![put]);
+        }
+        done
+    }
+
+    /// Reads every key; gives how many were there.
+    fn check(&self, node: &mut Node) -> u64 {
+        let mut hits = 0;
+        let mut buffer = Vec::new();
+        for (key, said) in &self.said {
+            let ticket = json!({"key": key.to_string()}).to_string();
+            match node.connection.get_into(ticket.as_bytes(), &mut buffer) {
+                Ok(_) => {
+                    let len = len_of(*key, LEAST, MOST);
+                    let mut puts = said.iter().flatten();
+                    assert!(
+                        puts.any(|put| buffer == of(*key, *put, len)),
+                        "{key} is none of {said:?}"
+                    );
+                    hits += 1;
+                }
+                Err(error) => assert_eq!(error.code, Code::NotFound, "{error}"),
+            }
+        }
+        hits
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        files_under(self.store.path(), &mut files);
+        files.sort();
+        files
+    }
+}
+
+impl Node {
+    fn start(builder: &Builder) -> Self {
+        let server = builder.start();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let address: Address = server.uri().parse().expect("an address");
+        Self {
+            connection: Connection::connect(&address).expect("a connection"),
+            raw: runtime.block_on(Raw::connect(server.address())),
+            runtime,
+            server,
+        }
+    }
+
+    fn put(&mut self, key: u64, put: u64) -> bool {
+        let bytes = of(key, put, len_of(key, LEAST, MOST));
+        let command = json!({"key": key.to_string(), "mode": "replace"}).to_string();
+        let shape = Shape::new(&[bytes.len() as u64]).expect("a shape");
+        let to = Descriptor::Command(command.as_bytes());
+        self.connection.put(to, DType::UInt8, &shape, bytes).is_ok()
+    }
+
+    fn delete(&mut self, key: u64) -> bool {
+        let body = json!({"keys": [key.to_string()]});
+        self.runtime.block_on(act(&mut self.raw, "delete", &body));
+        true
+    }
+
+    fn kill(mut self) {
+        self.server.kill();
+    }
+}
+
+fn files_under(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files_under(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_reads_what_was_acknowledged_or_misses() {
+    let mut place = Place::new();
+    let (mut hits, mut charged) = (0, 0);
+    let kills = scaled(20);
+    for round in 0..kills {
+        let mut node = Node::start(&place.builder(true));
+        hits += place.check(&mut node);
+        if round % 4 == 3 {
+            // Right after the start.
+            node.kill();
+            continue;
+        }
+        for _ in 0..100 + place.dice.below(300) {
+            assert!(place.change(&mut node), "it still runs");
+        }
+        let metrics = node.server.metrics();
+        assert!(ledger_used(&metrics) <= MEMORY as f64);
+        charged = charged.max(charged_bytes(&node.server));
+        node.kill();
+    }
+    let mut node = Node::start(&place.builder(true));
+    assert!(place.change(&mut node));
+    hits += place.check(&mut node);
+    eprintln!(
+        "{kills} kills, {} changes: {hits} reads right, {} keys; charged at most {} MiB",
+        place.puts,
+        place.said.len(),
+        charged >> 20
+    );
+    assert!(hits > 0);
+}
+
+#[test]
+fn a_store_that_was_damaged_is_misses() {
+    let mut place = Place::new();
+    let (mut hits, mut damaged) = (0, 0);
+    for round in 0..scaled(20) {
+        let with_state = round % 2 == 0;
+        let mut node = Node::start(&place.builder(with_state));
+        hits += place.check(&mut node);
+        for _ in 0..150 {
+            assert!(place.change(&mut node), "it goes on");
+        }
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        assert_eq!(runtime.block_on(node.server.stop()), Some(0));
+        drop(node);
+        for _ in 0..15 {
+            damage(&place.files(), &mut place.dice);
+            damaged += 1;
+        }
+    }
+    eprintln!(
+        "{damaged} files damaged, {} changes: {hits} reads right",
+        place.puts
+    );
+    assert!(hits > 0);
+}
+
+/// Flips a bit of a file, cuts it short, removes it, or puts another one in its place.
+fn damage(files: &[PathBuf], dice: &mut Dice) {
+    if files.is_empty() {
+        return;
+    }
+    let path = dice.pick(files);
+    // Epochs say nothing but their names.
+    let mut bytes = fs::read(path).expect("a file");
+    match dice.below(8) {
+        0 => bytes.truncate(bytes.len() / 2),
+        1 => bytes = fs::read(dice.pick(files)).expect("a file"),
+        _ if bytes.is_empty() => return,
+        _ => {
+            let at = dice.below(bytes.len());
+            bytes[at] ^= 1 << dice.below(8);
+        }
+    }
+    fs::write(path, bytes).expect("a file");
+}
