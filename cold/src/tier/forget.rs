@@ -13,7 +13,7 @@ use tokio::sync::MutexGuard;
 
 use super::degraded::NOTED_MAX;
 use super::queue::Which;
-use super::{Cold, STRIPES, ask};
+use super::{Cold, STRIPES, ask, is_under};
 use crate::entry::Number;
 use crate::format::{self, encode_gone};
 use crate::index::ColdIndex;
@@ -141,10 +141,8 @@ impl Cold {
 
     /// Who comes from now on joins nobody who looks for one of these keys.
     fn leave_all(&self, tenant: &Tenant, namespace: &Namespace, prefix: &str) {
-        self.inner.flights.lock().retain(|id, _| {
-            (&id.tenant, &id.namespace) != (tenant, namespace)
-                || !id.key.as_str().starts_with(prefix)
-        });
+        let mut flights = self.inner.flights.lock();
+        flights.retain(|id, _| !is_under(id, (tenant, namespace), prefix));
     }
 
     async fn remove_and_log(&self, ids: Vec<Id>) -> Result<()> {

@@ -9,14 +9,14 @@ use bowstring_cache::lower::{Bring, Description};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
-use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::error::{Code, Result};
 use bowstring_wire::name::{Namespace, Tenant};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 
 use super::reader::{Flight, Landed};
-use super::{Cold, ask};
+use super::{Cold, ask, failed, is_under};
 use crate::entry::{Number, Stored};
 use crate::store::{ObjectName, StoreError};
 
@@ -197,7 +197,7 @@ impl Cold {
             }
             Err(error) => {
                 inner.counters.failed_reads.add(1);
-                let error = Error::unavailable(format!("cold store: {error}"));
+                let error = failed(error);
                 for Wanted { stored, land } in piece.wanted {
                     self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
                 }
@@ -280,8 +280,7 @@ impl Cold {
         for waiting in self.inner.queue.all() {
             let (id, expires_at_ms) = (&waiting.id, waiting.entry.expires_at_ms());
             let key = id.key.as_str();
-            if (&id.tenant, &id.namespace) == (tenant, namespace)
-                && key.starts_with(prefix)
+            if is_under(id, (tenant, namespace), prefix)
                 && after.is_none_or(|after| key > after)
                 && !self.inner.is_expired(expires_at_ms)
             {

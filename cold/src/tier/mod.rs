@@ -54,7 +54,7 @@ pub use start::Unread;
 
 use crate::entry::Number;
 use crate::index::ColdIndex;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use counters::Counters;
 use degraded::Trust;
 use forget::GoneBefore;
@@ -144,6 +144,16 @@ impl Cold {
     pub fn stats(&self) -> ColdStats {
         self.inner.stats()
     }
+}
+
+/// To who needs the tier, all that the store does not do is the same: later it may work.
+fn failed(error: StoreError) -> Error {
+    Error::unavailable(format!("cold store: {error}"))
+}
+
+/// Whether a key is of this namespace and begins with `prefix`.
+fn is_under(id: &Id, (tenant, namespace): (&Tenant, &Namespace), prefix: &str) -> bool {
+    (&id.tenant, &id.namespace) == (tenant, namespace) && id.key.as_str().starts_with(prefix)
 }
 
 /// Runs what reads or writes the disk where that holds nobody up.

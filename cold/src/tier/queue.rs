@@ -14,6 +14,8 @@ use bowstring_wire::version::Version;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::is_under;
+
 /// What is kept of an entry besides its own memory.
 const OVERHEAD_BYTES: u64 = 512;
 
@@ -225,10 +227,7 @@ impl Queue {
         namespace: &Namespace,
         prefix: &str,
     ) -> Vec<Id> {
-        let goes = |id: &Id| {
-            (&id.tenant, &id.namespace) == (tenant, namespace)
-                && id.key.as_str().starts_with(prefix)
-        };
+        let goes = |id: &Id| is_under(id, (tenant, namespace), prefix);
         let mut state = self.state.lock();
         let gone: Vec<Id> = state.by_id.keys().filter(|id| goes(id)).cloned().collect();
         for id in &gone {

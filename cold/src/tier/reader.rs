@@ -12,7 +12,7 @@ use bowstring_wire::error::{Code, Error, Result};
 use tokio::sync::watch;
 
 use super::queue::Which;
-use super::{Cold, ask};
+use super::{Cold, ask, failed};
 use crate::entry::Stored;
 use crate::store::{ObjectName, StoreError};
 
@@ -232,7 +232,7 @@ impl Cold {
                 Err(StoreError::NotFound | StoreError::Short { .. }) => return Ok(None),
                 Err(error) => {
                     self.inner.counters.failed_reads.add(1);
-                    return Err(Error::unavailable(format!("cold store: {error}")));
+                    return Err(failed(error));
                 }
             }
             at = end;

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use super::forget::gone_meanwhile;
 use super::packing::Batch;
 use super::queue::{Fate, Waiting, Which};
-use super::{Cold, Inner, ask, blocking};
+use super::{Cold, Inner, ask, blocking, failed};
 use crate::entry::{Number, Stored};
 use crate::format::{Large, build};
-use crate::store::{ObjectName, StoreError};
+use crate::store::ObjectName;
 
 /// How long after a write that failed it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -161,7 +161,7 @@ impl Cold {
         let copied = waiting.len();
         let bytes = waiting.iter().map(|one| one.entry.len()).sum();
         waiting.extend(large);
-        let charge = self.charge(cache, bytes).await?;
+        let charge = self.charge(cache, bytes).await;
         let layout = batch.layout.clone();
         let built = blocking(move || {
             let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
@@ -212,27 +212,27 @@ impl Cold {
         let mut large = Large::begin(number, Description::of(&waiting.entry)?)?;
         let name = ObjectName::Segment(number);
         let upload = inner.store.upload(&name, large.file_bytes()).await;
-        let mut upload = upload.map_err(unwritten)?;
-        upload.write(large.head()).await.map_err(unwritten)?;
+        let mut upload = upload.map_err(failed)?;
+        upload.write(large.head()).await.map_err(failed)?;
         let mut reader = share(&waiting.entry)?.reader(0..waiting.entry.len())?;
         while reader.remaining() > 0 {
             for piece in reader.take(PIECE_BYTES)? {
                 large.pass(&piece);
-                upload.write(piece).await.map_err(unwritten)?;
+                upload.write(piece).await.map_err(failed)?;
             }
         }
         let (tail, sidecar, stored) = large.finish()?;
-        upload.write(tail).await.map_err(unwritten)?;
-        upload.finish().await.map_err(unwritten)?;
+        upload.write(tail).await.map_err(failed)?;
+        upload.finish().await.map_err(failed)?;
         create(inner, ObjectName::Sidecar(number), vec![sidecar]).await?;
         Ok(stored)
     }
 
     /// Memory for a segment's bytes.
-    async fn charge(&self, cache: &Cache, bytes: u64) -> Result<Charge> {
+    async fn charge(&self, cache: &Cache, bytes: u64) -> Charge {
         loop {
             if let Some(charge) = cache.charge(Account::Cold, bytes) {
-                return Ok(charge);
+                return charge;
             }
             self.inner.clock.sleep(ROOM_TICK).await;
         }
@@ -267,9 +267,5 @@ fn pieces(entry: &Entry) -> Result<Vec<Bytes>> {
 }
 
 async fn create(inner: &Inner, name: ObjectName, pieces: Vec<Bytes>) -> Result<()> {
-    inner.store.create(&name, pieces).await.map_err(unwritten)
-}
-
-fn unwritten(error: StoreError) -> Error {
-    Error::unavailable(format!("cold store: {error}"))
+    inner.store.create(&name, pieces).await.map_err(failed)
 }

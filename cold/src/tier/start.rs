@@ -19,7 +19,7 @@ use super::degraded::Trust;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
-use super::{Cold, Inner, blocking};
+use super::{Cold, Inner, blocking, failed};
 use crate::entry::{Number, Stored};
 use crate::format::{FORMAT_VERSION, Gone, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
@@ -74,7 +74,7 @@ impl Cold {
         clock: Arc<dyn Clock>,
     ) -> Result<(Cold, Option<Unread>)> {
         let (before, epoch) = begin_epoch(&store).await?;
-        let mut segments = store.list(Folder::Segments).await.map_err(unread)?;
+        let mut segments = store.list(Folder::Segments).await.map_err(failed)?;
         let trust = Trust::new(settings.state_dir.clone());
         let given_up = trust.was_given_up();
         if given_up {
@@ -89,7 +89,7 @@ impl Cold {
                 settings.state_dir
             ))
         })?;
-        let logs = store.list(Folder::Log).await.map_err(unread)?;
+        let logs = store.list(Folder::Log).await.map_err(failed)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
         let (dir, kept) = match &settings.state_dir {
@@ -268,7 +268,7 @@ impl Cold {
         match self.inner.store.read_all(name, RECORD_BYTES_MAX).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(unread(error)),
+            Err(error) => Err(failed(error)),
         }
     }
 }
@@ -332,7 +332,7 @@ async fn give_up(store: &Store, segments: &mut Vec<Listed>) -> Result<()> {
     });
     let mut deletes = stream::iter(deletes).buffer_unordered(READ_AHEAD);
     while let Some(deleted) = deletes.next().await {
-        deleted.map_err(unread)?;
+        deleted.map_err(failed)?;
     }
     Ok(())
 }
@@ -344,7 +344,7 @@ async fn give_up(store: &Store, segments: &mut Vec<Listed>) -> Result<()> {
 async fn begin_epoch(store: &Store) -> Result<(u64, u64)> {
     let [by, _] = Entropy::draw()?.hash_key;
     for _ in 0..EPOCH_TRIES {
-        let epochs = store.list(Folder::Epochs).await.map_err(unread)?;
+        let epochs = store.list(Folder::Epochs).await.map_err(failed)?;
         let last = epochs.last().map_or(0, |listed| listed.name.number());
         let text = format!(
             "{{\"epoch\": {}, \"format\": {}, \"by\": \"{by:016x}\"}}\n",
@@ -355,16 +355,12 @@ async fn begin_epoch(store: &Store) -> Result<(u64, u64)> {
         match store.create(&name, vec![Bytes::from(text)]).await {
             Ok(()) => return Ok((last, last + 1)),
             Err(StoreError::Exists) => {}
-            Err(error) => return Err(unread(error)),
+            Err(error) => return Err(failed(error)),
         }
     }
     Err(Error::unavailable(
         "others start under this prefix of the cold store all the time; give each node its own",
     ))
-}
-
-fn unread(error: StoreError) -> Error {
-    Error::unavailable(format!("cold store: {error}"))
 }
 
 #[cfg(test)]

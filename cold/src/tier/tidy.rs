@@ -12,7 +12,7 @@ use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
 use super::start::RECORD_BYTES_MAX;
-use super::{Cold, ask};
+use super::{Cold, ask, failed};
 use crate::entry::{BLOCK_BYTES, Number, Place, Stored};
 use crate::format::{Layout, build, read_sidecar, verify};
 use crate::index::Segment;
@@ -316,10 +316,6 @@ fn is_whole(stored: &Stored, bytes: &Bytes) -> bool {
     let mut blocks = bytes.chunks(step).enumerate();
     bytes.len() as u64 == stored.description.len
         && (bytes.is_empty() || blocks.all(|(at, block)| verify(stored, at, block)))
-}
-
-fn failed(error: StoreError) -> Error {
-    Error::unavailable(format!("cold store: {error}"))
 }
 
 #[cfg(test)]
