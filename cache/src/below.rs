@@ -56,6 +56,12 @@ impl Cache {
         self.engine().lower.describe(id).await
     }
 
+    /// Sets the tier below memory, where there is none yet: for who has to have the cache before it, and lets nobody else
+    /// have it before this.
+    pub fn set_lower(&self, tier: Arc<dyn LowerTier>) {
+        self.engine().lower.set(tier);
+    }
+
     /// The tier below memory.
     pub fn lower(&self) -> &dyn LowerTier {
         &*self.engine().lower
@@ -93,7 +99,7 @@ impl Cache {
     pub fn hand_down(&self, bytes: u64, leaving: impl Fn() -> u64) -> bool {
         let engine = self.engine();
         let enough = || engine.free_bytes() + leaving() >= bytes;
-        if enough() {
+        if engine.arena.is_frozen() || enough() {
             return false;
         }
         let _one_at_a_time = engine.evicting.lock();

@@ -1,6 +1,7 @@
 //! The engine: what all handles on one cache share, and how an entry is found, looked at, and
 //! freed.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -24,7 +25,7 @@ use crate::index::{Budget, Handle, Index, KeyHash, Keys, Mark, NameHash, Record}
 use crate::ledger::{Account, Charge, Ledger};
 use crate::loads::Loads;
 use crate::look::Seen;
-use crate::lower::LowerTier;
+use crate::lower::Below;
 use crate::namespaces::{Alone, Namespaces};
 use crate::pins::Pins;
 use crate::read::Entry;
@@ -45,7 +46,7 @@ pub(crate) struct Engine {
     pub(crate) expiry: Expiry,
     pub(crate) queue: Arc<RoomQueue>,
     pub(crate) events: Events,
-    pub(crate) lower: Arc<dyn LowerTier>,
+    pub(crate) lower: Below,
     pub(crate) reads: Reads,
     pub(crate) pins: Pins,
     pub(crate) loads: Loads,
@@ -87,6 +88,15 @@ pub(crate) struct KeptApart {
 
 impl Engine {
     pub(crate) fn new(config: CacheConfig, parts: Parts) -> Result<Self> {
+        Self::over(config, parts, Vec::new())
+    }
+
+    /// As [`Engine::new`], over a predecessor's regions.
+    pub(crate) fn over(
+        config: CacheConfig,
+        parts: Parts,
+        regions: Vec<Option<OwnedFd>>,
+    ) -> Result<Self> {
         if config.memory < MEMORY_MIN {
             return Err(Error::invalid(format!(
                 "too little memory; memory=`{}` expected at least {MEMORY_MIN} bytes",
@@ -103,7 +113,7 @@ impl Engine {
         let entries_max = u32::try_from(config.memory / ENTRY_BYTES_MIN).unwrap_or(u32::MAX);
         let index = Index::new(entries_max, &as_budget)
             .map_err(|full| Error::invalid(format!("too little memory for the index; {full}")))?;
-        let arena = Arena::new(&arena_config(&config), Arc::clone(&ledger))
+        let arena = Arena::over(&arena_config(&config), Arc::clone(&ledger), regions)
             .map_err(|e| Error::internal(format!("cannot map the arena: {e}")))?;
         let _ = budget.arena.set(arena.clone());
         let policy = config.eviction.build(Arc::clone(&as_budget), config.memory);
@@ -123,7 +133,7 @@ impl Engine {
             policy,
             queue,
             events: Events::new(parts.listeners),
-            lower: parts.lower,
+            lower: Below::of(parts.lower),
             reads: Reads::new(Arc::clone(&parts.clock)),
             pins: Pins::default(),
             loads: Loads::new(entropy.start),
@@ -246,16 +256,23 @@ impl Engine {
         extents: &ExtentList,
         bytes: u64,
     ) -> Result<(ExtentList, KeptApart)> {
+        let rest = self.rest_bytes(extents, bytes)?;
         let broken = || Error::internal("an entry's metadata cannot be read");
-        let mut hold = self.arena.hold(extents, 0..bytes).ok_or_else(broken)?;
-        let mut rest = vec![0; usize::try_from(bytes).map_err(|_| broken())?];
-        hold.copy_to(&mut rest);
         let (extents, kept) = head::decode_rest(&rest).ok_or_else(broken)?;
         let kept = KeptApart {
             metadata: kept.metadata.to_vec(),
             source_version: kept.source_version,
         };
         Ok((extents, kept))
+    }
+
+    /// What a head has in pages of its own, as it lies there.
+    pub(crate) fn rest_bytes(&self, extents: &ExtentList, bytes: u64) -> Result<Vec<u8>> {
+        let broken = || Error::internal("an entry's metadata cannot be read");
+        let mut hold = self.arena.hold(extents, 0..bytes).ok_or_else(broken)?;
+        let mut rest = vec![0; usize::try_from(bytes).map_err(|_| broken())?];
+        hold.copy_to(&mut rest);
+        Ok(rest)
     }
 
     /// The version that an entry's source gave it; the caller has it pinned.

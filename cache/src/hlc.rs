@@ -48,6 +48,11 @@ impl HybridClock {
         self.last.fetch_max(hlc, Ordering::Relaxed);
     }
 
+    /// The latest so far.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// The random half of every version of this start.
     pub fn start(&self) -> u32 {
         self.start

@@ -71,7 +71,7 @@ pub struct AccountUse {
 
 /// The total and its accounts.
 pub struct Ledger {
-    total: u64,
+    total: AtomicU64,
     used: Padded<AtomicU64>,
     accounts: [Padded<Counters>; Account::ALL.len()],
 }
@@ -81,7 +81,7 @@ impl Ledger {
     #[must_use]
     pub fn new(total: u64) -> Arc<Ledger> {
         Arc::new(Ledger {
-            total,
+            total: AtomicU64::new(total),
             used: Padded::default(),
             accounts: Default::default(),
         })
@@ -90,7 +90,13 @@ impl Ledger {
     /// The bytes that may be charged, over all accounts.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.total
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Ledger::total`]: for who takes over what is charged to the machine already, and then lets go of what is
+    /// too much.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     /// Bytes charged now, over all accounts; never more than [`Ledger::total`].
@@ -102,7 +108,7 @@ impl Ledger {
     /// Bytes that nobody has charged.
     #[must_use]
     pub fn free(&self) -> u64 {
-        self.total - self.used()
+        self.total().saturating_sub(self.used())
     }
 
     /// Bytes charged to `account` now.
@@ -137,12 +143,13 @@ impl Ledger {
     /// or take a [`Charge`], which does so by itself.
     #[must_use]
     pub fn try_charge(&self, account: Account, bytes: u64) -> bool {
+        let total = self.total();
         // The total first, so that the accounts' sum never passes it.
         let charged = self
             .used
             .0
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.total)
+                used.checked_add(bytes).filter(|sum| *sum <= total)
             });
         let counters = self.counters(account);
         if charged.is_err() {
@@ -192,7 +199,8 @@ impl Ledger {
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Ledger");
-        out.field("total", &self.total).field("used", &self.used());
+        out.field("total", &self.total())
+            .field("used", &self.used());
         for account in self.accounts() {
             out.field(account.account.name(), &account.used);
         }

@@ -22,6 +22,7 @@
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
 //! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
+//! - [`handover`] passes all of it on to a successor process.
 //! - [`clock`], [`entropy`] and [`hlc`] are time, randomness and versions.
 //!
 //! # What is always so
@@ -44,6 +45,7 @@ pub mod evict;
 mod expiry;
 mod filling;
 pub mod generation;
+pub mod handover;
 mod head;
 pub mod hlc;
 pub mod id;

@@ -6,7 +6,9 @@
 //! [`LowerTier::forget`], and is acknowledged only then.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
@@ -264,5 +266,31 @@ impl LowerTier for NoLowerTier {
         _: &'a str,
     ) -> Later<'a, u64> {
         at_once(0)
+    }
+}
+
+/// The tier below a cache: none until it is set.
+pub(crate) struct Below(OnceLock<Arc<dyn LowerTier>>);
+
+impl Below {
+    pub(crate) fn of(tier: Arc<dyn LowerTier>) -> Self {
+        let below = Self(OnceLock::new());
+        if tier.is_there() {
+            below.set(tier);
+        }
+        below
+    }
+
+    pub(crate) fn set(&self, tier: Arc<dyn LowerTier>) {
+        let is_first = self.0.set(tier).is_ok();
+        debug_assert!(is_first, "a cache has one tier below it");
+    }
+}
+
+impl Deref for Below {
+    type Target = dyn LowerTier;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.get().map_or(&NoLowerTier, |tier| &**tier)
     }
 }

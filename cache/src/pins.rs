@@ -233,7 +233,7 @@ impl Pins {
         }
     }
 
-    fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         self.entries.fetch_add(1, Ordering::Relaxed);
     }

@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// Publishes one of them; false, with nothing changed, where it is not plain.
-    fn publish_in(
+    pub(crate) fn publish_in(
         self: &Arc<Self>,
         shards: &mut Shards<'_>,
         base: &mut Base<'_>,

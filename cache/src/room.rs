@@ -247,6 +247,9 @@ impl Engine {
         if let Some(taken) = take() {
             return Attempt::Done(taken);
         }
+        if self.arena.is_frozen() {
+            return Attempt::Wait;
+        }
         let _one_at_a_time = self.evicting.lock();
         let mut patience = PATIENCE;
         let nothing_helps = spares.map_or(Attempt::Wait, |_| Attempt::Never);

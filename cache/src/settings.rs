@@ -75,6 +75,11 @@ impl Own {
         (held.settings.clone(), held.version)
     }
 
+    /// As they were in a predecessor.
+    pub(crate) fn adopt(&self, settings: NamespaceSettings, version: Version) {
+        self.set(&mut self.held.write(), settings, version);
+    }
+
     fn set(&self, held: &mut Held, settings: NamespaceSettings, version: Version) {
         let limit = |max: Option<u64>| max.unwrap_or(NONE);
         self.bytes_max

@@ -77,6 +77,12 @@ impl NamespaceSettings {
     pub fn is_empty(&self) -> bool {
         *self == NamespaceSettings::default()
     }
+
+    /// As JSON, which [`SettingsChange::parse`] reads.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::to_string(self)
+    }
 }
 
 impl SettingsChange {

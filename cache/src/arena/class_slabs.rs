@@ -82,21 +82,81 @@ impl ClassSlabs {
         n: usize,
         each: impl FnMut(u32, u16),
     ) -> (SlabId, usize) {
+        let id = self.put_slab(extent);
+        (id, self.take_from(id, n.max(1), each))
+    }
+
+    /// Adds a slab whose slots in use are yet to be claimed. It is not taken from until all are settled.
+    pub(super) fn adopt(&mut self, extent: Extent) -> SlabId {
+        self.put_slab(extent)
+    }
+
+    /// Whether a slot of an adopted slab, whose first page is `page`, can be claimed.
+    pub(super) fn is_free(&self, id: SlabId, page: u32, slot: u16) -> bool {
+        let slab = self.slabs.get(id as usize);
+        let slab = slab.filter(|slab| slab.extent.first == page && slab.slots > 0);
+        slab.is_some_and(|slab| slab.is_free(slot))
+    }
+
+    /// Takes a slot of an adopted slab; `false` when there is none.
+    pub(super) fn claim(&mut self, id: SlabId, page: u32, slot: u16) -> bool {
+        let slab = self.slabs.get_mut(id as usize);
+        let slab = slab.filter(|slab| slab.extent.first == page && slab.slots > 0);
+        let claimed = slab.is_some_and(|slab| slab.claim(slot));
+        if claimed {
+            self.used += 1;
+            self.free -= 1;
+        }
+        claimed
+    }
+
+    /// After slabs were adopted: those without slots in use go, and their pages are the caller's to free; the others are
+    /// taken from like any, but those that `is_sealed`.
+    pub(super) fn settle(&mut self, is_sealed: impl Fn(Extent) -> bool) -> Vec<Extent> {
+        let mut emptied = Vec::new();
+        for id in 0..u32::try_from(self.slabs.len()).unwrap_or(NO_SLAB) {
+            let Some(slab) = self
+                .slabs
+                .get_mut(id as usize)
+                .filter(|slab| slab.slots > 0)
+            else {
+                continue;
+            };
+            if slab.used == 0 {
+                emptied.push(self.remove(id));
+            } else if is_sealed(slab.extent) {
+                // Being emptied for as long as it lasts, by an attempt that nobody ends.
+                slab.draining = true;
+                slab.attempt = u64::MAX;
+                self.free -= slab.free_slots();
+            } else {
+                self.list(id, false);
+            }
+        }
+        emptied
+    }
+
+    /// The pages of each slab.
+    pub(super) fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+        let slabs = self.slabs.iter().filter(|slab| slab.slots > 0);
+        slabs.map(|slab| slab.extent)
+    }
+
+    fn put_slab(&mut self, extent: Extent) -> SlabId {
         let slab = Slab::new(extent, slab_slots(self.class, extent.pages));
         self.live += 1;
         self.pages += extent.pages;
         self.free += slab.free_slots();
         self.heap_bytes += slab.heap_bytes();
         let id = self.vacant;
-        let id = if id == NO_SLAB {
+        if id == NO_SLAB {
             self.slabs.push(slab);
             u32::try_from(self.slabs.len() - 1).unwrap_or(NO_SLAB)
         } else {
             self.vacant = self.slabs[id as usize].next;
             self.slabs[id as usize] = slab;
             id
-        };
-        (id, self.take_from(id, n.max(1), each))
+        }
     }
 
     /// Frees a slot of slab `id`, whose first page is `page`.

@@ -17,6 +17,8 @@ const VALID: NonZeroU64 = match NonZeroU64::new(1 << 63) {
     Some(bit) => bit,
     None => NonZeroU64::MIN,
 };
+/// From here up to the highest bit there is nothing.
+const UNUSED_SHIFT: u32 = 56;
 const CLASS_SHIFT: u32 = 48;
 const UNIT_SHIFT: u32 = 32;
 
@@ -37,7 +39,7 @@ impl Loc {
     /// place looks like.
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Loc> {
-        if bits & VALID.get() == 0 {
+        if bits >> UNUSED_SHIFT != VALID.get() >> UNUSED_SHIFT {
             return None;
         }
         NonZeroU64::new(bits).map(Loc)

@@ -33,11 +33,12 @@
 //! allocates pages through a `page_alloc` and grows against the ledger; `pages`
 //! and `hold` are a writer's (`stream_copy`) and a reader's view of them, and `prefetch` is what a reader will want; `class`, `slab`,
 //! `class_slabs`, `slots` and `slot` are the same for small things, and
-//! `compaction` empties sparse slabs.
+//! `compaction` empties sparse slabs. `adopt` takes the regions of another process over.
 //!
 //! Lock order: a class of slots, then pages never touched, then free pages. No
 //! lock is held while memory is touched or the listener called.
 
+mod adopt;
 mod backing;
 mod class;
 mod class_slabs;
@@ -67,9 +68,13 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+#[cfg(test)]
+pub(crate) use self::adopt::slot_layout;
+pub use self::adopt::{Outline, SlabPlace};
 pub use self::backing::BackingKind;
 pub use self::compaction::Compaction;
 pub use self::config::ArenaConfig;
@@ -109,6 +114,8 @@ struct Inner {
     /// Pages in slabs are those committed that are nothing else.
     owned: AtomicU32,
     window_pages: u32,
+    /// Whether nobody gets any space.
+    frozen: AtomicBool,
 }
 
 impl Arena {
@@ -119,8 +126,31 @@ impl Arena {
     /// When the region cannot be mapped, or the configuration makes no sense
     /// ([`io::ErrorKind::InvalidInput`]).
     pub fn new(config: &ArenaConfig, ledger: Arc<Ledger>) -> io::Result<Arena> {
+        Arena::over(config, ledger, Vec::new())
+    }
+
+    /// As [`Arena::new`], over the regions of a predecessor ([`Arena::files`]), of which nothing is charged or known yet:
+    /// see [`Arena::adopt_slab`], and [`Arena::settle`] at the end. In the place of one that is no more comes a new one.
+    ///
+    /// # Errors
+    /// As [`Arena::new`], and where a file cannot be such a region.
+    pub fn over(
+        config: &ArenaConfig,
+        ledger: Arc<Ledger>,
+        files: Vec<Option<OwnedFd>>,
+    ) -> io::Result<Arena> {
         let (region_pages, regions) = config.layout()?;
-        let regions = Regions::new(config.backing, region_pages, regions);
+        let all = u32::try_from(files.len()).unwrap_or(u32::MAX).max(regions);
+        if region_pages.checked_mul(all).is_none() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let regions = Regions::new(config.backing, region_pages, all);
+        for file in files {
+            match file {
+                Some(file) => regions.adopt(file)?,
+                None => drop(regions.map_next()?),
+            }
+        }
         let window_pages = u32::try_from(config.window_bytes / PAGE_BYTES_U64);
         Ok(Arena {
             inner: Arc::new(Inner {
@@ -129,6 +159,7 @@ impl Arena {
                 listener: OnceLock::new(),
                 owned: AtomicU32::new(0),
                 window_pages: window_pages.unwrap_or(u32::MAX),
+                frozen: AtomicBool::new(false),
             }),
         })
     }
@@ -144,6 +175,9 @@ impl Arena {
     /// not so many.
     #[must_use]
     pub fn alloc_pages(&self, pages: u32) -> Option<Pages> {
+        if self.is_frozen() {
+            return None;
+        }
         let extents = self.inner.space.alloc(pages)?;
         self.inner.owned.fetch_add(pages, Ordering::Relaxed);
         Some(Pages::new(Arc::clone(&self.inner), extents))
@@ -171,6 +205,9 @@ impl Arena {
     /// or when `bytes` is more than [`SLOT_PAYLOAD_MAX`].
     #[must_use]
     pub fn alloc_slot(&self, bytes: usize) -> Option<Slot> {
+        if self.is_frozen() {
+            return None;
+        }
         let mut got = None;
         self.inner
             .slots
@@ -235,15 +272,35 @@ impl Arena {
     /// one, say), so that compaction finds who to ask about it. A hint: it
     /// stays when the slot is freed, and the record decides.
     pub fn set_tag(&self, loc: Loc, tag: u32) {
-        self.inner.tag(loc).store(tag, Ordering::Release);
+        // What is sealed is not emptied either.
+        if !self.inner.space.is_sealed(loc.page()) {
+            self.inner.tag(loc).store(tag, Ordering::Release);
+        }
     }
 
     /// The slab best worth emptying: the sparsest whose survivors fit into
     /// other slabs of its class, if at most `fill_max` percent of it are used.
     #[must_use]
     pub fn compact(&self, fill_max: u8) -> Option<Compaction> {
+        if self.is_frozen() {
+            return None;
+        }
         let drained = self.inner.slots.drain(&self.inner.space, fill_max)?;
         Some(Compaction::new(Arc::clone(&self.inner), drained))
+    }
+
+    /// Has nobody get space from now on, or lets everybody again: what is freed meanwhile stays as it is.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.inner.frozen.store(frozen, Ordering::SeqCst);
+        if !frozen {
+            self.inner.notify();
+        }
+    }
+
+    /// Whether nobody gets any space.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.inner.frozen.load(Ordering::Relaxed)
     }
 
     /// Touches pages ahead of need, one step of at most 1 MiB, unless
@@ -329,8 +386,7 @@ impl fmt::Debug for Arena {
 #[expect(unsafe_code, reason = "reads slots for whoever has them pinned")]
 impl Inner {
     fn free_pages(&self, extents: &[Extent]) {
-        let pages = extents.iter().map(|extent| extent.pages).sum();
-        self.owned.fetch_sub(pages, Ordering::Relaxed);
+        self.owned.fetch_sub(pages_of(extents), Ordering::Relaxed);
         if self.space.disown(extents) {
             self.notify();
         }
@@ -371,4 +427,8 @@ impl Inner {
             listener();
         }
     }
+}
+
+fn pages_of(extents: &[Extent]) -> u32 {
+    extents.iter().map(|extent| extent.pages).sum()
 }

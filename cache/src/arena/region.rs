@@ -6,11 +6,12 @@
 #![expect(unsafe_code, reason = "turns page numbers into bytes")]
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use super::backing::{Backing, BackingKind};
+use super::backing::{self, Backing, BackingKind};
 use super::extent::{Extent, ExtentList, PAGE_BYTES};
 
 const OWNED: u32 = 1 << 31;
@@ -33,6 +34,8 @@ struct Region {
     counts: Box<[AtomicU32]>,
     /// For the first page of a slab, the slab's number in its class.
     slabs: Box<[AtomicU32]>,
+    /// Of a sealed region, the pages that somebody needs: those that are left of what was adopted.
+    needed: AtomicU32,
 }
 
 // SAFETY: `base` points into `memory`, which may be used from any thread.
@@ -61,6 +64,23 @@ impl Regions {
             return Ok(None);
         };
         let memory = self.kind.map(self.region_pages() as usize * PAGE_BYTES)?;
+        self.set(cell, memory);
+        self.mapped.store(number + 1, Ordering::Release);
+        Ok(Some(self.region(number)))
+    }
+
+    /// Maps the next region over a file that another process has made.
+    pub(super) fn adopt(&self, file: OwnedFd) -> io::Result<()> {
+        let number = self.mapped.load(Ordering::Relaxed);
+        let cell = self.table.get(number as usize);
+        let cell = cell.ok_or(io::ErrorKind::InvalidInput)?;
+        let memory = backing::adopt(file, self.region_pages() as usize * PAGE_BYTES)?;
+        self.set(cell, memory);
+        self.mapped.store(number + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn set(&self, cell: &OnceLock<Region>, memory: Box<dyn Backing>) {
         let zeroes = || {
             (0..self.region_pages())
                 .map(|_| AtomicU32::new(0))
@@ -71,13 +91,95 @@ impl Regions {
             memory,
             counts: zeroes(),
             slabs: zeroes(),
+            needed: AtomicU32::new(0),
         };
         assert!(cell.set(region).is_ok(), "two threads map one region");
-        self.mapped.store(number + 1, Ordering::Release);
-        Ok(Some(Extent {
+    }
+
+    /// The pages of a region.
+    pub(super) fn region(&self, number: u32) -> Extent {
+        Extent {
             first: number * self.region_pages(),
             pages: self.region_pages(),
-        }))
+        }
+    }
+
+    /// How many there are so far.
+    pub(super) fn mapped(&self) -> u32 {
+        self.mapped.load(Ordering::Acquire)
+    }
+
+    /// The file of a region, once more; `None` where it has none.
+    pub(super) fn file(&self, number: u32) -> io::Result<Option<OwnedFd>> {
+        let region = self.table.get(number as usize).and_then(OnceLock::get);
+        region.map_or(Ok(None), |region| region.memory.file())
+    }
+
+    /// Whether these pages can only be read.
+    pub(super) fn is_sealed(&self, extent: Extent) -> bool {
+        self.locate(extent).0.memory.is_sealed()
+    }
+
+    /// Whether there are such pages, all in one region.
+    pub(super) fn has(&self, extent: Extent) -> bool {
+        let end = u64::from(extent.first) + u64::from(extent.pages);
+        let last = end.saturating_sub(1) >> self.shift;
+        extent.pages > 0
+            && last == u64::from(extent.first >> self.shift)
+            && last < u64::from(self.mapped())
+    }
+
+    /// As [`Regions::own`], of pages of which it is not known whether they are free: all of them or none.
+    pub(super) fn try_own(&self, extent: Extent) -> bool {
+        let counts = self.counts(extent);
+        let take = |count: &AtomicU32| {
+            count.compare_exchange(0, OWNED, Ordering::AcqRel, Ordering::Acquire)
+        };
+        let taken = counts.iter().position(|count| take(count).is_err());
+        if let Some(taken) = taken {
+            for count in &counts[..taken] {
+                count.store(0, Ordering::Release);
+            }
+            return false;
+        }
+        self.locate(extent)
+            .0
+            .needed
+            .fetch_add(extent.pages, Ordering::AcqRel);
+        true
+    }
+
+    /// Pages that nobody has, in runs.
+    pub(super) fn unowned(&self, number: u32) -> Vec<Extent> {
+        let region = self.region(number);
+        let mut runs: Vec<Extent> = Vec::new();
+        for (page, count) in (region.first..).zip(self.counts(region)) {
+            if count.load(Ordering::Acquire) != 0 {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(last) if last.end() == page => last.pages += 1,
+                _ => runs.push(Extent {
+                    first: page,
+                    pages: 1,
+                }),
+            }
+        }
+        runs
+    }
+
+    /// Adopted pages are needed no more; says whether none of their region is.
+    pub(super) fn leave(&self, extent: Extent) -> bool {
+        let needed = &self.locate(extent).0.needed;
+        needed.fetch_sub(extent.pages, Ordering::AcqRel) == extent.pages
+    }
+
+    /// Gives a sealed region back, of which no page is needed.
+    pub(super) fn retire(&self, number: u32) {
+        let region = self.table.get(number as usize).and_then(OnceLock::get);
+        if let Some(region) = region.filter(|it| it.needed.load(Ordering::Acquire) == 0) {
+            region.memory.retire();
+        }
     }
 
     pub(super) fn region_pages(&self) -> u32 {

@@ -70,6 +70,26 @@ impl Slab {
         u16::try_from(word * 64 + bit).ok()
     }
 
+    /// Whether there is such a slot, and nobody has it.
+    pub(super) fn is_free(&self, slot: u16) -> bool {
+        let word = self.free.get(usize::from(slot / 64));
+        word.is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
+    }
+
+    /// Takes this very slot; `false` when that cannot be.
+    pub(super) fn claim(&mut self, slot: u16) -> bool {
+        if !self.is_free(slot) {
+            return false;
+        }
+        let word = usize::from(slot / 64);
+        self.free[word] &= !(1 << (slot % 64));
+        if self.free[word] == 0 {
+            self.summary &= !(1 << word);
+        }
+        self.used += 1;
+        true
+    }
+
     /// `false` when the slot was free already.
     pub(super) fn put(&mut self, slot: u16) -> bool {
         let (word, bit) = (usize::from(slot / 64), 1u64 << (slot % 64));

@@ -128,6 +128,9 @@ impl SlotBatch {
         let Some(class) = payload_class(bytes) else {
             return 0;
         };
+        if self.inner.frozen.load(Ordering::Relaxed) {
+            return 0;
+        }
         let start = self.locs.len();
         let locs = &mut self.locs;
         let inner = &self.inner;

@@ -166,7 +166,7 @@ impl Slots {
         (self.classes.len() * size_of::<Class>() + slabs.sum::<usize>()) as u64
     }
 
-    fn class(&self, class: u8) -> &Mutex<ClassSlabs> {
+    pub(super) fn class(&self, class: u8) -> &Mutex<ClassSlabs> {
         &self.classes[usize::from(class)].0
     }
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -24,26 +24,37 @@ const STEP_PAGES: u32 = 16;
 
 pub(super) struct Space {
     pub(super) regions: Regions,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// Few runs, seldom asked: the one that costs nothing a page.
     cold: Mutex<TreeAlloc>,
     warm: Mutex<DefaultPageAlloc>,
-    committed: AtomicU32,
+    pub(super) committed: AtomicU32,
     /// Copies of what the allocators know, to be read without their locks.
     warm_pages: AtomicU32,
     warm_overhead: AtomicU64,
     cold_overhead: AtomicU64,
+    /// Whether regions are being adopted: what nobody has is neither warm nor cold yet.
+    pub(super) adopting: AtomicBool,
+    /// Whether some region is sealed.
+    pub(super) any_sealed: AtomicBool,
 }
 
 impl Space {
-    /// Maps the first region.
+    /// Over these regions: the first is mapped where none is yet, and others are adopted.
     pub(super) fn new(regions: Regions, ledger: Arc<Ledger>) -> io::Result<Space> {
         let region_pages = regions.region_pages();
         let mut cold = TreeAlloc::new(region_pages);
-        if let Some(extent) = regions.map_next()? {
+        let adopting = regions.mapped() > 0;
+        if !adopting && let Some(extent) = regions.map_next()? {
             cold.free(extent);
         }
+        let all = 0..regions.mapped();
+        let any_sealed = all
+            .into_iter()
+            .any(|at| regions.is_sealed(regions.region(at)));
         Ok(Space {
+            adopting: AtomicBool::new(adopting),
+            any_sealed: AtomicBool::new(any_sealed),
             regions,
             ledger,
             cold: Mutex::new(cold),
@@ -199,10 +210,16 @@ impl Space {
     }
 
     fn put_warm(&self, extents: &[Extent]) -> bool {
-        if !extents.is_empty() {
+        if extents.is_empty() {
+            return false;
+        }
+        let sealed = self.any_sealed.load(Ordering::Relaxed);
+        if sealed || self.adopting.load(Ordering::Relaxed) {
+            extents.iter().for_each(|extent| self.put_odd(*extent));
+        } else {
             self.with_warm(|warm| extents.iter().for_each(|extent| warm.free(*extent)));
         }
-        !extents.is_empty()
+        true
     }
 
     /// Takes `pages` cold pages, the first run of at least `piece`. Small
@@ -288,13 +305,13 @@ impl Space {
         })
     }
 
-    fn uncharge(&self, pages: u32) {
+    pub(super) fn uncharge(&self, pages: u32) {
         self.committed.fetch_sub(pages, Ordering::AcqRel);
         let bytes = u64::from(pages) * PAGE_BYTES_U64;
         self.ledger.release(Account::Arena, bytes);
     }
 
-    fn with_warm<T>(&self, work: impl FnOnce(&mut DefaultPageAlloc) -> T) -> T {
+    pub(super) fn with_warm<T>(&self, work: impl FnOnce(&mut DefaultPageAlloc) -> T) -> T {
         let mut warm = self.warm.lock();
         let done = work(&mut warm);
         self.warm_pages.store(warm.free_pages(), Ordering::Release);
@@ -303,7 +320,7 @@ impl Space {
         done
     }
 
-    fn with_cold<T>(&self, work: impl FnOnce(&mut TreeAlloc) -> T) -> T {
+    pub(super) fn with_cold<T>(&self, work: impl FnOnce(&mut TreeAlloc) -> T) -> T {
         let mut cold = self.cold.lock();
         let done = work(&mut cold);
         let overhead = cold.overhead_bytes() as u64;

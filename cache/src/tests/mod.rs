@@ -37,10 +37,10 @@ use crate::put::{Admit, Mode, Published, PutSpec};
 use crate::rows::Row;
 use crate::{Cache, Eviction, Id};
 
-pub(super) const MIB: u64 = 1 << 20;
-pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
-pub(super) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
+pub(crate) fn cache_of(memory: u64) -> (Cache, Arc<ManualClock>) {
     cache_with(memory, |_| {})
 }
 
@@ -72,12 +72,12 @@ pub(super) fn cache_by(
     (Cache::with_parts(config, parts).unwrap(), clock)
 }
 
-pub(super) fn id(key: &str) -> Id {
+pub(crate) fn id(key: &str) -> Id {
     Id::public(Namespace::default(), Key::parse(key).unwrap())
 }
 
 /// Bytes that differ from seed to seed and from place to place.
-pub(super) fn bytes(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut out = Vec::with_capacity(len + 8);
     while out.len() < len {
@@ -90,18 +90,18 @@ pub(super) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     out
 }
 
-pub(super) fn spec(mode: Mode) -> PutSpec {
+pub(crate) fn spec(mode: Mode) -> PutSpec {
     PutSpec {
         mode,
         ..PutSpec::new(DType::UInt8)
     }
 }
 
-pub(super) async fn put(cache: &Cache, key: &str, mode: Mode, data: &[u8]) -> Result<Published> {
+pub(crate) async fn put(cache: &Cache, key: &str, mode: Mode, data: &[u8]) -> Result<Published> {
     put_spec(cache, key, spec(mode), data).await
 }
 
-pub(super) async fn put_spec(
+pub(crate) async fn put_spec(
     cache: &Cache,
     key: &str,
     spec: PutSpec,
@@ -129,6 +129,6 @@ pub(super) fn row<'a>(key: &'a str, shape: &'a Shape, data: &'a [u8]) -> Row<'a>
     }
 }
 
-pub(super) fn get(cache: &Cache, key: &str) -> Option<Vec<u8>> {
+pub(crate) fn get(cache: &Cache, key: &str) -> Option<Vec<u8>> {
     Some(cache.get(&id(key))?.into_vec().unwrap())
 }

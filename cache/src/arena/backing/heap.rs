@@ -3,6 +3,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use super::Backing;
@@ -37,6 +38,10 @@ unsafe impl Backing for Heap {
 
     fn decommit(&self, _offset: usize, _bytes: usize) -> io::Result<()> {
         Ok(())
+    }
+
+    fn file(&self) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
     }
 }
 

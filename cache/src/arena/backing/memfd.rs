@@ -1,7 +1,8 @@
 //! Regions as `memfd` files, mapped shared.
 //!
-//! No seal yet: seals also stop holes from being punched and a successor from
-//! mapping, so a region is sealed when its descriptor is first handed out.
+//! Sealed against becoming smaller from the start, so that a successor process that maps it need not fear that.
+//! Not against being written to: that also stops holes from being punched and a successor from
+//! mapping, so it is done when a descriptor is first handed to a client.
 #![expect(unsafe_code, reason = "promises what the arena dereferences")]
 
 use std::io;
@@ -10,7 +11,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    ftruncate, memfd_create,
+};
 
 use super::Backing;
 
@@ -35,6 +39,12 @@ impl Memfd {
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
         )?;
         ftruncate(&file, bytes as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+        Memfd::over(file, bytes)
+    }
+
+    /// Maps a region that was made before.
+    pub(super) fn over(file: OwnedFd, bytes: usize) -> io::Result<Memfd> {
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         let base = NonNull::new(map.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
         // A core dump of everyone's tensors helps nobody; refused is fine too.
@@ -58,8 +68,26 @@ impl Memfd {
     }
 }
 
-// SAFETY: the mapping is of a file of that length which nobody else has, made of
-// zeroes until written to, page-aligned, and unmapped when `map` is dropped.
+/// Whether a file can be a region of `bytes` bytes, and how it is sealed.
+pub(super) fn check(file: &OwnedFd, bytes: usize) -> io::Result<SealFlags> {
+    let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    // Only a file in memory has seals.
+    let seals = fcntl_get_seals(file)?;
+    if !seals.contains(SealFlags::SHRINK) {
+        return Err(wrong("a region that could be made smaller".to_owned()));
+    }
+    let len = fstat(file)?.st_size;
+    if usize::try_from(len) != Ok(bytes) {
+        return Err(wrong(format!(
+            "a region of another size bytes=`{len}` expected=`{bytes}`"
+        )));
+    }
+    Ok(seals)
+}
+
+// SAFETY: the mapping is of a file of that length that cannot become shorter and that only a
+// predecessor has, who has stopped; made of zeroes until written to, page-aligned, and unmapped
+// when `map` is dropped.
 unsafe impl Backing for Memfd {
     fn base(&self) -> NonNull<u8> {
         self.base
@@ -97,6 +125,10 @@ unsafe impl Backing for Memfd {
             bytes as u64,
         )?;
         Ok(())
+    }
+
+    fn file(&self) -> io::Result<Option<OwnedFd>> {
+        self.file.try_clone().map(Some)
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod heap;
 mod memfd;
+mod sealed;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 /// Where a region's memory comes from.
@@ -27,12 +29,25 @@ impl BackingKind {
     }
 }
 
+/// Maps a region that another process has made: read-only where it was sealed against being written to.
+///
+/// # Errors
+/// Where it is not a region of `bytes` bytes that nobody can make smaller.
+pub(super) fn adopt(file: OwnedFd, bytes: usize) -> io::Result<Box<dyn Backing>> {
+    let seals = memfd::check(&file, bytes)?;
+    Ok(if seals.intersects(sealed::SEALS) {
+        Box::new(sealed::Sealed::map(file, bytes)?)
+    } else {
+        Box::new(memfd::Memfd::over(file, bytes)?)
+    })
+}
+
 /// One region's memory.
 ///
 /// # Safety
 /// The bytes from `base` on, as many as were asked for, are aligned to 4 KiB,
-/// initialised, and valid for reads and writes from any thread until this is
-/// dropped; nobody else writes to them.
+/// initialised, and valid for reads (and for writes, unless it is sealed) from any
+/// thread until this is dropped; nobody else writes to them.
 #[expect(unsafe_code, reason = "the arena dereferences `base`")]
 pub(super) unsafe trait Backing: Send + Sync {
     /// The first byte.
@@ -45,6 +60,17 @@ pub(super) unsafe trait Backing: Send + Sync {
     /// Gives bytes back to the system; they are not to be used until they have
     /// been committed again. The caller keeps everyone else off them.
     fn decommit(&self, offset: usize, bytes: usize) -> io::Result<()>;
+
+    /// The file, once more, for a successor; `None` where there is none.
+    fn file(&self) -> io::Result<Option<OwnedFd>>;
+
+    /// Whether its bytes can only be read: they are neither committed nor decommitted then.
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
+    /// Gives all memory of a sealed region back: its bytes read as 0 from then on. Nobody needs them any more.
+    fn retire(&self) {}
 }
 
 #[cfg(test)]
