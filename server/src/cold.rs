@@ -16,6 +16,10 @@ const SEGMENT_SHARE: u64 = 64;
 /// One part in so many of the memory may be on its way down.
 const QUEUE_SHARE: u64 = 8;
 
+/// For each of so many bytes of memory, what is read from files has a buffer of a MiB.
+const BUFFER_SHARE: u64 = 32 << 20;
+const BUFFERS_MAX: usize = 32;
+
 /// Opens the tier that the settings name, if they do.
 ///
 /// # Errors
@@ -40,6 +44,8 @@ pub async fn open(
         fsync: config.cold_fsync,
         store: StoreSettings {
             concurrency: config.cold_concurrency as usize,
+            buffers: usize::try_from(memory_bytes / BUFFER_SHARE)
+                .map_or(BUFFERS_MAX, |n| n.clamp(2, BUFFERS_MAX)),
             timeout: config.cold_timeout,
             retry_budget: config.cold_retry,
             fsync: config.cold_fsync,

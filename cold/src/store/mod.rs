@@ -4,6 +4,7 @@
 //! - [`name`]: what objects are called, which is numbers and never a client's text
 //! - [`open`]: stores by their URLs
 //! - `read`, `write`, `upload`, `list`: one request each, or a few
+//! - `buffers`: what files are read into
 //! - `attempt`: permits, time-outs and retries, which are ours: `object_store`'s own go on for minutes
 //! - [`error`], [`counters`]: what came of it
 //! - [`local`]: a directory, with what `object_store`'s leaves out: fsync
@@ -13,6 +14,7 @@
 //! or it is not. It may be there although the call has failed: the answer was lost.
 
 mod attempt;
+mod buffers;
 pub mod counters;
 pub mod error;
 pub mod faults;
@@ -39,6 +41,7 @@ pub use list::Listed;
 pub use name::{Folder, ObjectName};
 pub use upload::Upload;
 
+use buffers::Buffers;
 use counters::Counts;
 use local::Local;
 
@@ -47,6 +50,8 @@ use local::Local;
 pub struct StoreSettings {
     /// Requests at one time. Writes leave a quarter of them to reads.
     pub concurrency: usize,
+    /// Buffers of a MiB that files are read into.
+    pub buffers: usize,
     /// How long a read may take with all its tries, and any other request at one try; as long again for
     /// every 4 MiB beyond the first.
     pub timeout: Duration,
@@ -62,6 +67,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             concurrency: 32,
+            buffers: 8,
             timeout: Duration::from_secs(2),
             retries: 8,
             retry_budget: Duration::from_secs(20),
@@ -94,6 +100,7 @@ struct Shared {
     counts: Counts,
     requests: Semaphore,
     writes: Semaphore,
+    buffers: Arc<Buffers>,
 }
 
 impl Store {
@@ -153,6 +160,7 @@ impl Store {
                 counts: Counts::default(),
                 requests: Semaphore::new(requests),
                 writes: Semaphore::new((requests - requests / 4).max(1)),
+                buffers: Buffers::new(settings.buffers),
                 settings,
             }),
         }
@@ -182,6 +190,11 @@ impl Store {
     /// What was asked of the store since it was opened.
     pub fn counters(&self) -> StoreCounters {
         self.shared.counts.read()
+    }
+
+    /// Memory for what is read.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.shared.buffers.bytes()
     }
 
     fn path(&self, name: &ObjectName) -> Path {

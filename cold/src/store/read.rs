@@ -1,22 +1,23 @@
 //! Bytes of an object, all that were asked for.
 
-use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
-use rustix::fs::{Advice, fadvise};
+use parking_lot::Mutex;
 
 use super::attempt::Kind;
+use super::buffers::{BUFFER_BYTES, Buffers, Filling, read_file};
 use super::error::{Result, StoreError};
 use super::{ObjectName, Store};
 
-/// From here on what is read of a file leaves the page cache again: a tensor of that size that is read a
-/// second time is in memory by then, and the cache is better used for indices.
-const FORGET_BYTES: u64 = 1 << 20;
+/// What is read of a file into a buffer of ours; less costs an allocator nothing, more is not read for tensors.
+const BUFFERED_FROM: u64 = 64 << 10;
+const BUFFERED_TO: u64 = BUFFER_BYTES as u64;
 
 impl Store {
     /// Bytes of an object; `range` is not empty, or nothing is asked.
@@ -31,26 +32,43 @@ impl Store {
         let path = self.path(name);
         let asked_size = AtomicBool::new(false);
         let got = self.attempt(Kind::Read, len, || async {
-            let failed = match self.read_once(&path, range.clone()).await {
-                // A range behind the end has no error of its own.
-                Err(failed @ StoreError::Failed(_)) => failed,
-                done => return done,
-            };
-            let end = range.end;
-            match asked_size.swap(true, Ordering::Relaxed) {
-                false => match self.size_once(&path).await {
-                    Ok(bytes) if bytes < end => Err(StoreError::Short {
-                        expected: end,
-                        bytes,
-                    }),
-                    _ => Err(failed),
-                },
-                true => Err(failed),
-            }
+            let got = self.get(&path, range.clone(), &asked_size).await?;
+            body(got, &self.shared.buffers).await
         });
         let bytes = got.await?;
         self.shared.counts.read_bytes.add(len);
         Ok(bytes)
+    }
+
+    /// Hands on bytes of an object in order, as they come; `range` is not empty, or nothing is asked. Where a try
+    /// fails half-way, the next goes on from there.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_pieces(
+        &self,
+        name: &ObjectName,
+        range: Range<u64>,
+        by: impl FnMut(&[u8]) + Send,
+    ) -> Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        let path = self.path(name);
+        let asked_size = AtomicBool::new(false);
+        let taken = Mutex::new(Taken {
+            at: range.start,
+            by,
+        });
+        let got = self.attempt(Kind::Read, len, || async {
+            let left = taken.lock().at..range.end;
+            if left.is_empty() {
+                return Ok(());
+            }
+            let got = self.get(&path, left, &asked_size).await?;
+            pieces(got, &self.shared.buffers, &taken).await
+        });
+        got.await?;
+        self.shared.counts.read_bytes.add(len);
+        Ok(())
     }
 
     /// A whole object of at most `max` bytes.
@@ -74,17 +92,38 @@ impl Store {
         self.attempt(Kind::Read, 0, || self.size_once(&path)).await
     }
 
-    async fn read_once(&self, path: &Path, range: Range<u64>) -> Result<Bytes> {
+    /// The beginning of an answer. What is not there is asked for once, `asked_size` being whether it was.
+    async fn get(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        asked_size: &AtomicBool,
+    ) -> Result<GetResult> {
         let options = GetOptions {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
-        let got = self.shared.backend.inner.get_opts(path, options).await?;
+        let short = |bytes| StoreError::Short {
+            expected: range.end,
+            bytes,
+        };
+        let got = match self.shared.backend.inner.get_opts(path, options).await {
+            Ok(got) => got,
+            Err(error) => {
+                let error = StoreError::from(error);
+                // A range behind the end has no error of its own.
+                if matches!(error, StoreError::Failed(_))
+                    && !asked_size.swap(true, Ordering::Relaxed)
+                    && let Ok(bytes) = self.size_once(path).await
+                    && bytes < range.end
+                {
+                    return Err(short(bytes));
+                }
+                return Err(error);
+            }
+        };
         if got.meta.size < range.end {
-            return Err(StoreError::Short {
-                expected: range.end,
-                bytes: got.meta.size,
-            });
+            return Err(short(got.meta.size));
         }
         if got.range != range {
             return Err(StoreError::Failed(format!(
@@ -92,7 +131,7 @@ impl Store {
                 got.range
             )));
         }
-        body(got).await
+        Ok(got)
     }
 
     pub(super) async fn read_all_once(&self, path: &Path, max: u64) -> Result<Bytes> {
@@ -108,7 +147,7 @@ impl Store {
                 bytes: got.meta.size,
             });
         }
-        body(got).await
+        body(got, &self.shared.buffers).await
     }
 
     pub(super) async fn size_once(&self, path: &Path) -> Result<u64> {
@@ -128,25 +167,30 @@ impl Store {
 }
 
 /// All bytes of an answer, or an error: never fewer.
-async fn body(got: GetResult) -> Result<Bytes> {
+async fn body(got: GetResult, buffers: &Arc<Buffers>) -> Result<Bytes> {
     let range = got.range;
     let len = range.end.saturating_sub(range.start);
-    let cut = |came: usize| {
-        StoreError::Failed(format!(
-            "an answer ended early; bytes=`{came}` expected `{len}`"
-        ))
-    };
-    match got.payload {
-        GetResultPayload::File(file, _) => {
-            let read = tokio::task::spawn_blocking(move || read_file(&file, &range));
-            let bytes = read
-                .await
-                .map_err(|error| StoreError::Failed(error.to_string()))??;
-            if bytes.len() as u64 != len {
-                return Err(cut(bytes.len()));
+    let bytes = match got.payload {
+        GetResultPayload::File(file, _) => match len {
+            BUFFERED_FROM..=BUFFERED_TO => {
+                let buffer = buffers.take().await?;
+                buffer
+                    .fill(Arc::new(file), range)
+                    .done()
+                    .await?
+                    .into_bytes()
             }
-            Ok(bytes)
-        }
+            _ => {
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = Vec::new();
+                    read_file(&file, &range, &mut bytes).map(|()| bytes)
+                });
+                let bytes = read
+                    .await
+                    .map_err(|error| StoreError::Failed(error.to_string()))??;
+                bytes.into()
+            }
+        },
         GetResultPayload::Stream(mut stream) => {
             let mut whole = BytesMut::new();
             while let Some(piece) = stream.next().await {
@@ -158,49 +202,93 @@ async fn body(got: GetResult) -> Result<Bytes> {
                 if whole.is_empty() {
                     whole.reserve(usize::try_from(len).unwrap_or(0));
                 }
-                if (whole.len() + piece.len()) as u64 > len {
-                    return Err(StoreError::Failed(format!(
-                        "an answer has more bytes than it said; expected `{len}`"
-                    )));
-                }
+                fits((whole.len() + piece.len()) as u64, len)?;
                 whole.extend_from_slice(&piece);
             }
-            if whole.len() as u64 != len {
-                return Err(cut(whole.len()));
-            }
-            Ok(whole.freeze())
+            whole.freeze()
         }
+    };
+    match bytes.len() as u64 == len {
+        true => Ok(bytes),
+        false => Err(cut(bytes.len() as u64, len)),
     }
 }
 
-/// In one call of the system where that gives all: eight KiB at a time, as `object_store` reads a file,
-/// cost more than the disk.
-fn read_file(file: &File, range: &Range<u64>) -> Result<Bytes> {
+/// Hands on the bytes of an answer, as they come.
+async fn pieces<F: FnMut(&[u8]) + Send>(
+    got: GetResult,
+    buffers: &Arc<Buffers>,
+    taken: &Mutex<Taken<F>>,
+) -> Result<()> {
+    let range = got.range;
     let len = range.end.saturating_sub(range.start);
-    let mut bytes: Vec<u8> = Vec::new();
-    let room = usize::try_from(len).unwrap_or(usize::MAX);
-    bytes
-        .try_reserve_exact(room)
-        .map_err(|_| StoreError::Failed(format!("no memory for a read; bytes=`{len}`")))?;
-    while bytes.len() < room {
-        let at = range.start + bytes.len() as u64;
-        let spare = rustix::buffer::spare_capacity(&mut bytes);
-        match rustix::io::pread(file, spare, at) {
-            Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(std::io::Error::from(error).into()),
+    let so_far = || taken.lock().at - range.start;
+    match got.payload {
+        GetResultPayload::File(file, _) => {
+            let file = Arc::new(file);
+            let step = |at: u64| at..range.end.min(at + BUFFERED_TO);
+            let mut steps = (range.start..range.end)
+                .step_by(BUFFER_BYTES)
+                .map(step)
+                .peekable();
+            let mut ahead: Option<Filling> = None;
+            while let Some(now) = steps.next() {
+                let expected = now.end - now.start;
+                let filling = match ahead.take() {
+                    Some(filling) => filling,
+                    None => buffers.take().await?.fill(Arc::clone(&file), now),
+                };
+                let filled = filling.done().await?;
+                // While one is used, the next is read.
+                if let Some(next) = steps.peek() {
+                    let buffer = buffers.try_take();
+                    ahead = buffer.map(|buffer| buffer.fill(Arc::clone(&file), next.clone()));
+                }
+                let bytes = filled.as_ref();
+                if bytes.len() as u64 != expected {
+                    return Err(cut(so_far() + bytes.len() as u64, len));
+                }
+                taken.lock().take(bytes);
+            }
+        }
+        GetResultPayload::Stream(mut stream) => {
+            while let Some(piece) = stream.next().await {
+                let piece = piece?;
+                fits(so_far() + piece.len() as u64, len)?;
+                taken.lock().take(&piece);
+            }
         }
     }
-    // A reserve may give more than was asked for.
-    bytes.truncate(room);
-    if len >= FORGET_BYTES {
-        // Advice that is not taken costs nothing but the cache.
-        let _ = fadvise(
-            file,
-            range.start,
-            std::num::NonZero::new(len),
-            Advice::DontNeed,
-        );
+    match so_far() {
+        all if all == len => Ok(()),
+        some => Err(cut(some, len)),
     }
-    Ok(bytes.into())
+}
+
+/// Who takes pieces, and up to where it has them.
+struct Taken<F> {
+    at: u64,
+    by: F,
+}
+
+impl<F: FnMut(&[u8])> Taken<F> {
+    fn take(&mut self, piece: &[u8]) {
+        self.at += piece.len() as u64;
+        (self.by)(piece);
+    }
+}
+
+fn fits(bytes: u64, len: u64) -> Result<()> {
+    match bytes <= len {
+        true => Ok(()),
+        false => Err(StoreError::Failed(format!(
+            "an answer has more bytes than it said; expected `{len}`"
+        ))),
+    }
+}
+
+fn cut(bytes: u64, len: u64) -> StoreError {
+    StoreError::Failed(format!(
+        "an answer ended early; bytes=`{bytes}` expected `{len}`"
+    ))
 }

@@ -23,9 +23,9 @@ use crate::store::{ObjectName, StoreError};
 /// Bytes between two tensors that are read rather than asked for apart.
 const GAP_BYTES: u64 = 64 << 10;
 /// Bytes that are read in one piece.
-const RANGE_BYTES: u64 = 8 << 20;
+const RANGE_BYTES: u64 = 1 << 20;
 /// A tensor of more is read by itself, piece by piece into its place.
-const ALONE_BYTES: u64 = 1 << 20;
+const ALONE_BYTES: u64 = 256 << 10;
 /// Pieces that are read at one time.
 const RANGES: usize = 8;
 
@@ -420,9 +420,9 @@ mod tests {
             wanted(1, 9 + large, 9),
         ];
         assert_eq!(read(large).len(), 3);
-        let many = (0..20).map(|at| wanted(1, at << 20, 1 << 20)).collect();
+        let many = (0..10).map(|at| wanted(1, at << 18, 1 << 18)).collect();
         let counts: Vec<usize> = read(many).into_iter().map(|piece| piece.2).collect();
-        assert_eq!(counts, [8, 8, 4]);
+        assert_eq!(counts, [4, 4, 2]);
         assert_eq!(read(Vec::new()), []);
     }
 }

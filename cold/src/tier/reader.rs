@@ -16,8 +16,6 @@ use super::{Cold, ask, failed};
 use crate::entry::Stored;
 use crate::store::{ObjectName, StoreError};
 
-/// Bytes of a large tensor that are read at a time.
-const READ_BYTES: u64 = 8 << 20;
 /// How often a key that is changed all the time is looked for.
 const ROUNDS: usize = 8;
 /// How long one waits for a commit that goes on.
@@ -219,23 +217,24 @@ impl Cold {
         let mut restoring = cache.restore(stored.description.clone());
         self.wait_for_room(cache, len).await;
         restoring.reserve().await?;
-        let segment = stored.place.segment;
-        let now = self.inner.clock.monotonic();
-        self.inner.last_read.lock().insert(segment, now);
+        let (inner, segment) = (&self.inner, stored.place.segment);
+        let now = inner.clock.monotonic();
+        inner.last_read.lock().insert(segment, now);
         let name = ObjectName::Segment(segment);
-        let mut at = 0;
-        while at < len {
-            let end = len.min(at + READ_BYTES);
-            let range = stored.place.offset + at..stored.place.offset + end;
-            match self.inner.store.read(&name, range).await {
-                Ok(bytes) => restoring.write(&bytes)?,
-                Err(StoreError::NotFound | StoreError::Short { .. }) => return Ok(None),
-                Err(error) => {
-                    self.inner.counters.failed_reads.add(1);
-                    return Err(failed(error));
-                }
+        let range = stored.place.offset..stored.place.offset + len;
+        let mut written = Ok(());
+        let each = |piece: &[u8]| {
+            if written.is_ok() {
+                written = restoring.write(piece);
             }
-            at = end;
+        };
+        match inner.store.read_pieces(&name, range, each).await {
+            Ok(()) => written?,
+            Err(StoreError::NotFound | StoreError::Short { .. }) => return Ok(None),
+            Err(error) => {
+                inner.counters.failed_reads.add(1);
+                return Err(failed(error));
+            }
         }
         match restoring.finish().await {
             Ok(restored) => Ok(Some(restored)),

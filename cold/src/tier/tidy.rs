@@ -50,7 +50,7 @@ impl Cold {
         let mut charge: Option<Charge> = None;
         for round in 1_u64.. {
             inner.clock.sleep(TICK).await;
-            self.charge_index(&cache, &mut charge);
+            self.charge_own(&cache, &mut charge);
             let done = async {
                 self.sweep().await?;
                 self.drop_dead().await?;
@@ -67,8 +67,8 @@ impl Cold {
         }
     }
 
-    fn charge_index(&self, cache: &Cache, charge: &mut Option<Charge>) {
-        let bytes = self.inner.stats().index_bytes;
+    fn charge_own(&self, cache: &Cache, charge: &mut Option<Charge>) {
+        let bytes = self.inner.stats().index_bytes + self.inner.store.buffer_bytes();
         let fits = charge.as_mut().is_some_and(|charge| charge.resize(bytes));
         if !fits {
             *charge = None;

@@ -1,0 +1,184 @@
+//! Memory that files are read into, used again and again: what is allocated by one thread and freed by another, a MiB
+//! at a time, leaves an allocator with many times what is in use.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use super::error::{Result, StoreError};
+
+/// Of each buffer.
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
+
+/// A fixed number of buffers, made when they are first needed.
+pub(super) struct Buffers {
+    free: Mutex<Vec<Vec<u8>>>,
+    made: AtomicU64,
+    leave: Arc<Semaphore>,
+}
+
+/// A buffer in use, with what was read. Dropping it gives it back.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    of: Arc<Buffers>,
+    _leave: OwnedSemaphorePermit,
+}
+
+/// A buffer that is being filled.
+pub(super) struct Filling(JoinHandle<Result<Buffer>>);
+
+impl Filling {
+    pub(super) async fn done(self) -> Result<Buffer> {
+        let filled = self.0.await;
+        filled.map_err(|error| StoreError::Failed(error.to_string()))?
+    }
+}
+
+impl Buffers {
+    pub(super) fn new(count: usize) -> Arc<Buffers> {
+        Arc::new(Buffers {
+            free: Mutex::new(Vec::new()),
+            made: AtomicU64::new(0),
+            leave: Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// Waits for a buffer.
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Buffer> {
+        let leave = Arc::clone(&self.leave).acquire_owned().await;
+        let leave = leave.map_err(|_| StoreError::Failed("it is shutting down".to_owned()))?;
+        Ok(self.buffer(leave))
+    }
+
+    /// A buffer, where one is free: who waits for a second one while it has a first may wait for ever.
+    pub(super) fn try_take(self: &Arc<Self>) -> Option<Buffer> {
+        let leave = Arc::clone(&self.leave).try_acquire_owned().ok()?;
+        Some(self.buffer(leave))
+    }
+
+    fn buffer(self: &Arc<Self>, leave: OwnedSemaphorePermit) -> Buffer {
+        let bytes = self.free.lock().pop().unwrap_or_else(|| {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            Vec::with_capacity(BUFFER_BYTES)
+        });
+        Buffer {
+            bytes,
+            of: Arc::clone(self),
+            _leave: leave,
+        }
+    }
+
+    /// Bytes of all that there are, used or not.
+    pub(super) fn bytes(&self) -> u64 {
+        self.made.load(Ordering::Relaxed) * BUFFER_BYTES as u64
+    }
+}
+
+impl Buffer {
+    /// Reads `range`, which is no longer than a buffer, where that holds nobody up. It is read whether anybody
+    /// waits for it or not.
+    pub(super) fn fill(mut self, file: Arc<File>, range: Range<u64>) -> Filling {
+        Filling(tokio::task::spawn_blocking(move || {
+            read_file(&file, &range, &mut self.bytes)?;
+            forget(&file, &range);
+            Ok(self)
+        }))
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.of.free.lock().push(bytes);
+    }
+}
+
+/// Replaces what is in `bytes`; fewer than were asked for only at the end of the file. In one call of the system
+/// where that gives all: eight KiB at a time, as `object_store` reads a file, cost more than the disk.
+pub(super) fn read_file(file: &File, range: &Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+    let len = range.end.saturating_sub(range.start);
+    let room = usize::try_from(len).unwrap_or(usize::MAX);
+    bytes.clear();
+    bytes
+        .try_reserve_exact(room)
+        .map_err(|_| StoreError::Failed(format!("no memory for a read; bytes=`{len}`")))?;
+    while bytes.len() < room {
+        let at = range.start + bytes.len() as u64;
+        let spare = rustix::buffer::spare_capacity(bytes);
+        match rustix::io::pread(file, spare, at) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(std::io::Error::from(error).into()),
+        }
+    }
+    // The room may be more than was asked for.
+    bytes.truncate(room);
+    Ok(())
+}
+
+/// Has the page cache forget what was read, where that was much: a tensor of that size that is read a second time is
+/// in memory by then, and the cache is better used for indices. Advice that is not taken costs nothing but the cache.
+fn forget(file: &File, range: &Range<u64>) {
+    let len = range.end.saturating_sub(range.start);
+    if len >= BUFFER_BYTES as u64 {
+        let _ = fadvise(
+            file,
+            range.start,
+            std::num::NonZero::new(len),
+            Advice::DontNeed,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn there_are_as_many_as_were_asked_for_and_they_are_used_again() {
+        let buffers = Buffers::new(2);
+        let one = buffers.take().await.unwrap();
+        let two = buffers.take().await.unwrap();
+        assert!(buffers.try_take().is_none());
+        let bytes = one.into_bytes();
+        let also = bytes.slice(..);
+        drop((bytes, two));
+        assert!(buffers.try_take().is_some());
+        drop(also);
+        let _both = (buffers.take().await.unwrap(), buffers.take().await.unwrap());
+        assert_eq!(buffers.bytes(), 2 * BUFFER_BYTES as u64);
+    }
+
+    #[tokio::test]
+    async fn what_was_in_a_buffer_is_gone_and_the_end_of_a_file_is_found() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let (file, buffers) = (Arc::new(file), Buffers::new(1));
+        for (range, expected) in [(2..8, &b"234567"[..]), (7..20, b"789"), (30..40, b"")] {
+            let buffer = buffers.take().await.unwrap();
+            let filled = buffer.fill(Arc::clone(&file), range).done().await.unwrap();
+            assert_eq!(filled.as_ref(), expected);
+        }
+        assert_eq!(buffers.bytes(), BUFFER_BYTES as u64);
+    }
+}
