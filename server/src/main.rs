@@ -16,6 +16,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What the process exits with when a second signal cut its drain short.
 const EXIT_FORCED: u8 = 130;
 
+/// Threads for what waits for a disk: as many requests as a disk does side by side. Each keeps some memory for itself.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), &Environment::of_process()) {
         Ok(command) => command,
@@ -55,6 +58,7 @@ fn serve(config: Config) -> Result<Drained, Error> {
     log::init(&config.log_level, config.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("bowstring")
         .build()?;
     let ended = runtime.block_on(async {
