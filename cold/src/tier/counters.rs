@@ -60,6 +60,8 @@ pub struct ColdStats {
     pub queued_bytes: u64,
     /// Bytes that the index has in memory.
     pub index_bytes: u64,
+    /// Whether the index is there: until then nothing is found below.
+    pub ready: bool,
     /// Whether writes fail: what is evicted may be lost.
     pub degraded: bool,
     /// Entries written.
@@ -108,6 +110,7 @@ impl Inner {
             queued: self.queue.entries(),
             queued_bytes: self.queue.bytes(),
             index_bytes: index.map_or(0, ColdIndex::resident_bytes),
+            ready: index.is_some(),
             degraded: counters.failing.get() > 0 || self.trust.is_lost(),
             written: counters.written.get(),
             written_bytes: counters.written_bytes.get(),

@@ -8,7 +8,7 @@ use super::text::Text;
 type Figure = (&'static str, &'static str, u64);
 
 /// What is so now.
-pub fn gauges(stats: &ColdStats) -> [Figure; 5] {
+pub fn gauges(stats: &ColdStats) -> [Figure; 6] {
     [
         (
             "entries",
@@ -21,6 +21,11 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 5] {
             "index_bytes",
             "Memory of the cold tier's index.",
             stats.index_bytes,
+        ),
+        (
+            "ready",
+            "1 once the index is there: until then nothing is found in the store.",
+            stats.ready.into(),
         ),
         (
             "degraded",

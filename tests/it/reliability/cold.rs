@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use bowstring_client::{Address, Code, Connection, Descriptor, Shape};
 use bowstring_tests::{Builder, Server};
@@ -18,6 +20,8 @@ use super::scaled;
 use super::state::{act, charged_bytes, ledger_used};
 
 const MEMORY: u64 = 64 << 20;
+/// Between looks at a server that opens its tier.
+const TICK: Duration = Duration::from_millis(5);
 const KEYS: u64 = 600;
 const LEAST: usize = 1 << 10;
 const MOST: usize = 2 << 20;
@@ -116,6 +120,9 @@ impl Node {
             .enable_all()
             .build()
             .expect("a runtime");
+        while server.metrics().count("bowstring_cold_ready") == 0 {
+            thread::sleep(TICK);
+        }
         let address: Address = server.uri().parse().expect("an address");
         Self {
             connection: Connection::connect(&address).expect("a connection"),
@@ -174,6 +181,10 @@ fn a_server_that_is_killed_reads_what_was_acknowledged_or_misses() {
         let metrics = node.server.metrics();
         assert!(ledger_used(&metrics) <= MEMORY as f64);
         charged = charged.max(charged_bytes(&node.server));
+        assert!(
+            charged <= MEMORY / 100 * 102 + (64 << 20),
+            "{charged} bytes are charged"
+        );
         node.kill();
     }
     let mut node = Node::start(&place.builder(true));

@@ -53,13 +53,14 @@ struct Phase {
     in_rows: bool,
 }
 
-fn memory() -> u64 {
-    if is_large() { 4 << 30 } else { 1 << 30 }
-}
+/// The bytes that a server has, and what the machine may charge it.
+#[derive(Clone, Copy, Debug)]
+struct Budget(u64);
 
-/// What the machine may charge.
-fn charged_max() -> u64 {
-    memory() / 100 * 102 + (64 << 20)
+impl Budget {
+    fn charged_max(self) -> u64 {
+        self.0 / 100 * 102 + (64 << 20)
+    }
 }
 
 fn phases() -> [Phase; 4] {
@@ -97,12 +98,38 @@ fn phases() -> [Phase; 4] {
 
 #[test]
 fn ten_times_the_memory_is_put_and_the_memory_holds() {
-    let server = Server::builder().memory(&memory().to_string()).start();
+    let budget = Budget(if is_large() { 4 << 30 } else { 1 << 30 });
+    let server = Server::builder().memory(&budget.0.to_string()).start();
+    press(&server, budget, |work| {
+        work.judge();
+        // Not locked any more when this is shown.
+        let used = *work.used_min.lock().expect("no panic before");
+        let (live, _) = used.expect("samples after a budget's worth");
+        assert!(live >= USED_PERCENT_MIN, "{work}");
+    });
+}
+
+#[test]
+fn the_memory_holds_beside_a_cold_tier() {
+    let budget = Budget(if is_large() { 4 << 30 } else { 256 << 20 });
+    let store = tempfile::tempdir().expect("a directory");
+    let server = Server::builder()
+        .memory(&budget.0.to_string())
+        .flag("--cold", format!("file://{}", store.path().display()))
+        .flag("--cold-bytes-max", "1GiB")
+        .start();
+    press(&server, budget, Work::judge);
+    let written = server.metrics().count("bowstring_cold_written_total");
+    assert!(written > 0, "nothing went down");
+}
+
+/// All phases, each judged at its end.
+fn press(server: &Server, budget: Budget, judge: impl Fn(&Work)) {
     let address = server.address();
     let everything = Seen::default();
     for phase in phases() {
         let clock = Stopwatch::start();
-        let work = Work::new(phase, arena_of(&server.metrics()));
+        let work = Work::new(phase, budget, arena_of(&server.metrics()));
         thread::scope(|scope| {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|number| {
@@ -114,13 +141,13 @@ fn ten_times_the_memory_is_put_and_the_memory_holds() {
                 let work = &work;
                 scope.spawn(move || read(address, work, number));
             }
-            scope.spawn(|| observe(&server, &work));
+            scope.spawn(|| observe(server, &work));
             let ended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
             work.is_over.store(true, Relaxed);
             assert!(ended.iter().all(Result::is_ok), "a writer gave up: {work}");
         });
         eprintln!("{}: {work} in {:.1?}", phase.name, clock.elapsed());
-        work.judge();
+        judge(&work);
         everything.add(&work.seen);
     }
     eprintln!("under pressure: {everything}");
@@ -129,6 +156,7 @@ fn ten_times_the_memory_is_put_and_the_memory_holds() {
 /// One phase under way.
 struct Work {
     phase: Phase,
+    budget: Budget,
     /// Bytes that the arena may have.
     arena: u64,
     is_over: AtomicBool,
@@ -154,9 +182,10 @@ struct Seen {
 }
 
 impl Work {
-    fn new(phase: Phase, arena: u64) -> Self {
+    fn new(phase: Phase, budget: Budget, arena: u64) -> Self {
         Self {
             phase,
+            budget,
             arena,
             is_over: AtomicBool::new(false),
             next_key: AtomicU64::new(0),
@@ -168,7 +197,7 @@ impl Work {
     }
 
     fn goes_on(&self) -> bool {
-        self.put_bytes.load(Relaxed) < scaled(self.phase.budgets) as u64 * memory()
+        self.put_bytes.load(Relaxed) < scaled(self.phase.budgets) as u64 * self.budget.0
     }
 
     /// Mostly a key that is new, at times one of the last thousands.
@@ -188,10 +217,6 @@ impl Work {
         let (puts, failed) = (self.seen.puts.load(Relaxed), self.seen.failed.load(Relaxed));
         assert!(failed * 1000 <= puts * FAILED_PERMILLE_MAX, "{self}");
         assert!(self.seen.hits.load(Relaxed) > 100, "{self}");
-        // Not locked any more when this is shown.
-        let used = *self.used_min.lock().expect("no panic before");
-        let (live, _) = used.expect("samples after a budget's worth");
-        assert!(live >= USED_PERCENT_MIN, "{self}");
     }
 }
 
@@ -329,11 +354,11 @@ fn read(address: &str, work: &Work, number: u64) {
 /// Looks at the memory until the writers are done.
 fn observe(server: &Server, work: &Work) {
     while !work.is_over.load(Relaxed) {
-        let settled = work.put_bytes.load(Relaxed) > memory();
+        let settled = work.put_bytes.load(Relaxed) > work.budget.0;
         let metrics = server.metrics();
         let charged = charged_bytes(server);
         assert!(
-            charged <= charged_max(),
+            charged <= work.budget.charged_max(),
             "{charged} bytes are charged: {work}"
         );
         #[expect(
@@ -342,7 +367,10 @@ fn observe(server: &Server, work: &Work) {
             reason = "bytes, far below 2^53"
         )]
         let ledger = ledger_used(&metrics) as u64;
-        assert!(ledger <= memory(), "the ledger has {ledger} bytes: {work}");
+        assert!(
+            ledger <= work.budget.0,
+            "the ledger has {ledger} bytes: {work}"
+        );
         work.seen.ledger_max.fetch_max(ledger, Relaxed);
         work.seen.charged_max.fetch_max(charged, Relaxed);
         work.seen.samples.fetch_add(1, Relaxed);
