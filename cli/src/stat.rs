@@ -167,16 +167,17 @@ fn server(text: &mut String, stats: &StatsReply, format: Format) {
             bytes(figure("read_bytes")),
             count(figure("promoted"))
         );
-        let state = match figure("degraded") {
-            0 => "well".to_owned(),
-            _ => "writes fail: what is evicted may be lost".to_owned(),
+        let state = match (figure("ready"), figure("degraded")) {
+            (0, _) => "its index is being opened: until then it finds nothing",
+            (_, 0) => "well",
+            _ => "writes fail: what is evicted may be lost",
         };
         pairs(
             text,
             &[
                 ("cold", entries),
                 ("cold moves", moved),
-                ("cold state", state),
+                ("cold state", state.to_owned()),
             ],
         );
     }
