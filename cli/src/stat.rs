@@ -167,17 +167,21 @@ fn server(text: &mut String, stats: &StatsReply, format: Format) {
             bytes(figure("read_bytes")),
             count(figure("promoted"))
         );
-        let state = match (figure("ready"), figure("degraded")) {
-            (0, _) => "its index is being opened: until then it finds nothing",
-            (_, 0) => "well",
-            _ => "writes fail: what is evicted may be lost",
+        let mut state = match (figure("ready"), figure("degraded")) {
+            (0, _) => "its index is being opened: until then it finds nothing".to_owned(),
+            (_, 0) => "well".to_owned(),
+            _ => "writes fail: what is evicted may be lost".to_owned(),
         };
+        if figure("warming") > 0 {
+            let warmed = count(figure("warmed"));
+            state += &format!("; memory is being warmed, {warmed} entries so far");
+        }
         pairs(
             text,
             &[
                 ("cold", entries),
                 ("cold moves", moved),
-                ("cold state", state.to_owned()),
+                ("cold state", state),
             ],
         );
     }

@@ -9,7 +9,7 @@ use bowstring_cold::store::StoreSettings;
 use bowstring_cold::tier::{Cold, ColdSettings, Saved, Unread};
 use bowstring_wire::error::{Code, Error, Result};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Percent};
 
 /// At most one part in so many of the memory is in one segment; four are written at a time.
 const SEGMENT_SHARE: u64 = 64;
@@ -72,7 +72,7 @@ pub fn misset(error: Error) -> crate::error::Error {
 }
 
 /// Keeps the tier going. Runs until it is dropped.
-pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache) {
+pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache, warm: Option<Percent>) {
     let building = async {
         if let Some(unread) = unread
             && let Err(error) = cold.build(unread).await
@@ -80,7 +80,9 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache) {
             tracing::error!(error = %error.message, "the cold tier is not used: its index could not be built");
         }
         cache.observe(cold.max_hlc());
-        std::future::pending::<()>().await;
+        cold.warm(&cache, warm.map(|Percent(percent)| percent))
+            .await;
+        cold.keep_hot(cache.clone()).await;
     };
     tokio::join!(
         building,

@@ -122,7 +122,7 @@ pub async fn run_with(
     let tier = below.as_ref().map(|(cold, _)| cold.clone());
     let cold = below.map(|(cold, unread)| {
         cache.observe(cold.max_hlc());
-        let running = spawn(cold::run(cold.clone(), unread, cache.clone()));
+        let running = spawn(cold::run(cold.clone(), unread, cache.clone(), config.warm));
         (cold, cache.clone(), running)
     });
     for (namespace, settings) in &config.namespaces {

@@ -22,6 +22,7 @@ const SEAL_BYTES: usize = 16;
 pub(super) enum Kind {
     Sidecar = 1,
     Gone = 2,
+    Hot = 3,
 }
 
 impl Kind {
@@ -33,6 +34,7 @@ impl Kind {
         match self {
             Kind::Sidecar => "sidecar",
             Kind::Gone => "log record",
+            Kind::Hot => "list of what was in memory",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`large`]: one large tensor as such a file, whose bytes are never all in memory
 //! - [`sidecar`]: what is in a segment, read without it
 //! - [`gone`]: log records of what was deleted
+//! - [`hot`]: what was in memory, for the next start
 //!
 //! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes),
 //! `arrow_file` (what stands around the bytes), `envelope` (what sidecars and log records begin and end
@@ -19,6 +20,7 @@ mod envelope;
 #[cfg(test)]
 mod golden;
 pub mod gone;
+pub mod hot;
 pub mod large;
 pub mod segment;
 pub mod sidecar;
@@ -28,6 +30,7 @@ mod testing;
 
 pub use blocks::{blocks_of, verify};
 pub use gone::{Gone, encode_gone, read_gone};
+pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
 pub use segment::{Built, Layout, build};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};

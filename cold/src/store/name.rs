@@ -18,6 +18,8 @@ pub enum ObjectName {
     Log(Number),
     /// A start of a server.
     Epoch(u64),
+    /// What was in memory in a start.
+    Hot(u64),
 }
 
 /// Where objects of a kind lie.
@@ -29,11 +31,13 @@ pub enum Folder {
     Log,
     /// [`ObjectName::Epoch`].
     Epochs,
+    /// [`ObjectName::Hot`].
+    Hot,
 }
 
 impl Folder {
     /// All of them.
-    pub const ALL: [Folder; 3] = [Folder::Segments, Folder::Log, Folder::Epochs];
+    pub const ALL: [Folder; 4] = [Folder::Segments, Folder::Log, Folder::Epochs, Folder::Hot];
 
     /// The folder's own name, under the prefix.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +45,7 @@ impl Folder {
             Folder::Segments => "segments",
             Folder::Log => "log",
             Folder::Epochs => "epoch",
+            Folder::Hot => "hot",
         }
     }
 
@@ -58,6 +63,7 @@ impl ObjectName {
             ObjectName::Segment(_) | ObjectName::Sidecar(_) => Folder::Segments,
             ObjectName::Log(_) => Folder::Log,
             ObjectName::Epoch(_) => Folder::Epochs,
+            ObjectName::Hot(_) => Folder::Hot,
         }
     }
 
@@ -67,7 +73,7 @@ impl ObjectName {
             ObjectName::Segment(number) | ObjectName::Sidecar(number) | ObjectName::Log(number) => {
                 number.0
             }
-            ObjectName::Epoch(number) => number,
+            ObjectName::Epoch(number) | ObjectName::Hot(number) => number,
         }
     }
 
@@ -91,6 +97,7 @@ impl ObjectName {
             ObjectName::Sidecar(Number(number)),
             ObjectName::Log(Number(number)),
             ObjectName::Epoch(number),
+            ObjectName::Hot(number),
         ];
         let ending = file.get(DIGITS..)?;
         ours.into_iter()
@@ -103,6 +110,7 @@ impl ObjectName {
             ObjectName::Sidecar(_) => ".idx",
             ObjectName::Log(_) => ".log",
             ObjectName::Epoch(_) => "",
+            ObjectName::Hot(_) => ".hot",
         }
     }
 }
@@ -135,6 +143,7 @@ mod tests {
                 "log/18446744073709551615.log",
             ),
             (ObjectName::Epoch(1), "epoch/00000000000000000001"),
+            (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
         ];
         for (name, text) in names {
             assert_eq!(name.to_string(), text);
@@ -176,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
+        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
             let path = Path::from(path);
             if let Some(name) = ObjectName::parse(&Path::default(), &path) {
                 prop_assert_eq!(name.to_path(&Path::default()), path);

@@ -38,6 +38,24 @@ impl Store {
         Ok(())
     }
 
+    /// Writes an object, whole or not at all, in the place of what is there. For what may be lost: of two
+    /// writers, either wins.
+    ///
+    /// # Errors
+    /// As [`StoreError`] says.
+    pub async fn replace(&self, name: &ObjectName, bytes: Bytes) -> Result<()> {
+        let path = self.path(name);
+        let len = bytes.len() as u64;
+        let replaced = self.attempt(Kind::Write, len, || async {
+            let payload = PutPayload::from_bytes(bytes.clone());
+            self.shared.backend.inner.put(&path, payload).await?;
+            Ok(())
+        });
+        replaced.await?;
+        self.shared.counts.written_bytes.add(len);
+        Ok(())
+    }
+
     /// Deletes an object; one that is not there is deleted.
     ///
     /// # Errors

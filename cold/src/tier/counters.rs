@@ -26,6 +26,10 @@ pub(super) struct Counters {
     pub(super) segments_dropped: Count,
     pub(super) given_up: Count,
     pub(super) orphans: Count,
+    pub(super) warmed: Count,
+    pub(super) warmed_bytes: Count,
+    /// Memory is being warmed, now.
+    pub(super) warming: Count,
     /// Writes that have failed and are tried again, now.
     pub(super) failing: Count,
 }
@@ -43,7 +47,7 @@ impl Count {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -64,6 +68,8 @@ pub struct ColdStats {
     pub ready: bool,
     /// Whether writes fail: what is evicted may be lost.
     pub degraded: bool,
+    /// Whether entries of the last run are being brought into memory.
+    pub warming: bool,
     /// Entries written.
     pub written: u64,
     /// Their bytes.
@@ -98,6 +104,10 @@ pub struct ColdStats {
     pub given_up: u64,
     /// Objects of an earlier start that were never acknowledged, and were removed.
     pub orphans: u64,
+    /// Entries of the last run that were brought into memory at the start; no gets.
+    pub warmed: u64,
+    /// Their bytes.
+    pub warmed_bytes: u64,
     /// Requests to the store.
     pub store: StoreCounters,
 }
@@ -112,6 +122,7 @@ impl Inner {
             index_bytes: index.map_or(0, ColdIndex::resident_bytes),
             ready: index.is_some(),
             degraded: counters.failing.get() > 0 || self.trust.is_lost(),
+            warming: counters.warming.get() > 0,
             written: counters.written.get(),
             written_bytes: counters.written_bytes.get(),
             segments: counters.segments.get(),
@@ -129,6 +140,8 @@ impl Inner {
             segments_dropped: counters.segments_dropped.get(),
             given_up: counters.given_up.get(),
             orphans: counters.orphans.get(),
+            warmed: counters.warmed.get(),
+            warmed_bytes: counters.warmed_bytes.get(),
             store: self.store.counters(),
         }
     }

@@ -67,6 +67,16 @@ impl Cold {
             () = waiting => {}
             () = inner.clock.sleep(left_time) => {}
         }
+        let left_time = until.saturating_sub(inner.clock.monotonic());
+        tokio::select! {
+            biased;
+            () = inner.clock.sleep(left_time) => {}
+            noted = self.note_hot(cache) => {
+                if let Err(error) = noted {
+                    tracing::debug!(error = %error.message, "cold tier: what memory has was not noted");
+                }
+            }
+        }
         let unwritten = inner.queue.entries();
         Saved {
             entries: noted.saturating_sub(unwritten),

@@ -41,16 +41,16 @@ enum Comes {
 }
 
 /// Something to be read, and who is told.
-struct Wanted {
-    stored: Stored,
-    land: watch::Sender<Option<Landed>>,
+pub(super) struct Wanted {
+    pub(super) stored: Stored,
+    pub(super) land: watch::Sender<Option<Landed>>,
 }
 
 /// What is read in one piece.
-struct Piece {
-    segment: Number,
-    range: Range<u64>,
-    wanted: Vec<Wanted>,
+pub(super) struct Piece {
+    pub(super) segment: Number,
+    pub(super) range: Range<u64>,
+    pub(super) wanted: Vec<Wanted>,
 }
 
 impl Cold {
@@ -243,7 +243,7 @@ impl Cold {
     }
 
     /// What the index has of each key.
-    async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+    pub(super) async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
         let count = ids.len();
         let index = self.working();
         if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
@@ -319,7 +319,7 @@ fn shared(landed: &Landed) -> Option<Entry> {
 }
 
 /// What lies side by side, or almost, together.
-fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
+pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
     wanted.sort_by_key(|wanted| wanted.stored.place);
     let mut pieces: Vec<Piece> = Vec::new();
     for one in wanted {
@@ -348,13 +348,13 @@ fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
 }
 
 /// A tensor's own bytes of what was read.
-fn slice(bytes: &Bytes, start: u64, stored: &Stored) -> Bytes {
+pub(super) fn slice(bytes: &Bytes, start: u64, stored: &Stored) -> Bytes {
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
     let first = at(stored.place.offset - start);
     bytes.slice(first..first + at(stored.description.len))
 }
 
-async fn restored(cache: &Cache, stored: &Stored, bytes: &[u8]) -> Result<Restored> {
+pub(super) async fn restored(cache: &Cache, stored: &Stored, bytes: &[u8]) -> Result<Restored> {
     let mut restoring = cache.restore(stored.description.clone());
     restoring.reserve().await?;
     restoring.write(bytes)?;

@@ -7,6 +7,7 @@
 //! - `forget`: what is gone, before the answer
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
+//! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
 //! - `tidy`: what is done in the background
 //! - `start`: who writes under this prefix, and what is there already
 //! - `counters`: what an operator sees
@@ -18,6 +19,7 @@ mod counters;
 mod degraded;
 mod drain;
 mod forget;
+mod hot;
 mod many;
 mod packing;
 mod queue;
@@ -29,6 +31,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod warm;
 mod writer;
 
 use std::collections::hash_map::RandomState;
@@ -58,6 +61,7 @@ use crate::store::{Store, StoreError};
 use counters::Counters;
 use degraded::Trust;
 use forget::GoneBefore;
+use hot::Hot;
 use queue::Queue;
 use reader::Flight;
 use seen::Seen;
@@ -95,6 +99,7 @@ struct Inner {
     /// What is gone and not yet on the store, where the index remembers it until then.
     log: Mutex<Vec<crate::format::Gone>>,
     trust: Trust,
+    hot: Hot,
     counters: Counters,
     /// Who waits for all that is in the queue.
     flushes: AtomicU64,

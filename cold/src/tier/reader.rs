@@ -121,7 +121,7 @@ impl Cold {
     }
 
     /// Whether the index has a key as it should be.
-    fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
+    pub(super) fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
         let found = self.working().map(|index| index.get(id));
         matches!(found, Some(Ok(Some(now))) if is_it(&now))
     }
@@ -192,7 +192,12 @@ impl Cold {
         }
     }
 
-    async fn put_back(&self, id: &Id, mut restored: Restored, still: impl Fn() -> bool) -> Landed {
+    pub(super) async fn put_back(
+        &self,
+        id: &Id,
+        mut restored: Restored,
+        still: impl Fn() -> bool,
+    ) -> Landed {
         let inner = &self.inner;
         loop {
             {
@@ -212,7 +217,7 @@ impl Cold {
     }
 
     /// The bytes of an entry, in memory; `None` where they are not those that were written.
-    async fn read(&self, cache: &Cache, stored: &Stored) -> Result<Option<Restored>> {
+    pub(super) async fn read(&self, cache: &Cache, stored: &Stored) -> Result<Option<Restored>> {
         let len = stored.description.len;
         let mut restoring = cache.restore(stored.description.clone());
         self.wait_for_room(cache, len).await;

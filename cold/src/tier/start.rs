@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::counters::Counters;
 use super::degraded::Trust;
+use super::hot::Hot;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
@@ -144,6 +145,7 @@ impl Cold {
                 last_read: Mutex::new(BTreeMap::new()),
                 log: Mutex::new(Vec::new()),
                 trust,
+                hot: Hot::default(),
                 counters: Counters::default(),
                 flushes: AtomicU64::new(0),
                 _dir: kept,
@@ -230,7 +232,7 @@ impl Cold {
                     })
                     .await?
                 }
-                ObjectName::Segment(_) | ObjectName::Epoch(_) => rebuild,
+                ObjectName::Segment(_) | ObjectName::Epoch(_) | ObjectName::Hot(_) => rebuild,
             };
         }
         let (cold, epoch) = (self.clone(), unread.epoch);

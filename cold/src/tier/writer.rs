@@ -194,7 +194,7 @@ impl Cold {
 }
 
 /// What is kept free by handing entries down.
-fn free_wanted(cache: &Cache) -> u64 {
+pub(super) fn free_wanted(cache: &Cache) -> u64 {
     cache.config().memory / FREE_SHARE
 }
 

@@ -86,7 +86,11 @@ fn every_setting_stands_in_every_layer() {
     {
         let id = setting.get_id().as_str();
         let default = setting.get_default_values().first();
-        let none = if id == "slow_request" { "7s" } else { "7" };
+        let none = match id {
+            "slow_request" => "7s",
+            "warm" => "7%",
+            _ => "7",
+        };
         let value = default.map_or(none, |value| value.to_str().unwrap());
         let by_flag = load_from(&[&format!("{}={value}", flag(setting))], &[], None);
         let by_variable = load_from(&[], &[(&variable(id), value)], None);

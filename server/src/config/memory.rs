@@ -51,13 +51,32 @@ impl FromStr for Memory {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim().strip_suffix('%') {
-            None => text.parse().map(Self::Bytes),
-            Some(percent) => match percent.trim_end().parse() {
-                Ok(percent @ 1..=100) => Ok(Self::Share(percent)),
-                _ => Err(format!("`{text}` must be a whole share of `1%` to `100%`")),
-            },
+        match text.trim().ends_with('%') {
+            false => text.parse().map(Self::Bytes),
+            true => text.parse().map(|Percent(percent)| Self::Share(percent)),
         }
+    }
+}
+
+/// So many percent of something, as `50%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.trim().strip_suffix('%');
+        match percent.and_then(|percent| percent.trim_end().parse().ok()) {
+            Some(percent @ 1..=100) => Ok(Self(percent)),
+            _ => Err(format!("`{text}` must be a whole share of `1%` to `100%`")),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
     }
 }
 

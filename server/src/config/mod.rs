@@ -23,7 +23,7 @@ use bowstring_wire::settings::SettingsChange;
 
 pub use address::{HostPort, ListenAddress};
 pub use layers::{Environment, load};
-pub use memory::{MEMORY_MIN, Machine, Memory};
+pub use memory::{MEMORY_MIN, Machine, Memory, Percent};
 
 /// Most connections that `connections_max` can ask for.
 pub const CONNECTIONS_MAX: u32 = 65_536;
@@ -68,6 +68,11 @@ pub struct Config {
     /// the process, and is built anew from the store at each start
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
+
+    /// At start, bring what the last run had in memory back out of the cold tier, what was asked for most
+    /// first, until this share of the memory is used: 50%. Default: nothing, until it is asked for
+    #[arg(long, value_name = "SHARE")]
+    pub warm: Option<Percent>,
 
     /// When entries are written to the cold tier: on_evict, on_put, or off, which reads only
     #[arg(long, value_name = "POLICY", default_value_t)]

@@ -8,7 +8,7 @@ use super::text::Text;
 type Figure = (&'static str, &'static str, u64);
 
 /// What is so now.
-pub fn gauges(stats: &ColdStats) -> [Figure; 6] {
+pub fn gauges(stats: &ColdStats) -> [Figure; 7] {
     [
         (
             "entries",
@@ -32,11 +32,16 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 6] {
             "1 while writes to the store fail: what is evicted may be lost.",
             stats.degraded.into(),
         ),
+        (
+            "warming",
+            "1 while entries of the last run are brought into memory.",
+            stats.warming.into(),
+        ),
     ]
 }
 
 /// What has happened since the start.
-pub fn counters(stats: &ColdStats) -> [Figure; 23] {
+pub fn counters(stats: &ColdStats) -> [Figure; 25] {
     [
         ("written", "Entries written.", stats.written),
         ("written_bytes", "Their bytes.", stats.written_bytes),
@@ -103,6 +108,12 @@ pub fn counters(stats: &ColdStats) -> [Figure; 23] {
             "Objects of an earlier start that were never acknowledged, removed.",
             stats.orphans,
         ),
+        (
+            "warmed",
+            "Entries of the last run brought into memory at the start; no gets.",
+            stats.warmed,
+        ),
+        ("warmed_bytes", "Their bytes.", stats.warmed_bytes),
         (
             "store_requests",
             "Requests to the store, each try.",

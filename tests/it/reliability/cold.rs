@@ -213,7 +213,8 @@ fn a_store_that_was_damaged_is_misses() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         assert_eq!(runtime.block_on(node.server.stop()), Some(0));
         drop(node);
-        for _ in 0..15 {
+        // One log record that cannot be read takes all with it that is older: of some files, few.
+        for _ in 0..3 {
             damage(&place.files(), &mut place.dice);
             damaged += 1;
         }

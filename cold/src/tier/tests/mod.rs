@@ -1,13 +1,14 @@
 //! The tier below a real cache, over a store in memory that can be held up, can fail and can be spoiled.
 //!
 //! `keeping`: what is handed down is read back; `changing`: what is gone while it is on its way; `failing`: stores
-//! that fail, bytes that are damaged; `starting`: what the next start finds; `racing`: all at once
+//! that fail, bytes that are damaged; `starting`: what the next start finds; `warming`: what it brings up; `racing`: all at once
 
 mod changing;
 mod failing;
 mod keeping;
 mod racing;
 mod starting;
+mod warming;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
