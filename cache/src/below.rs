@@ -14,7 +14,7 @@ use crate::event::Why;
 use crate::id::{Id, Name};
 use crate::index::Shard;
 use crate::loads::Load;
-use crate::lower::{Bring, Description, Gone, LowerTier, NewExpiry};
+use crate::lower::{Description, Found, Gone, LowerTier, NewExpiry};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::scan::SCAN_STEP;
@@ -29,14 +29,15 @@ const VICTIMS_A_COMPACTION: u32 = 32;
 const COMPACT_FILL_MAX: u8 = 90;
 
 impl Cache {
-    /// As [`Cache::get`], and asks the lower tier where memory has it not.
+    /// As [`Cache::get`], and asks the lower tier where memory has it not; only a `part` of it will be
+    /// read, or all.
     ///
     /// # Errors
     /// Whatever the lower tier meets.
-    pub async fn get_or_load(&self, id: &Id) -> Result<Option<Entry>> {
+    pub async fn open(&self, id: &Id, part: bool) -> Result<Option<Found>> {
         match self.get(id) {
-            Some(entry) => Ok(Some(entry)),
-            None => self.engine().lower.load(self, id, Bring::ToRead).await,
+            Some(entry) => Ok(Some(Found::Here(entry))),
+            None => self.engine().lower.open(self, id, part).await,
         }
     }
 
@@ -144,7 +145,7 @@ impl Engine {
         }
         let cache = Cache::of(Arc::clone(self));
         if cache.peek(id).is_none() {
-            self.lower.load(&cache, id, Bring::ToStay).await?;
+            self.lower.load(&cache, id).await?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::ledger::{Account, Charge, Ledger};
 use crate::look::Seen;
 use crate::read::Entry;
 use crate::reads::Reads;
+use crate::reserve::Line;
 use crate::stats::{NamespaceStats, Stats};
 
 /// A cheap handle; clones are the same cache.
@@ -120,6 +121,15 @@ impl Cache {
     /// that is not enough, because all is pinned, reserved or held.
     pub fn charge(&self, account: Account, bytes: u64) -> Option<Charge> {
         self.engine.charge_now(account, bytes, None)
+    }
+
+    /// As [`Cache::charge`], and waits in line for it.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where the wait was as long as it may be.
+    pub async fn charge_in_turn(&self, account: Account, bytes: u64) -> Result<Charge> {
+        let asker = Line::Newcomer.into();
+        self.engine.charge_waiting(account, bytes, asker).await
     }
 
     /// As [`Cache::charge`], for a put into a load ([`Cache::load`]; 0 is none): what the load's

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
 
 use crate::cache::Cache;
@@ -14,7 +13,6 @@ use crate::engine::Engine;
 use crate::id::Id;
 use crate::index::Mark;
 use crate::look::Seen;
-use crate::lower::Bring;
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::view::{Readers, View};
@@ -50,20 +48,6 @@ impl Cache {
     /// As [`Cache::peek`], in a generation of the same namespace.
     pub fn peek_in(&self, generation: &Generation, id: &Id) -> Option<Entry> {
         self.find(id, Mark::Peek, generation.seen()?)
-    }
-
-    /// As [`Cache::get_or_load`], in a generation of the same namespace: the lower tier is asked
-    /// only as long as that is the present one.
-    ///
-    /// # Errors
-    /// Whatever the lower tier meets.
-    pub async fn get_or_load_in(&self, generation: &Generation, id: &Id) -> Result<Option<Entry>> {
-        match self.get_in(generation, id) {
-            None if generation.is_present() => {
-                self.engine().lower.load(self, id, Bring::ToRead).await
-            }
-            found => Ok(found),
-        }
     }
 }
 

@@ -4,9 +4,12 @@
 //! Memory shows what is newest; below may be the same version of a key, or one that is not to be
 //! found any more. So whatever takes the place of a key's entry, or takes it away, ends with
 //! [`LowerTier::forget`], and is acknowledged only then.
+//!
+//! What is to be changed or compared is brought up into memory ([`LowerTier::load`]). What is to be read
+//! comes up too, or, where it is large, goes past memory in pieces ([`LowerTier::open`]).
 
 use std::future::Future;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +18,7 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
+use bytes::Bytes;
 
 use crate::cache::Cache;
 use crate::id::Id;
@@ -67,13 +71,36 @@ impl Description {
     }
 }
 
-/// For what an entry is brought up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bring {
-    /// To be read: the tier may give it without leaving it in memory.
-    ToRead,
-    /// To be changed or compared: it stays in memory.
-    ToStay,
+/// A tensor that was found, to be read.
+pub enum Found {
+    /// In memory, pinned.
+    Here(Entry),
+    /// Below it, and too large to be brought up for one reader: nothing was read of it.
+    Below(Box<dyn InPieces>),
+}
+
+/// A tensor below memory, as it was when it was found.
+pub trait InPieces: Send + Sync {
+    /// What it is.
+    fn description(&self) -> &Description;
+
+    /// Begins to read a range of its bytes, and has the first of them; holds nothing before that. `None`
+    /// where it has gone, or something has taken its place: look for the key again.
+    ///
+    /// # Errors
+    /// `unavailable` where its bytes cannot be had in time, which to who reads is a miss; where memory has
+    /// no room for a piece of it.
+    fn read(&self, range: Range<u64>) -> Later<'_, Option<Box<dyn Coming>>>;
+}
+
+/// Bytes that come from below, each checked. What was begun is what comes, or an error.
+pub trait Coming: Send {
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// `data_loss` where they are not those that were written down: then the key is a miss from now on;
+    /// `unavailable` where they cannot be had any more, and the caller should try again.
+    fn next(&mut self) -> Later<'_, Bytes>;
 }
 
 /// A key whose entry below is not to be found again.
@@ -101,11 +128,40 @@ pub trait LowerTier: Send + Sync + 'static {
     /// Whether a key may be here: false is sure. Quick, and asked by every put.
     fn may_have(&self, tenant: &Tenant, namespace: &Namespace, key: &str) -> bool;
 
-    /// Brings `id` up and gives it pinned; `None` when it is not here either.
+    /// Brings `id` up to stay in memory, and gives it pinned; `None` when it is not here either.
     ///
     /// # Errors
     /// Where it is here and memory has no room for it, or the caller should try again.
-    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>>;
+    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>>;
+
+    /// Finds `id` for who reads it, all of it or only a `part`; `None` when it is not here either, or
+    /// cannot be read in time.
+    ///
+    /// # Errors
+    /// As [`LowerTier::load`].
+    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _part: bool) -> Later<'a, Option<Found>> {
+        Box::pin(async move { Ok(self.load(cache, id).await?.map(Found::Here)) })
+    }
+
+    /// As [`LowerTier::open`], of several keys together: of the first, and of as many behind it, in order,
+    /// as have no more than `bytes_max` bytes together; what is [`Found::Below`] has none.
+    ///
+    /// # Errors
+    /// As [`LowerTier::load`], of the first.
+    fn open_all<'a>(
+        &'a self,
+        cache: &'a Cache,
+        ids: &'a [Id],
+        _bytes_max: u64,
+    ) -> Later<'a, Vec<Option<Found>>> {
+        Box::pin(async move {
+            let mut opened = Vec::new();
+            if let Some(first) = ids.first() {
+                opened.push(self.open(cache, first, false).await?);
+            }
+            Ok(opened)
+        })
+    }
 
     /// What is known of `id` here, without its bytes.
     ///
@@ -137,12 +193,11 @@ pub trait LowerTier: Send + Sync + 'static {
         cache: &'a Cache,
         ids: &'a [Id],
         _bytes_max: u64,
-        how: Bring,
     ) -> Later<'a, Vec<Option<Entry>>> {
         Box::pin(async move {
             let mut loaded = Vec::new();
             if let Some(first) = ids.first() {
-                loaded.push(self.load(cache, first, how).await?);
+                loaded.push(self.load(cache, first).await?);
             }
             Ok(loaded)
         })
@@ -230,7 +285,7 @@ impl LowerTier for NoLowerTier {
         false
     }
 
-    fn load<'a>(&'a self, _: &'a Cache, _: &'a Id, _: Bring) -> Later<'a, Option<Entry>> {
+    fn load<'a>(&'a self, _: &'a Cache, _: &'a Id) -> Later<'a, Option<Entry>> {
         at_once(None)
     }
 

@@ -15,6 +15,8 @@ use crate::config::{Config, ConfigError, Percent};
 const SEGMENT_SHARE: u64 = 64;
 /// One part in so many of the memory may be on its way down.
 const QUEUE_SHARE: u64 = 8;
+/// One part in so many may be on its way from the store to readers.
+const PASSING_SHARE: u64 = 8;
 
 /// For each of so many bytes of memory, what is read from files has a buffer of a MiB.
 const BUFFER_SHARE: u64 = 32 << 20;
@@ -40,6 +42,7 @@ pub async fn open(
             .0
             .min(memory_bytes / SEGMENT_SHARE),
         queue_bytes: memory_bytes / QUEUE_SHARE,
+        passing_bytes: memory_bytes / PASSING_SHARE,
         bytes_max: config.cold_bytes_max.map(|bytes| bytes.0),
         fsync: config.cold_fsync,
         store: StoreSettings {

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use super::*;
 use crate::clock::Clock as _;
 use crate::loads::LoadSpec;
-use crate::lower::{Bring, Description, Gone, Later, LowerTier};
+use crate::lower::{Description, Found, Gone, Later, LowerTier};
 use crate::read::Entry;
-use crate::restore::Back;
+use crate::restore::{Back, Restored};
 use crate::rows::RowsSpec;
 
 /// A tier that keeps everything in a map.
@@ -28,6 +28,18 @@ impl Shelf {
         let kept = self.kept.lock();
         kept.keys().map(|id| id.key.as_str().to_owned()).collect()
     }
+
+    async fn bring(&self, cache: &Cache, id: &Id) -> Result<Option<Restored>> {
+        let found = self.kept.lock().get(id).cloned();
+        let Some((description, bytes)) = found else {
+            return Ok(None);
+        };
+        self.brought.fetch_add(1, Ordering::Relaxed);
+        let mut restoring = cache.restore(description);
+        restoring.reserve().await?;
+        restoring.write(&bytes)?;
+        restoring.finish().await.map(Some)
+    }
 }
 
 impl LowerTier for Shelf {
@@ -38,24 +50,23 @@ impl LowerTier for Shelf {
         kept.keys().any(is_it)
     }
 
-    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>> {
+    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>> {
         Box::pin(async move {
-            let found = self.kept.lock().get(id).cloned();
-            let Some((description, bytes)) = found else {
+            let Some(restored) = self.bring(cache, id).await? else {
                 return Ok(None);
             };
-            self.brought.fetch_add(1, Ordering::Relaxed);
-            let mut restoring = cache.restore(description);
-            restoring.reserve().await?;
-            restoring.write(&bytes)?;
-            let restored = restoring.finish().await?;
-            match how {
-                Bring::ToRead => restored.pass().map(Some),
-                Bring::ToStay => match restored.publish(|| true)? {
-                    Back::Here(entry) => Ok(Some(entry)),
-                    Back::Taken | Back::Busy(_) => panic!("nothing else goes on"),
-                },
+            match restored.publish(|| true)? {
+                Back::Here(entry) => Ok(Some(entry)),
+                Back::Taken | Back::Busy(_) => panic!("nothing else goes on"),
             }
+        })
+    }
+
+    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _: bool) -> Later<'a, Option<Found>> {
+        Box::pin(async move {
+            let restored = self.bring(cache, id).await?;
+            let entry = restored.map(Restored::pass).transpose()?;
+            Ok(entry.map(Found::Here))
         })
     }
 
@@ -123,8 +134,15 @@ fn hand_all_down(cache: &Cache) {
     }
 }
 
+async fn open(cache: &Cache, key: &str) -> Option<Entry> {
+    match cache.open(&id(key), false).await.unwrap()? {
+        Found::Here(entry) => Some(entry),
+        Found::Below(_) => panic!("the shelf brings everything up"),
+    }
+}
+
 async fn load(cache: &Cache, key: &str) -> Option<Vec<u8>> {
-    let entry = cache.get_or_load(&id(key)).await.unwrap();
+    let entry = open(cache, key).await;
     entry.map(|entry| entry.into_vec().unwrap())
 }
 
@@ -151,7 +169,7 @@ async fn what_is_handed_down_is_read_with_the_version_that_it_had() {
             bytes(7, len)
         );
     }
-    let entry = cache.get_or_load(&id(&key)).await.unwrap().unwrap();
+    let entry = open(&cache, &key).await.unwrap();
     assert_eq!(Description::of(&entry).unwrap(), before);
     drop(entry);
     // Nothing stays of what is only read.

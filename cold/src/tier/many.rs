@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bowstring_cache::ledger::Account;
-use bowstring_cache::lower::{Bring, Description};
+use bowstring_cache::lower::{Description, Found};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
@@ -15,9 +16,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::reader::{Flight, Landed};
+use super::reader::{Flight, Landed, Way};
 use super::{Cold, ask, failed, is_under};
-use crate::entry::{Number, Stored};
+use crate::entry::{BLOCK_BYTES, Number, Stored};
 use crate::store::{ObjectName, StoreError};
 
 /// Bytes between two tensors that are read rather than asked for apart.
@@ -43,6 +44,7 @@ enum Comes {
 /// Something to be read, and who is told.
 pub(super) struct Wanted {
     pub(super) stored: Stored,
+    pub(super) to_stay: bool,
     pub(super) land: watch::Sender<Option<Landed>>,
 }
 
@@ -73,21 +75,22 @@ impl Cold {
         described.collect()
     }
 
-    /// Gives as many of the first keys as may be given at once, at least one.
+    /// Gives as many of the first keys as may be given at once, at least one; `stay` where they are to stay
+    /// in memory.
     pub(super) async fn bring_many(
         &self,
         cache: &Cache,
         ids: &[Id],
         bytes_max: u64,
-        how: Bring,
-    ) -> Result<Vec<Option<Entry>>> {
-        let coming = self.begin_many(cache, ids, bytes_max, how);
-        let mut entries = Vec::with_capacity(ids.len());
-        for (id, comes) in ids.iter().zip(coming) {
+        stay: bool,
+    ) -> Result<Vec<Option<Found>>> {
+        let coming = self.begin_many(cache, ids, bytes_max, stay);
+        let mut found = Vec::with_capacity(ids.len());
+        for comes in coming {
             let landed = match comes {
                 Comes::Here(entry) => {
                     self.inner.counters.hits_queued.add(1);
-                    entries.push(Some(entry));
+                    found.push(Some(Found::Here(entry)));
                     continue;
                 }
                 Comes::Alone => Landed::Again,
@@ -98,33 +101,39 @@ impl Cold {
                 }
             };
             match landed {
-                Landed::Missing => entries.push(None),
+                Landed::Missing => found.push(None),
                 // To who reads, what cannot be read in time is not there.
-                Landed::Failed(error)
-                    if how == Bring::ToRead && error.code == Code::Unavailable =>
-                {
-                    entries.push(None);
+                Landed::Failed(error) if !stay && error.code == Code::Unavailable => {
+                    found.push(None);
                 }
-                landed => match shared(&landed) {
-                    Some(entry) => entries.push(Some(entry)),
-                    // Whoever asks for it first gets it, or is told why not.
-                    None if entries.is_empty() => entries.push(self.bring(cache, id, how).await?),
+                Landed::Large(_) if stay => break,
+                landed => match self.found(cache, &landed) {
+                    Some(one) => found.push(Some(one)),
                     None => break,
                 },
             }
         }
-        Ok(entries)
+        if found.is_empty()
+            && let Some(first) = ids.first()
+        {
+            // Whoever asks for it first gets it, or is told why not.
+            found.push(match stay {
+                true => self.bring(cache, first).await?.map(Found::Here),
+                false => self.find(cache, first, false).await?,
+            });
+        }
+        Ok(found)
     }
 
     /// Finds out who has begun to load each key, and begins with the others.
-    fn begin_many(&self, cache: &Cache, ids: &[Id], bytes_max: u64, how: Bring) -> Vec<Comes> {
+    fn begin_many(&self, cache: &Cache, ids: &[Id], bytes_max: u64, stay: bool) -> Vec<Comes> {
         let inner = &self.inner;
         let mut flown: Vec<Flown> = Vec::new();
         let begin = |id: &Id| {
             if let Some(entry) = inner.queue.get(id) {
-                return match how {
-                    Bring::ToRead if !inner.is_expired(entry.expires_at_ms()) => Comes::Here(entry),
-                    _ => Comes::Alone,
+                return match stay || inner.is_expired(entry.expires_at_ms()) {
+                    true => Comes::Alone,
+                    false => Comes::Here(entry),
                 };
             }
             let mut flights = inner.flights.lock();
@@ -138,13 +147,13 @@ impl Cold {
         let coming = ids.iter().map(begin).collect();
         if !flown.is_empty() {
             let (cold, cache) = (self.clone(), cache.clone());
-            tokio::spawn(async move { cold.load_many(&cache, flown, bytes_max, how).await });
+            tokio::spawn(async move { cold.load_many(&cache, flown, bytes_max, stay).await });
         }
         coming
     }
 
     /// Loads keys, and tells who waits for each.
-    async fn load_many(&self, cache: &Cache, flown: Vec<Flown>, bytes_max: u64, how: Bring) {
+    async fn load_many(&self, cache: &Cache, flown: Vec<Flown>, bytes_max: u64, stay: bool) {
         let ids = flown.iter().map(|(id, _)| id.clone()).collect();
         let found = match self.look_up_all(ids).await {
             Ok(found) => found,
@@ -158,25 +167,39 @@ impl Cold {
         let mut left = bytes_max;
         let mut wanted: Vec<Wanted> = Vec::new();
         for ((id, land), stored) in flown.into_iter().zip(found) {
-            match stored {
-                None => self.tell(&id, &land, Landed::Missing),
-                Some(stored) if stored.description.len <= left || wanted.is_empty() => {
-                    left = left.saturating_sub(stored.description.len);
-                    wanted.push(Wanted { stored, land });
-                }
-                Some(_) => {
-                    left = 0;
-                    self.tell(&id, &land, Landed::Again);
-                }
+            let Some(stored) = stored else {
+                self.tell(&id, &land, Landed::Missing);
+                continue;
+            };
+            let len = stored.description.len;
+            let is_large = len > BLOCK_BYTES;
+            // What is read a second time stays in memory; which of them are read now is said below.
+            let way = |stored: &Stored| match stay {
+                true => Way::Stays,
+                false => self.way_of(cache, stored, false),
+            };
+            if is_large && way(&stored) == Way::InPieces {
+                self.tell(&id, &land, Landed::Large(Arc::new(stored)));
+            } else if len <= left || wanted.is_empty() {
+                left = left.saturating_sub(len);
+                let to_stay = is_large || way(&stored) == Way::Stays;
+                wanted.push(Wanted {
+                    stored,
+                    to_stay,
+                    land,
+                });
+            } else {
+                left = 0;
+                self.tell(&id, &land, Landed::Again);
             }
         }
         let pieces = futures::stream::iter(pieces(wanted));
         pieces
-            .for_each_concurrent(RANGES, |piece| self.read_piece(cache, piece, how))
+            .for_each_concurrent(RANGES, |piece| self.read_piece(cache, piece))
             .await;
     }
 
-    async fn read_piece(&self, cache: &Cache, piece: Piece, how: Bring) {
+    async fn read_piece(&self, cache: &Cache, piece: Piece) {
         let inner = &self.inner;
         let len = piece.range.end - piece.range.start;
         let room = match &piece.wanted[..] {
@@ -184,7 +207,7 @@ impl Cold {
             _ => cache.charge(Account::Cold, len),
         };
         let Some(_room) = room else {
-            return self.read_each(cache, piece.wanted, how).await;
+            return self.read_each(cache, piece.wanted).await;
         };
         let now = inner.clock.monotonic();
         inner.last_read.lock().insert(piece.segment, now);
@@ -193,24 +216,26 @@ impl Cold {
             Ok(bytes) => bytes,
             // Some of them may be whole.
             Err(StoreError::NotFound | StoreError::Short { .. }) => {
-                return self.read_each(cache, piece.wanted, how).await;
+                return self.read_each(cache, piece.wanted).await;
             }
             Err(error) => {
                 inner.counters.failed_reads.add(1);
                 let error = failed(error);
-                for Wanted { stored, land } in piece.wanted {
+                for Wanted { stored, land, .. } in piece.wanted {
                     self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
                 }
                 return;
             }
         };
-        for Wanted { stored, land } in piece.wanted {
+        for one in piece.wanted {
+            let Wanted {
+                stored,
+                to_stay,
+                land,
+            } = one;
             let own = slice(&bytes, piece.range.start, &stored);
             let landed = match restored(cache, &stored, &own).await {
-                Ok(restored) => {
-                    let to_stay = self.is_to_stay(&stored, how);
-                    self.land(&stored, restored, to_stay).await
-                }
+                Ok(restored) => self.land(&stored, restored, to_stay).await,
                 Err(error) if error.code == Code::DataLoss => self.damaged(stored.clone()).await,
                 Err(error) => Landed::Failed(error),
             };
@@ -219,22 +244,17 @@ impl Cold {
     }
 
     /// One after the other.
-    async fn read_each(&self, cache: &Cache, wanted: Vec<Wanted>, how: Bring) {
-        for Wanted { stored, land } in wanted {
+    async fn read_each(&self, cache: &Cache, wanted: Vec<Wanted>) {
+        for one in wanted {
+            let Wanted {
+                stored,
+                to_stay,
+                land,
+            } = one;
             let id = stored.description.id.clone();
-            let to_stay = self.is_to_stay(&stored, how);
             let landed = self.load_stored(cache, stored, to_stay).await;
             self.tell(&id, &land, landed);
         }
-    }
-
-    /// What is read a second time stays in memory.
-    fn is_to_stay(&self, stored: &Stored, how: Bring) -> bool {
-        let again = || {
-            let hash = self.inner.hash_of(&stored.description.id);
-            self.inner.seen.again(hash)
-        };
-        how == Bring::ToStay || again()
     }
 
     fn tell(&self, id: &Id, land: &watch::Sender<Option<Landed>>, landed: Landed) {
@@ -311,13 +331,6 @@ impl Cold {
     }
 }
 
-fn shared(landed: &Landed) -> Option<Entry> {
-    match landed {
-        Landed::Here(entry) => entry.share(),
-        Landed::Missing | Landed::Again | Landed::Failed(_) => None,
-    }
-}
-
 /// What lies side by side, or almost, together.
 pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
     wanted.sort_by_key(|wanted| wanted.stored.place);
@@ -390,6 +403,7 @@ mod tests {
                 },
                 blocks: Vec::new(),
             },
+            to_stay: false,
             land: watch::channel(None).0,
         }
     }

@@ -3,6 +3,7 @@
 //! - `queue`: entries on their way down, found until they are there
 //! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
+//! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
 //! - `many`: several keys at once, and which there are
 //! - `forget`: what is gone, before the answer
 //! - `degraded`: when the index cannot be written
@@ -22,12 +23,15 @@ mod forget;
 mod hot;
 mod many;
 mod packing;
+mod passing;
+mod pieces;
 mod queue;
 mod reader;
 mod seen;
 mod segment;
 mod settings;
 mod start;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tidy;
@@ -42,7 +46,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
-use bowstring_cache::lower::{Bring, Description, Gone, Later, LowerTier};
+use bowstring_cache::lower::{Description, Found, Gone, Later, LowerTier};
 use bowstring_cache::read::Entry;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
@@ -62,6 +66,7 @@ use counters::Counters;
 use degraded::Trust;
 use forget::GoneBefore;
 use hot::Hot;
+use passing::Passing;
 use queue::Queue;
 use reader::Flight;
 use seen::Seen;
@@ -88,6 +93,8 @@ struct Inner {
     stripes: [tokio::sync::Mutex<()>; STRIPES],
     hash: RandomState,
     seen: Seen,
+    /// Room for what passes in pieces.
+    passing: Arc<Passing>,
     /// The next number of a segment or log record.
     next: AtomicU64,
     /// The first one of this start.
@@ -199,8 +206,21 @@ impl LowerTier for Cold {
         inner.queue.has(&id) || index.may_have(&id) || index.check().is_err()
     }
 
-    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id, how: Bring) -> Later<'a, Option<Entry>> {
-        Box::pin(self.bring(cache, id, how))
+    fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>> {
+        Box::pin(self.bring(cache, id))
+    }
+
+    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, part: bool) -> Later<'a, Option<Found>> {
+        Box::pin(self.find(cache, id, part))
+    }
+
+    fn open_all<'a>(
+        &'a self,
+        cache: &'a Cache,
+        ids: &'a [Id],
+        bytes_max: u64,
+    ) -> Later<'a, Vec<Option<Found>>> {
+        Box::pin(self.bring_many(cache, ids, bytes_max, false))
     }
 
     fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>> {
@@ -216,9 +236,15 @@ impl LowerTier for Cold {
         cache: &'a Cache,
         ids: &'a [Id],
         bytes_max: u64,
-        how: Bring,
     ) -> Later<'a, Vec<Option<Entry>>> {
-        Box::pin(self.bring_many(cache, ids, bytes_max, how))
+        Box::pin(async move {
+            let found = self.bring_many(cache, ids, bytes_max, true).await?;
+            let here = found.into_iter().map(|found| match found {
+                Some(Found::Here(entry)) => Some(entry),
+                Some(Found::Below(_)) | None => None,
+            });
+            Ok(here.collect())
+        })
     }
 
     fn list<'a>(

@@ -1,10 +1,11 @@
 //! One load of a key, however many wait for it: the first begins it, on a task of its own, so that nobody
-//! who goes away takes it from the others.
+//! who goes away takes it from the others. What is large does not come into memory for one who reads it: then
+//! all that is loaded is where it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring_cache::lower::{Bring, Description};
+use bowstring_cache::lower::{Description, Found};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::{Back, Restored};
 use bowstring_cache::{Cache, Id};
@@ -12,10 +13,13 @@ use bowstring_wire::error::{Code, Error, Result};
 use tokio::sync::watch;
 
 use super::queue::Which;
+use super::stream::Large;
 use super::{Cold, ask, failed};
-use crate::entry::Stored;
+use crate::entry::{BLOCK_BYTES, Stored};
 use crate::store::{ObjectName, StoreError};
 
+/// What has more than one part in so many of the memory does not stay there for being read.
+const STAY_SHARE: u64 = 4;
 /// How often a key that is changed all the time is looked for.
 const ROUNDS: usize = 8;
 /// How long one waits for a commit that goes on.
@@ -25,11 +29,24 @@ const BUSY_WAIT: Duration = Duration::from_millis(1);
 #[derive(Clone)]
 pub(super) enum Landed {
     Here(Arc<Entry>),
+    /// Each who reads it has its own pieces.
+    Large(Arc<Stored>),
     Missing,
     /// Something took the key's place meanwhile.
     Again,
     /// The store did not answer, or memory has no room.
     Failed(Error),
+}
+
+/// How a tensor comes to who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Into memory, to be found there from now on.
+    Stays,
+    /// Into memory, for those who wait for it.
+    Passes,
+    /// Past memory.
+    InPieces,
 }
 
 /// A load that others join.
@@ -45,48 +62,72 @@ impl Cold {
         Ok(stored.map(|stored| stored.description))
     }
 
-    pub(super) async fn bring(&self, cache: &Cache, id: &Id, how: Bring) -> Result<Option<Entry>> {
+    /// Brings a key up to stay.
+    pub(super) async fn bring(&self, cache: &Cache, id: &Id) -> Result<Option<Entry>> {
         for _ in 0..ROUNDS {
             if let Some(entry) = cache.peek(id) {
                 return Ok(Some(entry));
             }
-            let landed = match how {
-                Bring::ToRead => match self.inner.queue.get(id) {
-                    Some(entry) if self.inner.is_expired(entry.expires_at_ms()) => return Ok(None),
-                    Some(entry) => {
-                        self.inner.counters.hits_queued.add(1);
-                        return Ok(Some(entry));
-                    }
-                    None => self.join(cache, id).await,
-                },
-                Bring::ToStay => self.load_one(cache, id, true).await,
-            };
-            match landed {
-                Landed::Here(entry) => {
-                    if let Some(entry) = entry.share() {
-                        return Ok(Some(entry));
-                    }
-                }
+            match self.load_to_stay(cache, id).await {
                 Landed::Missing => return Ok(None),
-                Landed::Again => {}
-                // To who reads, what cannot be read in time is not there.
-                Landed::Failed(error)
-                    if how == Bring::ToRead && error.code == Code::Unavailable =>
-                {
-                    return Ok(None);
-                }
                 Landed::Failed(error) => return Err(error),
+                landed => {
+                    if let Some(Found::Here(entry)) = self.found(cache, &landed) {
+                        return Ok(Some(entry));
+                    }
+                }
             }
         }
-        match how {
-            Bring::ToRead => Ok(None),
-            Bring::ToStay => Err(Error::unavailable(
-                "the key is being changed by others all the time; try again",
-            )),
+        Err(Error::unavailable(
+            "the key is being changed by others all the time; try again",
+        ))
+    }
+
+    /// Finds a key for who reads it.
+    pub(super) async fn find(&self, cache: &Cache, id: &Id, part: bool) -> Result<Option<Found>> {
+        for _ in 0..ROUNDS {
+            if let Some(entry) = cache.peek(id) {
+                return Ok(Some(Found::Here(entry)));
+            }
+            if let Some(entry) = self.inner.queue.get(id) {
+                if self.inner.is_expired(entry.expires_at_ms()) {
+                    return Ok(None);
+                }
+                self.inner.counters.hits_queued.add(1);
+                return Ok(Some(Found::Here(entry)));
+            }
+            match self.join(cache, id, part).await {
+                Landed::Missing => return Ok(None),
+                // To who reads, what cannot be read in time is not there.
+                Landed::Failed(error) if error.code == Code::Unavailable => return Ok(None),
+                Landed::Failed(error) => return Err(error),
+                landed => {
+                    if let Some(found) = self.found(cache, &landed) {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a load has found, once more.
+    pub(super) fn found(&self, cache: &Cache, landed: &Landed) -> Option<Found> {
+        match landed {
+            Landed::Here(entry) => entry.share().map(Found::Here),
+            Landed::Large(stored) => {
+                let (cold, cache, stored) = (self.clone(), cache.clone(), Arc::clone(stored));
+                Some(Found::Below(Box::new(Large {
+                    cold,
+                    cache,
+                    stored,
+                })))
+            }
+            Landed::Missing | Landed::Again | Landed::Failed(_) => None,
         }
     }
 
-    async fn join(&self, cache: &Cache, id: &Id) -> Landed {
+    async fn join(&self, cache: &Cache, id: &Id, part: bool) -> Landed {
         let mut flight = {
             let mut flights = self.inner.flights.lock();
             match flights.get(id) {
@@ -96,8 +137,7 @@ impl Cold {
                     flights.insert(id.clone(), flight.clone());
                     let (cold, cache, id) = (self.clone(), cache.clone(), id.clone());
                     tokio::spawn(async move {
-                        let again = cold.inner.seen.again(cold.inner.hash_of(&id));
-                        let landed = cold.load_one(&cache, &id, again).await;
+                        let landed = cold.load_to_read(&cache, &id, part).await;
                         cold.inner.leave(&id, &land.subscribe());
                         land.send_replace(Some(landed));
                     });
@@ -110,7 +150,7 @@ impl Cold {
         landed.ok().flatten().unwrap_or(Landed::Again)
     }
 
-    async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
+    pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
         if !self.working().is_some_and(|index| index.may_have(id)) {
             return Ok(None);
         }
@@ -126,19 +166,53 @@ impl Cold {
         matches!(found, Some(Ok(Some(now))) if is_it(&now))
     }
 
-    async fn load_one(&self, cache: &Cache, id: &Id, to_stay: bool) -> Landed {
+    async fn load_to_stay(&self, cache: &Cache, id: &Id) -> Landed {
         if let Some(entry) = self.inner.queue.get(id) {
             if self.inner.is_expired(entry.expires_at_ms()) {
                 return Landed::Missing;
             }
             return self.bring_back_up(cache, id, &entry).await;
         }
+        match self.look_up(id).await {
+            Ok(Some(stored)) => self.load_stored(cache, stored, true).await,
+            Ok(None) => Landed::Missing,
+            Err(error) => Landed::Failed(error),
+        }
+    }
+
+    async fn load_to_read(&self, cache: &Cache, id: &Id, part: bool) -> Landed {
+        // It has been asked, but that was before others could join.
+        if self.inner.queue.has(id) {
+            return Landed::Again;
+        }
         let stored = match self.look_up(id).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Landed::Missing,
             Err(error) => return Landed::Failed(error),
         };
-        self.load_stored(cache, stored, to_stay).await
+        match self.way_of(cache, &stored, part) {
+            Way::Stays => self.load_stored(cache, stored, true).await,
+            Way::Passes => self.load_stored(cache, stored, false).await,
+            Way::InPieces => Landed::Large(Arc::new(stored)),
+        }
+    }
+
+    /// How a tensor comes to who reads all of it, or only a part.
+    pub(super) fn way_of(&self, cache: &Cache, stored: &Stored, part: bool) -> Way {
+        let len = stored.description.len;
+        let is_large = len > BLOCK_BYTES;
+        if is_large && (part || len > cache.config().memory / STAY_SHARE) {
+            return Way::InPieces;
+        }
+        match self
+            .inner
+            .seen
+            .again(self.inner.hash_of(&stored.description.id))
+        {
+            true => Way::Stays,
+            false if is_large => Way::InPieces,
+            false => Way::Passes,
+        }
     }
 
     /// Reads what the index has told of.

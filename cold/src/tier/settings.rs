@@ -70,6 +70,8 @@ pub struct ColdSettings {
     pub segment_wait_urgent: Duration,
     /// Bytes of tensors that may be on their way down.
     pub queue_bytes: u64,
+    /// Bytes that large tensors may have in memory on their way from the store to who reads them.
+    pub passing_bytes: u64,
     /// Bytes of files that the store may have; what was not read for longest goes.
     pub bytes_max: Option<u64>,
     /// Segments that are written at one time.
@@ -92,6 +94,7 @@ impl ColdSettings {
             segment_wait: Duration::from_secs(1),
             segment_wait_urgent: Duration::from_millis(20),
             queue_bytes: 64 << 20,
+            passing_bytes: 64 << 20,
             bytes_max: None,
             writes: 4,
             fsync: false,

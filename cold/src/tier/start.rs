@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::counters::Counters;
 use super::degraded::Trust;
 use super::hot::Hot;
+use super::passing::Passing;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
@@ -139,6 +140,7 @@ impl Cold {
                 stripes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 hash: std::hash::RandomState::new(),
                 seen: Seen::new(),
+                passing: Passing::new(settings.passing_bytes),
                 next: AtomicU64::new(first),
                 first: Number(first),
                 open: Mutex::new(BTreeSet::new()),

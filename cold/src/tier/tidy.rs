@@ -51,6 +51,7 @@ impl Cold {
         for round in 1_u64.. {
             inner.clock.sleep(TICK).await;
             self.charge_own(&cache, &mut charge);
+            inner.passing.trim();
             let done = async {
                 self.sweep().await?;
                 self.drop_dead().await?;

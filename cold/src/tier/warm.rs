@@ -83,7 +83,11 @@ impl Cold {
                 if bytes <= left {
                     left -= bytes;
                     let land = watch::channel(None).0;
-                    wanted.push(Wanted { stored, land });
+                    wanted.push(Wanted {
+                        stored,
+                        to_stay: true,
+                        land,
+                    });
                 }
             }
             // They are all read, or there is no more room: in either case these are the last.

@@ -21,11 +21,11 @@ use super::service::Service;
 const STEP: usize = 256;
 
 /// An entry in memory, pinned, or one below it.
-pub enum Known<E = Entry> {
+pub enum Known<E = Entry, D = Box<Description>> {
     /// In memory.
     Hot(E),
     /// Below it.
-    Cold(Box<Description>),
+    Cold(D),
 }
 
 impl Known {
@@ -46,12 +46,12 @@ impl Known {
     }
 }
 
-impl<E: Borrow<Entry>> Known<E> {
+impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
     /// Element type and shape.
     pub fn description(&self) -> (DType, Shape) {
         match self {
             Self::Hot(entry) => entry.borrow().description(),
-            Self::Cold(below) => (below.dtype, below.shape.clone()),
+            Self::Cold(below) => (below.borrow().dtype, below.borrow().shape.clone()),
         }
     }
 
@@ -59,7 +59,7 @@ impl<E: Borrow<Entry>> Known<E> {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Hot(entry) => entry.borrow().len(),
-            Self::Cold(below) => below.len,
+            Self::Cold(below) => below.borrow().len,
         }
     }
 
@@ -67,7 +67,7 @@ impl<E: Borrow<Entry>> Known<E> {
     pub fn version(&self) -> Version {
         match self {
             Self::Hot(entry) => entry.borrow().version(),
-            Self::Cold(below) => below.version,
+            Self::Cold(below) => below.borrow().version,
         }
     }
 
@@ -75,7 +75,7 @@ impl<E: Borrow<Entry>> Known<E> {
     pub fn checksum(&self) -> u128 {
         match self {
             Self::Hot(entry) => entry.borrow().checksum(),
-            Self::Cold(below) => below.checksum,
+            Self::Cold(below) => below.borrow().checksum,
         }
     }
 
@@ -83,17 +83,30 @@ impl<E: Borrow<Entry>> Known<E> {
     pub fn metadata(&self) -> &[u8] {
         match self {
             Self::Hot(entry) => entry.borrow().metadata(),
-            Self::Cold(below) => &below.metadata,
+            Self::Cold(below) => &below.borrow().metadata,
+        }
+    }
+
+    /// Unix milliseconds from when on it is a miss.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        match self {
+            Self::Hot(entry) => entry.borrow().expires_at_ms(),
+            Self::Cold(below) => below.borrow().expires_at_ms,
         }
     }
 
     /// Milliseconds until it expires.
     pub fn ttl_ms(&self, service: &Service) -> Option<u64> {
-        let at = match self {
-            Self::Hot(entry) => entry.borrow().expires_at_ms(),
-            Self::Cold(below) => below.expires_at_ms,
-        };
+        let at = self.expires_at_ms();
         at.map(|at| at.saturating_sub(service.clock.now_ms()))
+    }
+
+    /// The version that its source gave it.
+    pub fn source_version(&self) -> Option<i64> {
+        match self {
+            Self::Hot(entry) => entry.borrow().source_version(),
+            Self::Cold(below) => below.borrow().source_version,
+        }
     }
 
     /// Whether its user has pinned it, which keeps it in memory.

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use bowstring_cache::ahead::AHEAD_MAX;
 use bowstring_cache::generation::Generation;
-use bowstring_cache::lower::Bring;
-use bowstring_cache::read::Entry;
+use bowstring_cache::lower::Found;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace};
 
@@ -14,6 +13,7 @@ use super::authorize::Principal;
 use super::known::{self, Known};
 use super::select::{Together, id};
 use super::service::Service;
+use super::source;
 
 /// Keys that are read from below together.
 const BELOW_KEYS: usize = 256;
@@ -36,7 +36,7 @@ pub struct Lookup<'a> {
     /// What the namespace showed at the beginning.
     pub generation: &'a Generation,
     /// What has come from below for keys whose turn has not come.
-    pub ahead: VecDeque<(usize, Option<Entry>)>,
+    pub ahead: VecDeque<(usize, Option<Found>)>,
 }
 
 impl<'a> Lookup<'a> {
@@ -57,18 +57,18 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The entry of one key, pinned. The keys are asked for in order.
+    /// The tensor of one key. The keys are asked for in order.
     ///
     /// # Errors
     /// Whatever the tier below meets.
-    pub async fn get(&mut self, at: usize) -> Result<Option<Entry>> {
+    pub async fn get(&mut self, at: usize) -> Result<Option<Found>> {
         self.look_ahead(at);
         let came = self.came(at);
         let cache = &self.service.cache;
         let id = id(self.principal, self.namespace, &self.keys[at]);
         // What has taken its place meanwhile is newer.
         if let Some(entry) = cache.get_in(self.generation, &id) {
-            return Ok(Some(entry));
+            return Ok(Some(Found::Here(entry)));
         }
         if let Some(came) = came {
             return Ok(came);
@@ -86,7 +86,7 @@ impl<'a> Lookup<'a> {
     ///
     /// # Errors
     /// `failed_precondition` that says which differ; whatever the tier below meets.
-    pub async fn agreed(&self, first: &[Option<Entry>]) -> Result<Together> {
+    pub async fn agreed(&self, first: &[Option<Found>]) -> Result<Together> {
         let rest = (self.namespace, &self.keys[first.len()..]);
         let describe = |known: Option<Known>| Ok(known.map(|known| known.description()));
         let rest = known::each(
@@ -97,9 +97,10 @@ impl<'a> Lookup<'a> {
             describe,
         );
         let rest = rest.await?;
-        let first = first
-            .iter()
-            .map(|entry| entry.as_ref().map(Entry::description));
+        let first = first.iter().map(|found| {
+            let known = found.as_ref().map(source::known);
+            known.map(|known| known.description())
+        });
         let described = self.keys.iter().zip(first.chain(rest));
         Together::agreed(described.filter_map(|(key, described)| {
             let (dtype, shape) = described?;
@@ -117,7 +118,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// What has come for a key; those before it had their turn.
-    fn came(&mut self, at: usize) -> Option<Option<Entry>> {
+    fn came(&mut self, at: usize) -> Option<Option<Found>> {
         while self.ahead.front().is_some_and(|(of, _)| *of < at) {
             self.ahead.pop_front();
         }
@@ -146,10 +147,7 @@ impl<'a> Lookup<'a> {
             }
         }
         let bytes_max = BELOW_BYTES.min(cache.config().memory / BELOW_SHARE);
-        let came = cache
-            .lower()
-            .load_all(cache, &ids, bytes_max, Bring::ToRead);
-        let came = came.await?;
+        let came = cache.lower().open_all(cache, &ids, bytes_max).await?;
         self.ahead = places.into_iter().zip(came).collect();
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! - `select`: what a ticket means; `known`: what is known of a key, in memory or below; `lookup`: many keys, in order
 //! - `snapshots`: those that several gets share
 //! - `reflection`: what the services look like; `slow`: the slow-request log
-//! - `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
+//! - `source`, `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
 //! - `turns`: whose rows are stored next; `counter`: how many there are of something
 //! - `request`, `reply`: protobuf messages in and out; `room`: what calls themselves cost
 
@@ -32,6 +32,7 @@ mod select;
 mod service;
 mod slow;
 mod snapshots;
+mod source;
 mod stall;
 mod turns;
 pub mod verb;

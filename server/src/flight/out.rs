@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
 
-use bowstring_cache::read::{Entry, Reader};
 use bowstring_wire::error::{Code, Error, Result};
 use bytes::{Buf, Bytes};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,7 @@ use super::client::Client;
 use super::gather::{GATHER_BELOW_BYTES, GatherBuf};
 use super::service::Service;
 use super::slow::Began;
+use super::source::{Ready, Source};
 use super::stall::{Cut, Holds};
 use crate::grpc::{Chunk, Gone, Responder};
 use crate::metrics::Begun;
@@ -118,15 +118,19 @@ impl<'a> Out<'a> {
         self.expected = bytes;
     }
 
-    /// Begins to read `range` of an entry, for [`Out::tensor`].
-    pub fn open(&self, entry: Entry, range: Range<u64>) -> Result<Reader> {
+    /// `range` of a tensor, for [`Out::tensor`].
+    pub fn source(&self, ready: Ready, range: Range<u64>) -> Result<Source> {
+        let entry = match ready {
+            Ready::Here(entry) => entry,
+            Ready::Coming(coming) => return Ok(Source::Coming(coming, Bytes::new())),
+        };
         let large = range.end - range.start >= GATHER_BELOW_BYTES;
         let mut reader = entry.reader(range)?;
         if large {
             let cut = self.cut.clone();
             reader.on_cut(move || cut.cancel());
         }
-        Ok(reader)
+        Ok(Source::Here(reader))
     }
 
     /// Sends a header or the like.
@@ -150,24 +154,30 @@ impl<'a> Out<'a> {
     }
 
     /// Sends the next `n` bytes of a tensor.
-    pub async fn tensor(&mut self, reader: &mut Reader, mut n: u64) -> Result<(), Failure> {
+    pub async fn tensor(&mut self, source: &mut Source, mut n: u64) -> Result<(), Failure> {
         let gathered = n < GATHER_BELOW_BYTES;
         while n > 0 {
             let want = usize::try_from(n).unwrap_or(usize::MAX);
-            if gathered {
-                let buf = self.room(n).await?;
-                let step = want.min(buf.room());
-                let mut copied = Ok(());
-                buf.fill(step, |to| copied = reader.copy_to(to));
-                copied?;
-                self.gathered(step).await?;
-                n -= step as u64;
-            } else {
-                self.close_gather();
-                let step = want.min(FRAME_BYTES.saturating_sub(self.queued).max(1));
-                for piece in reader.take(step)? {
-                    n -= piece.len() as u64;
-                    self.part(piece).await?;
+            match source {
+                Source::Here(reader) if gathered => {
+                    let buf = self.room(n).await?;
+                    let step = want.min(buf.room());
+                    let mut copied = Ok(());
+                    buf.fill(step, |to| copied = reader.copy_to(to));
+                    copied?;
+                    self.gathered(step).await?;
+                    n -= step as u64;
+                }
+                _ => {
+                    let room = FRAME_BYTES.saturating_sub(self.queued).max(1);
+                    for piece in source.take(want.min(room)).await? {
+                        n -= piece.len() as u64;
+                        if gathered {
+                            self.copied(&piece).await?;
+                        } else {
+                            self.part(piece).await?;
+                        }
+                    }
                 }
             }
         }

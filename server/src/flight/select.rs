@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use bowstring_cache::Id;
+use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Code, Error, Result};
@@ -18,6 +19,7 @@ use bowstring_wire::version::Version;
 use super::authorize::Principal;
 use super::known::Known;
 use super::service::Service;
+use super::source::{self, Ready};
 
 /// One entry as a ticket wants it.
 #[derive(Debug)]
@@ -46,7 +48,10 @@ impl One {
     ///
     /// # Errors
     /// `failed_precondition`, `not_modified`, or `invalid_argument` for rows that are not there.
-    pub fn of(known: &Known<impl Borrow<Entry>>, ticket: &Ticket) -> Result<Self> {
+    pub fn of(
+        known: &Known<impl Borrow<Entry>, impl Borrow<Description>>,
+        ticket: &Ticket,
+    ) -> Result<Self> {
         let Select::Key {
             key,
             rows,
@@ -144,15 +149,25 @@ pub async fn know(service: &Service, principal: &Principal, ticket: &Ticket) -> 
     known.ok_or_else(|| not_found(&ticket.namespace, key))
 }
 
-/// Finds the entry of a ticket for one key.
+/// Finds the tensor of a ticket for one key, and has the first bytes of what it asks for.
 ///
 /// # Errors
-/// `not_found`, or whatever a lower tier meets.
-pub async fn find(service: &Service, principal: &Principal, ticket: &Ticket) -> Result<Entry> {
+/// `not_found`; as [`One::of`]; or whatever a lower tier meets.
+pub async fn find(
+    service: &Service,
+    principal: &Principal,
+    ticket: &Ticket,
+) -> Result<(One, Ready)> {
     let key = key_of(ticket)?;
     let id = id(principal, &ticket.namespace, key);
-    let entry = service.cache.get_or_load(&id).await?;
-    entry.ok_or_else(|| not_found(&ticket.namespace, key))
+    let part = matches!(&ticket.select, Select::Key { rows: Some(_), .. });
+    let found = source::find(service, &id, part, |known| {
+        let one = One::of(known, ticket)?;
+        let range = one.range.clone();
+        Ok((one, range))
+    });
+    let found = found.await?;
+    found.ok_or_else(|| not_found(&ticket.namespace, key))
 }
 
 fn key_of(ticket: &Ticket) -> Result<&Key> {

@@ -15,6 +15,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
+use bowstring_cold::tier::Cold;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +151,9 @@ pub async fn supervise(service: Service) {
 
 /// Whether somebody waits for memory, or will soon.
 fn is_short(service: &Service) -> bool {
+    let cold = service.cold.as_ref();
     service.cache.stats().puts_waiting > 0
+        || cold.is_some_and(Cold::is_short_of_room)
         || service.budget.used_bytes() > service.budget.total_bytes() / 8 * 7
 }
 

@@ -1,12 +1,11 @@
 //! Stores that fail, and bytes that are damaged: misses, counted, and never a wrong byte.
 
-use bowstring_wire::error::Code;
 use futures::TryStreamExt as _;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 
 use super::*;
 
-async fn objects(disk: &Disk, ending: &str) -> Vec<Path> {
+pub(super) async fn objects(disk: &Disk, ending: &str) -> Vec<Path> {
     let all = disk.objects.list(None).map_ok(|object| object.location);
     let all: Vec<Path> = all.try_collect().await.unwrap();
     all.into_iter()
@@ -14,12 +13,12 @@ async fn objects(disk: &Disk, ending: &str) -> Vec<Path> {
         .collect()
 }
 
-async fn read(disk: &Disk, path: &Path) -> Vec<u8> {
+pub(super) async fn read(disk: &Disk, path: &Path) -> Vec<u8> {
     let got = disk.objects.get(path).await.unwrap();
     got.bytes().await.unwrap().to_vec()
 }
 
-async fn write(disk: &Disk, path: &Path, bytes: Vec<u8>) {
+pub(super) async fn write(disk: &Disk, path: &Path, bytes: Vec<u8>) {
     disk.objects.put(path, bytes.into()).await.unwrap();
 }
 

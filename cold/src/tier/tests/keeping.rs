@@ -20,12 +20,15 @@ async fn every_size_is_read_back_as_it_was() {
         before.push(crate::entry::Description::of(&entry).unwrap());
     }
     node.hand_all_down().await;
-    assert_eq!(node.cache.stats().arena_used_bytes, 0);
+    // Whoever has written the last of them lets go of it a moment later.
+    while node.cache.stats().arena_used_bytes > 0 {
+        tick().await;
+    }
     for (len, before) in LENS.into_iter().zip(before) {
         let key = format!("k{len}");
-        let entry = node.cache.get_or_load(&id(&key)).await.unwrap().unwrap();
-        assert_eq!(crate::entry::Description::of(&entry).unwrap(), before);
-        assert!(entry.into_vec().unwrap() == bytes(7, len), "{len}");
+        let (description, found) = node.read(&key).await.unwrap();
+        assert_eq!(description, before);
+        assert!(found == bytes(7, len), "{len}");
     }
     let stats = node.cold.stats();
     assert_eq!((stats.hits, stats.entries), (7, 7));

@@ -1,13 +1,15 @@
 //! The tier below a real cache, over a store in memory that can be held up, can fail and can be spoiled.
 //!
 //! `keeping`: what is handed down is read back; `changing`: what is gone while it is on its way; `failing`: stores
-//! that fail, bytes that are damaged; `starting`: what the next start finds; `warming`: what it brings up; `racing`: all at once
+//! that fail, bytes that are damaged; `starting`: what the next start finds; `warming`: what it brings up; `racing`: all at
+//! once; `streaming`: what is read past memory
 
 mod changing;
 mod failing;
 mod keeping;
 mod racing;
 mod starting;
+mod streaming;
 mod warming;
 
 use std::sync::Arc;
@@ -16,10 +18,11 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, ManualClock, SystemClock};
 use bowstring_cache::config::{CacheConfig, Parts};
+use bowstring_cache::lower::{Coming, Description, Found};
 use bowstring_cache::put::{Mode, Published, PutSpec};
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Code, Result};
 use bowstring_wire::name::{Key, Namespace};
 use bowstring_wire::shape::Shape;
 use object_store::memory::InMemory;
@@ -206,9 +209,30 @@ impl Node {
         self.put_as(key, spec, data).await
     }
 
+    /// A tensor, wherever its bytes are.
+    async fn read(&self, key: &str) -> Option<(Description, Vec<u8>)> {
+        loop {
+            match self.cache.open(&id(key), false).await.unwrap()? {
+                Found::Here(entry) => {
+                    let description = Description::of(&entry).unwrap();
+                    return Some((description, entry.into_vec().unwrap()));
+                }
+                Found::Below(below) => match below.read(0..below.description().len).await {
+                    Ok(Some(coming)) => {
+                        return Some((below.description().clone(), all(coming).await.unwrap()));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        assert_eq!(error.code, Code::Unavailable);
+                        return None;
+                    }
+                },
+            }
+        }
+    }
+
     async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let entry = self.cache.get_or_load(&id(key)).await.unwrap();
-        entry.map(|entry| entry.into_vec().unwrap())
+        self.read(key).await.map(|(_, bytes)| bytes)
     }
 
     async fn delete(&self, key: &str) {
@@ -244,6 +268,18 @@ impl Node {
                 return;
             }
         }
+    }
+}
+
+/// All that comes.
+async fn all(mut coming: Box<dyn Coming>) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let piece = coming.next().await?;
+        if piece.is_empty() {
+            return Ok(all);
+        }
+        all.extend_from_slice(&piece);
     }
 }
 

@@ -44,8 +44,8 @@ async fn what_was_written_is_there_and_what_went_is_not() {
         if foreign {
             assert_eq!(node.get("kept").await, None);
         } else {
-            let kept = node.cache.get_or_load(&id("kept")).await.unwrap().unwrap();
-            assert_eq!(kept.version(), version);
+            let (kept, _) = node.read("kept").await.unwrap();
+            assert_eq!(kept.version, version);
         }
         let later = node.put("kept", b"later").await.version;
         assert!(later.hlc > version.hlc);

@@ -1,7 +1,6 @@
 //! `flush`, `evict` and `prewarm`: between memory and the tier below it.
 
 use bowstring_cache::Id;
-use bowstring_cache::lower::Bring;
 use bowstring_wire::action::{FlushRequest, MoveRequest, MoveSelect};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace};
@@ -192,7 +191,7 @@ impl<'a> Moving<'a> {
         let mut rest = &wanted[..];
         while !rest.is_empty() {
             let some = &rest[..rest.len().min(UP_KEYS)];
-            let came = cache.lower().load_all(cache, some, UP_BYTES, Bring::ToStay);
+            let came = cache.lower().load_all(cache, some, UP_BYTES);
             let came = came.await?;
             let of = came.len().max(1).min(rest.len());
             drop(came);

@@ -89,7 +89,7 @@ async fn answer(
     let mut lookup = Lookup::new(service, principal, of, &generation);
     for (at, key) in keys.iter().enumerate() {
         match lookup.get(at).await? {
-            Some(entry) => rows.push_whole(key, entry)?,
+            Some(found) => rows.push_whole(key, found)?,
             None => missing.push(key.clone()),
         }
     }

@@ -1,19 +1,20 @@
 //! Tensors by their keys, in the order asked.
 
 use bowstring_cache::generation::Generation;
-use bowstring_cache::read::Entry;
+use bowstring_cache::lower::Found;
 use bowstring_wire::closing::Closing;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::Key;
 use bowstring_wire::ticket::{Layout, Missing, Ticket};
 
 use super::message_bytes_max;
-use super::rows::Rows;
+use super::rows::{Pushed, Rows};
 use crate::flight::authorize::Principal;
 use crate::flight::lookup::Lookup;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::Together;
 use crate::flight::service::{Call, Service};
+use crate::flight::source::{self, ROUNDS};
 use crate::grpc::Responder;
 
 /// From here on a client has something to do with the schema while we look for the keys.
@@ -52,19 +53,39 @@ pub async fn send(
     let mut missing = Vec::new();
     let mut first = first.into_iter();
     for (at, key) in keys.iter().enumerate() {
-        let entry = match first.next() {
-            Some(entry) => entry,
+        let found = match first.next() {
+            Some(found) => found,
             None => lookup.get(at).await?,
         };
-        match entry {
-            Some(entry) => rows.push(key, Some(entry)).await?,
-            None if ticket.missing == Missing::Null => rows.push(key, None).await?,
-            None => missing.push(key.clone()),
+        if send_found(&mut rows, &mut lookup, at, found).await? {
+            continue;
+        }
+        match ticket.missing {
+            Missing::Null => rows.push_null(key).await?,
+            Missing::Named => missing.push(key.clone()),
         }
     }
     let named = ticket.missing == Missing::Named;
     rows.finish(named.then_some((Closing::Missing, &missing)))
         .await
+}
+
+/// Sends what was found of a key; false where that is gone.
+async fn send_found(
+    rows: &mut Rows<'_>,
+    lookup: &mut Lookup<'_>,
+    at: usize,
+    mut found: Option<Found>,
+) -> Result<bool, Failure> {
+    for _ in 0..ROUNDS {
+        let Some(tensor) = found else { break };
+        match rows.push(&lookup.keys[at], tensor).await? {
+            Pushed::Sent => return Ok(true),
+            Pushed::Changed => found = lookup.get(at).await?,
+            Pushed::Missing => break,
+        }
+    }
+    Ok(false)
 }
 
 /// How these keys become a stream: what the ticket says, or else what the entries say.
@@ -87,14 +108,16 @@ pub async fn together(
 
 /// The entries of the first keys, as many as the first message will have pinned anyway: so a few thousand small ones are
 /// looked up once, and not a second time to be sent.
-async fn first(lookup: &mut Lookup<'_>, max_message_bytes: u64) -> Result<Vec<Option<Entry>>> {
+async fn first(lookup: &mut Lookup<'_>, max_message_bytes: u64) -> Result<Vec<Option<Found>>> {
     let count = lookup.keys.len().min(FIRST_KEYS_MAX);
-    let mut entries = Vec::with_capacity(count);
+    let mut first = Vec::with_capacity(count);
     let mut bytes = 0;
-    while entries.len() < count && bytes < max_message_bytes {
-        let entry = lookup.get(entries.len()).await?;
-        bytes += entry.as_ref().map_or(0, Entry::len);
-        entries.push(entry);
+    while first.len() < count && bytes < max_message_bytes {
+        let found = lookup.get(first.len()).await?;
+        bytes += found
+            .as_ref()
+            .map_or(0, |found| source::known(found).bytes());
+        first.push(found);
     }
-    Ok(entries)
+    Ok(first)
 }

@@ -8,9 +8,8 @@ use bowstring_wire::ticket::{Layout, Ticket};
 
 use super::message_bytes_max;
 use crate::flight::gather::GATHER_BELOW_BYTES;
-use crate::flight::known::Known;
 use crate::flight::out::{Failure, Out};
-use crate::flight::select::{One, find};
+use crate::flight::select::find;
 use crate::flight::service::{Call, Service};
 use crate::grpc::Responder;
 
@@ -24,8 +23,7 @@ pub async fn send(
     ticket: &Ticket,
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    let entry = find(service, &call.principal, ticket).await?;
-    let one = One::of(&Known::Hot(&entry), ticket)?;
+    let (one, ready) = find(service, &call.principal, ticket).await?;
     let schema = one.schema().message()?;
 
     let bytes = one.range.end - one.range.start;
@@ -36,7 +34,7 @@ pub async fn send(
     };
     let mut out = Out::new(service, respond, call.client, call.counted, small);
     out.bytes(encode_head(&schema, &[], 0)?).await?;
-    let mut reader = out.open(entry, one.range.clone())?;
+    let mut source = out.source(ready, one.range.clone())?;
     if one.layout == Layout::Opaque {
         let row = OpaqueRow {
             key: one.key.as_str(),
@@ -46,7 +44,7 @@ pub async fn send(
         out.bytes(batch.head(&[])?).await?;
         out.body_begins().await?;
         out.bytes(batch.prelude).await?;
-        out.tensor(&mut reader, bytes).await?;
+        out.tensor(&mut source, bytes).await?;
         out.bytes(batch.tail).await?;
         return out.flush().await;
     }
@@ -54,7 +52,7 @@ pub async fn send(
     for chunk in Chunks::new(one.dtype, &one.shape, one.layout, max)? {
         out.bytes(chunk.head(&[])?).await?;
         out.body_begins().await?;
-        out.tensor(&mut reader, chunk.body.end - chunk.body.start)
+        out.tensor(&mut source, chunk.body.end - chunk.body.start)
             .await?;
         out.zeros(chunk.padding).await?;
     }

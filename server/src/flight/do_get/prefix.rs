@@ -3,6 +3,7 @@
 //! The snapshot is of keys and versions, read as it is sent; it holds no tensor. What was replaced,
 //! evicted or deleted before its turn is named at the end.
 
+use bowstring_cache::lower::Found;
 use bowstring_cache::scan::ScanItem;
 use bowstring_cache::snapshot::{self, Snapshot, Walk};
 use bowstring_wire::closing::Closing;
@@ -58,7 +59,7 @@ async fn stream(
             // An export leaves no mark: it must not make everything look young.
             match service.cache.peek_in(snapshot.generation(), &id) {
                 Some(entry) if entry.version() == item.version => {
-                    rows.push(&item.key, Some(entry)).await?;
+                    rows.push(&item.key, Found::Here(entry)).await?;
                 }
                 _ => walk.missed(item.key).await?,
             }

@@ -1,5 +1,6 @@
 //! Batches of many tensors, a row each.
 
+use bowstring_cache::lower::{Coming, Description, Found, InPieces};
 use bowstring_cache::read::Entry;
 use bowstring_wire::closing::Closing;
 use bowstring_wire::dtype::DType;
@@ -14,12 +15,15 @@ use bowstring_wire::name::Key;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Missing, Ticket, With};
 
+use crate::flight::known::Known;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::Together;
 use crate::flight::service::Service;
+use crate::flight::source::{self, Begun, Ready};
 
 /// Sends rows in messages of at most the size that was asked for. Entries are pinned only while
-/// their message is being sent.
+/// their message is being sent; what comes from below past memory has a message of its own, so that nothing
+/// else waits for it.
 pub struct Rows<'a> {
     service: &'a Service,
     ticket: &'a Ticket,
@@ -39,14 +43,56 @@ const MESSAGE_METADATA_BYTES: usize = 512 * 1024;
 struct Row {
     key: Key,
     /// `None` is null.
-    found: Option<Found>,
+    tensor: Option<Tensor>,
 }
 
-struct Found {
-    entry: Entry,
+struct Tensor {
+    content: Content,
     dtype: DType,
     shape: Shape,
     metadata: Metadata,
+}
+
+enum Content {
+    Here(Entry),
+    /// And its bytes, once they were asked for.
+    Below(Box<dyn InPieces>, Option<Box<dyn Coming>>),
+}
+
+/// What became of a tensor that was to be sent.
+pub enum Pushed {
+    /// It is sent, or will be.
+    Sent,
+    /// It is not there any more as it was found.
+    Changed,
+    /// It cannot be had now.
+    Missing,
+}
+
+impl Content {
+    fn known(&self) -> Known<&Entry, &Description> {
+        match self {
+            Self::Here(entry) => Known::Hot(entry),
+            Self::Below(below, _) => Known::Cold(below.description()),
+        }
+    }
+
+    /// What is sent of it.
+    async fn ready(self) -> Result<Ready> {
+        match self {
+            Self::Here(entry) => Ok(Ready::Here(entry)),
+            Self::Below(_, Some(coming)) => Ok(Ready::Coming(coming)),
+            Self::Below(below, None) => {
+                let coming = below.read(0..below.description().len).await?;
+                let coming = coming.ok_or_else(|| {
+                    Error::unavailable(
+                        "a tensor was changed while others of its batch were sent; try again",
+                    )
+                });
+                coming.map(Ready::Coming)
+            }
+        }
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -73,9 +119,35 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Adds a row; `None` is a null one.
-    pub async fn push(&mut self, key: &Key, entry: Option<Entry>) -> Result<(), Failure> {
-        let row = self.row(key, entry)?;
+    /// Adds a row.
+    pub async fn push(&mut self, key: &Key, found: Found) -> Result<Pushed, Failure> {
+        let mut row = self.row(key, Some(found))?;
+        let Some(Tensor {
+            content: Content::Below(below, coming),
+            ..
+        }) = &mut row.tensor
+        else {
+            self.add(row).await?;
+            return Ok(Pushed::Sent);
+        };
+        self.flush(&[]).await?;
+        match source::begin(&**below, 0..below.description().len).await? {
+            Begun::Ready(ready) => *coming = Some(ready),
+            Begun::Changed => return Ok(Pushed::Changed),
+            Begun::Missing => return Ok(Pushed::Missing),
+        }
+        self.add(row).await?;
+        self.flush(&[]).await?;
+        Ok(Pushed::Sent)
+    }
+
+    /// Adds a null row.
+    pub async fn push_null(&mut self, key: &Key) -> Result<(), Failure> {
+        let row = self.row(key, None)?;
+        self.add(row).await
+    }
+
+    async fn add(&mut self, row: Row) -> Result<(), Failure> {
         let metadata_bytes = self.metadata_bytes_of(&row);
         let is_crowded =
             !self.batch.is_empty() && self.metadata_bytes + metadata_bytes > MESSAGE_METADATA_BYTES;
@@ -92,8 +164,8 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// `resource_exhausted` where that would be larger than a message may be.
-    pub fn push_whole(&mut self, key: &Key, entry: Entry) -> Result<()> {
-        let row = self.row(key, Some(entry))?;
+    pub fn push_whole(&mut self, key: &Key, found: Found) -> Result<()> {
+        let row = self.row(key, Some(found))?;
         if !self.fits(&row)? {
             return Err(too_large(self.max_message_bytes));
         }
@@ -123,20 +195,25 @@ impl<'a> Rows<'a> {
         self.out.flush().await
     }
 
-    fn row(&self, key: &Key, entry: Option<Entry>) -> Result<Row> {
-        let found = match entry {
+    fn row(&self, key: &Key, found: Option<Found>) -> Result<Row> {
+        let tensor = match found {
             None => None,
-            Some(entry) => {
-                let (dtype, shape) = entry.description();
+            Some(found) => {
+                let content = match found {
+                    Found::Here(entry) => Content::Here(entry),
+                    Found::Below(below) => Content::Below(below, None),
+                };
+                let known = content.known();
+                let (dtype, shape) = known.description();
                 self.together.check(key.as_str(), dtype, &shape)?;
                 let wanted = self.ticket.with.contains(&With::Metadata);
                 let metadata = if wanted {
-                    Metadata::decode(entry.metadata())?
+                    Metadata::decode(known.metadata())?
                 } else {
                     Metadata::default()
                 };
-                Some(Found {
-                    entry,
+                Some(Tensor {
+                    content,
                     dtype,
                     shape,
                     metadata,
@@ -145,29 +222,29 @@ impl<'a> Rows<'a> {
         };
         Ok(Row {
             key: key.clone(),
-            found,
+            tensor,
         })
     }
 
     /// What a row has of metadata, where they are asked for.
     fn metadata_bytes_of(&self, row: &Row) -> usize {
-        let found = row.found.as_ref();
-        let wanted = found.filter(|_| self.ticket.with.contains(&With::Metadata));
-        wanted.map_or(0, |found| found.entry.metadata().len())
+        let tensor = row.tensor.as_ref();
+        let wanted = tensor.filter(|_| self.ticket.with.contains(&With::Metadata));
+        wanted.map_or(0, |tensor| tensor.content.known().metadata().len())
     }
 
     /// Whether there is room for a row in this batch, which it then has.
     fn fits(&mut self, row: &Row) -> Result<bool> {
         // A null row of a fixed shape has zeros in its place.
-        let bytes = match (&row.found, &self.together) {
-            (Some(found), _) => found.entry.len(),
+        let bytes = match (&row.tensor, &self.together) {
+            (Some(tensor), _) => tensor.content.known().bytes(),
             (None, Together::Rows(dtype, shape)) => shape.bytes(*dtype)?,
             (None, _) => 0,
         };
         let metadata = self.metadata_bytes_of(row);
-        let found = row.found.as_ref();
+        let tensor = row.tensor.as_ref();
         let own_shape = match &self.together {
-            Together::Opaque => found.map(|found| &found.shape),
+            Together::Opaque => tensor.map(|tensor| &tensor.shape),
             _ => None,
         };
         let key = row.key.as_str();
@@ -204,15 +281,17 @@ impl<'a> Rows<'a> {
         self.out.body_begins().await?;
         self.out.bytes(batch.prelude).await?;
         for row in rows {
-            match (row.found, &self.together) {
-                (Some(found), _) => {
-                    let bytes = found.entry.len();
-                    if let Some(small) = found.entry.in_slot(&(0..bytes)) {
+            match (row.tensor, &self.together) {
+                (Some(tensor), _) => {
+                    let bytes = tensor.content.known().bytes();
+                    if let Content::Here(entry) = &tensor.content
+                        && let Some(small) = entry.in_slot(&(0..bytes))
+                    {
                         self.out.copied(small).await?;
                         continue;
                     }
-                    let mut reader = self.out.open(found.entry, 0..bytes)?;
-                    self.out.tensor(&mut reader, bytes).await?;
+                    let mut source = self.out.source(tensor.content.ready().await?, 0..bytes)?;
+                    self.out.tensor(&mut source, bytes).await?;
                 }
                 (None, Together::Rows(dtype, shape)) => {
                     self.out.zeros(shape.bytes(*dtype)?).await?;
@@ -231,13 +310,13 @@ impl<'a> Rows<'a> {
         match &self.together {
             Together::Rows(dtype, shape) => {
                 let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-                let valid: Vec<bool> = rows.iter().map(|row| row.found.is_some()).collect();
+                let valid: Vec<bool> = rows.iter().map(|row| row.tensor.is_some()).collect();
                 rows_batch(*dtype, shape, &keys, nullable.then_some(&valid[..]), &with)
             }
             Together::Opaque => {
                 let mut opaque = Vec::with_capacity(rows.len());
-                for Row { key, found } in rows {
-                    let tensor = found.as_ref().map(|found| (found.dtype, &found.shape));
+                for Row { key, tensor } in rows {
+                    let tensor = tensor.as_ref().map(|found| (found.dtype, &found.shape));
                     opaque.push(OpaqueRow {
                         key: key.as_str(),
                         tensor,
@@ -275,30 +354,31 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn of(with: &[With], rows: &'a [Row], now_ms: u64) -> Self {
-        let found = || rows.iter().map(|row| row.found.as_ref());
+        let tensors = || rows.iter().map(|row| row.tensor.as_ref());
+        let known = || tensors().map(|tensor| tensor.map(|tensor| tensor.content.known()));
         let mut columns = Self::default();
         for column in with {
             match column {
                 With::Version => {
-                    columns.versions = found().map(|f| f.map(|f| f.entry.version())).collect();
+                    columns.versions = known().map(|k| k.map(|k| k.version())).collect();
                 }
                 With::Checksum => {
-                    columns.checksums = found().map(|f| f.map(|f| f.entry.checksum())).collect();
+                    columns.checksums = known().map(|k| k.map(|k| k.checksum())).collect();
                 }
                 With::Metadata => {
-                    columns.metadata = found().map(|f| f.map(|f| &f.metadata)).collect();
+                    columns.metadata = tensors().map(|t| t.map(|t| &t.metadata)).collect();
                 }
                 With::TtlMs => {
-                    let ttl = |f: &Found| {
+                    let ttl = |known: Known<&Entry, &Description>| {
                         // What ends now can still be put.
-                        let left = f.entry.expires_at_ms()?.saturating_sub(now_ms).max(1);
+                        let left = known.expires_at_ms()?.saturating_sub(now_ms).max(1);
                         i64::try_from(left).ok()
                     };
-                    columns.ttls_ms = found().map(|f| f.and_then(ttl)).collect();
+                    columns.ttls_ms = known().map(|k| k.and_then(ttl)).collect();
                 }
                 With::SourceVersion => {
-                    let source = |f: &Found| f.entry.source_version();
-                    columns.source_versions = found().map(|f| f.and_then(source)).collect();
+                    let source = |k: Known<&Entry, &Description>| k.source_version();
+                    columns.source_versions = known().map(|k| k.and_then(source)).collect();
                 }
             }
         }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use bowstring_cache::read::{Entry, Reader};
 use bowstring_wire::error::{Code, Error};
 use bowstring_wire::limits::MUX_CHUNK_BYTES;
 use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
@@ -13,6 +12,7 @@ use super::timed::{Ended, Timed};
 use crate::flight::gather::GATHER_BELOW_BYTES;
 use crate::flight::out::{Failure, Out};
 use crate::flight::service::Service;
+use crate::flight::source::{Ready, Source};
 
 /// The replies of one exchange: small ones at once, large ones in turn.
 pub struct Replies<'a> {
@@ -30,8 +30,9 @@ struct Large {
     id: u32,
     /// Until the first chunk.
     tensor: Option<MuxTensor>,
-    reader: Reader,
+    source: Source,
     bytes: u64,
+    left: u64,
     timed: Timed,
 }
 
@@ -78,37 +79,40 @@ impl<'a> Replies<'a> {
         &mut self,
         id: u32,
         tensor: MuxTensor,
-        content: Option<(Entry, Range<u64>)>,
+        content: Option<(Ready, Range<u64>)>,
         timed: Timed,
     ) -> Result<(), Failure> {
-        let Some((entry, range)) = content else {
+        let Some((ready, range)) = content else {
             self.ended(&timed, 0);
             let more = false;
             return self.one(id, &MuxReply::Tensor { tensor, more }).await;
         };
         let bytes = range.end - range.start;
         let more = false;
-        if let Some(small) = entry.in_slot(&range) {
+        if let Ready::Here(entry) = &ready
+            && let Some(small) = entry.in_slot(&range)
+        {
             self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
                 .await?;
             self.out.copied(small).await?;
             self.ended(&timed, bytes);
             return Ok(());
         }
-        let mut reader = self.out.open(entry, range)?;
+        let mut source = self.out.source(ready, range)?;
         if bytes >= GATHER_BELOW_BYTES {
             self.large.push_back(Large {
                 id,
                 tensor: Some(tensor),
-                reader,
+                source,
                 bytes,
+                left: bytes,
                 timed,
             });
             return Ok(());
         }
         self.head(id, &MuxReply::Tensor { tensor, more }, bytes)
             .await?;
-        self.out.tensor(&mut reader, bytes).await?;
+        self.out.tensor(&mut source, bytes).await?;
         self.ended(&timed, bytes);
         Ok(())
     }
@@ -118,15 +122,15 @@ impl<'a> Replies<'a> {
         let Some(mut large) = self.large.pop_front() else {
             return Ok(());
         };
-        let left = large.reader.remaining();
-        let bytes = left.min(MUX_CHUNK_BYTES);
-        let more = left > bytes;
+        let bytes = large.left.min(MUX_CHUNK_BYTES);
+        large.left -= bytes;
+        let more = large.left > 0;
         let reply = match large.tensor.take() {
             Some(tensor) => MuxReply::Tensor { tensor, more },
             None => MuxReply::More { more },
         };
         self.head(large.id, &reply, bytes).await?;
-        self.out.tensor(&mut large.reader, bytes).await?;
+        self.out.tensor(&mut large.source, bytes).await?;
         if more {
             self.large.push_back(large);
         } else {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
+use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::mux::{MuxOp, MuxRequest, MuxTensor};
@@ -14,11 +15,12 @@ use crate::flight::authorize::{Operation, Principal, Resource, authorize};
 use crate::flight::known::Known;
 use crate::flight::select::{id, not_found, rows_of};
 use crate::flight::service::Service;
+use crate::flight::source::{self, Ready};
 
 /// What became of a request.
 pub enum Asked {
     /// An entry's description and, for a get, which of its bytes are sent.
-    Entry(MuxTensor, Option<(Entry, Range<u64>)>),
+    Entry(MuxTensor, Option<(Ready, Range<u64>)>),
     /// A put, whose body comes next.
     Put(Box<Receiving>),
     /// A cancel of what has ended: there is nothing to say.
@@ -95,7 +97,6 @@ impl<'a> Requests<'a> {
         };
         authorize(self.principal, operation, resource)?;
         let id = id(self.principal, &namespace, &key);
-        let cache = &self.service.cache;
         match request.op {
             MuxOp::Put(put) => Receiving::begin(self.service, number, id, put, body)
                 .await
@@ -104,19 +105,21 @@ impl<'a> Requests<'a> {
                 rows,
                 unless_version,
             } => {
-                let entry = cache.get_or_load(&id).await?;
-                let entry = entry.ok_or_else(|| not_found(&id.namespace, &id.key))?;
-                let version = entry.version();
-                if unless_version == Some(version) {
-                    return Err(not_modified(version));
-                }
-                let mut tensor = describe(&Known::Hot(&entry));
-                let mut range = 0..entry.len();
-                if let Some(rows) = rows {
-                    (tensor.shape, range) = rows_of(&tensor.shape, entry.len(), rows)?;
-                    tensor.checksum = None;
-                }
-                Ok(Asked::Entry(tensor, Some((entry, range))))
+                let wanted = |known: &Known<&Entry, &Description>| {
+                    if unless_version == Some(known.version()) {
+                        return Err(not_modified(known.version()));
+                    }
+                    let (mut tensor, mut range) = (describe(known), 0..known.bytes());
+                    if let Some(rows) = rows {
+                        (tensor.shape, range) = rows_of(&tensor.shape, known.bytes(), rows)?;
+                        tensor.checksum = None;
+                    }
+                    Ok(((tensor, range.clone()), range))
+                };
+                let found = source::find(self.service, &id, rows.is_some(), wanted).await?;
+                let found = found.ok_or_else(|| not_found(&id.namespace, &id.key));
+                let ((tensor, range), ready) = found?;
+                Ok(Asked::Entry(tensor, Some((ready, range))))
             }
             MuxOp::Exists | MuxOp::Cancel => {
                 let known = Known::find(self.service, &id).await?;
@@ -139,7 +142,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-fn describe(known: &Known<impl Borrow<Entry>>) -> MuxTensor {
+fn describe(known: &Known<impl Borrow<Entry>, impl Borrow<Description>>) -> MuxTensor {
     let (dtype, shape) = known.description();
     MuxTensor {
         dtype,
