@@ -200,13 +200,18 @@ pub fn fill(server: &Server, count: u64, command: &str) -> Outcome<()> {
 
 /// A batch of the entries from `from` to `to`.
 pub fn rows(from: u64, to: u64) -> Outcome<RecordBatch> {
+    rows_of(from, to, SMALL)
+}
+
+/// The same of so many values each.
+pub fn rows_of(from: u64, to: u64, each: u64) -> Outcome<RecordBatch> {
     let keys: StringArray = (from..to).map(|i| Some(key(i))).collect();
-    let values: Float32Array = (from * SMALL..to * SMALL)
+    let values: Float32Array = (from * each..to * each)
         .map(|i| i as f32)
         .collect::<Vec<_>>()
         .into();
     let item = Arc::new(Field::new("item", DataType::Float32, false));
-    let cells = FixedSizeListArray::try_new(item, i32::try_from(SMALL)?, Arc::new(values), None)?;
+    let cells = FixedSizeListArray::try_new(item, i32::try_from(each)?, Arc::new(values), None)?;
     let schema = Schema::new(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("tensor", cells.data_type().clone(), false),

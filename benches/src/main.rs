@@ -6,10 +6,12 @@
 //! - `overload`: more than a server can take.
 //! - `loading`: `bowstring load` of a file of embeddings.
 //! - `bulk`: ten million tensors put over the wire, into the engine, into Redis. `redhare_rows`: its own work.
+//! - `cold`: what is in files only, and what that costs what is in memory.
 //! - `report`: the table. `plot`: the picture. `clock`: time.
 
 mod bulk;
 mod clock;
+mod cold;
 mod entries;
 mod grid;
 mod load;
@@ -95,6 +97,8 @@ enum Part {
     Tails,
     /// Look-ups as keys grow to ten million
     Lookup,
+    /// The cold tier: large tensors, many small ones, a start, twenty times the memory
+    Cold,
     /// Five times the load it can take
     Overload,
 }
@@ -115,6 +119,8 @@ enum Name {
         #[arg(value_enum)]
         buffers: Buffers,
     },
+    /// A file through a plain socket
+    FileTcp,
     /// arrow-flight over tonic
     StockFlight,
 }
@@ -123,6 +129,7 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     match arguments.peer {
         Some(Role::Peer(Name::RawTcp { buffers })) => return raw_tcp::serve(buffers),
+        Some(Role::Peer(Name::FileTcp)) => return cold::file_tcp::serve(),
         Some(Role::Peer(Name::StockFlight)) => return stock_flight::serve(),
         None => {}
     }
@@ -200,6 +207,9 @@ fn main() -> Outcome<()> {
     }
     if wanted(Part::Tails) {
         report.goals.extend(tails::run(arguments.repeats.min(5))?);
+    }
+    if wanted(Part::Cold) {
+        report.goals.extend(cold::run(arguments.repeats)?);
     }
     if wanted(Part::Overload) {
         report

@@ -345,6 +345,15 @@ impl Goal {
         }
     }
 
+    /// A figure that is to be this high.
+    pub fn at_least_so_many(work: &str, least: f64, figure: f64) -> Goal {
+        Goal {
+            reach: format!("≥ {least:.0}"),
+            met: figure >= least,
+            ..Goal::figure(work, "itself", format!("{figure:.0}"))
+        }
+    }
+
     /// A figure with a unit of its own that is to be no higher.
     pub fn below(work: &str, against: &str, most: f64, figure: f64, unit: &str) -> Goal {
         Goal {

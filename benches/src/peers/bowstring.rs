@@ -19,6 +19,11 @@ pub struct Server {
 impl Server {
     /// Starts the binary beside this one with so much memory (`2GiB`).
     pub fn start(memory: &str) -> Outcome<Server> {
+        Server::start_with(memory, &[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(memory: &str, flags: &[&str]) -> Outcome<Server> {
         let mut command = Command::new(beside("bowstring")?);
         command.args([
             "serve",
@@ -29,6 +34,7 @@ impl Server {
             "--memory",
             memory,
         ]);
+        command.args(flags);
         let mut process = Process::serve(&mut command)?;
         let flight = process.wait_for("flight ")?;
         process.wait_for("http ")?;
