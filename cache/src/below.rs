@@ -104,15 +104,11 @@ impl Cache {
             return false;
         }
         let _one_at_a_time = engine.evicting.lock();
-        let terms = Terms {
-            below: true,
-            ..Terms::default()
-        };
         for turn in 1..=VICTIMS_A_STEP {
             if enough() {
                 return false;
             }
-            match engine.evict(terms) {
+            match engine.evict(Terms::default()) {
                 Evicted::One | Evicted::Later => {}
                 Evicted::Nothing => return engine.compact(COMPACT_FILL_MAX),
             }

@@ -150,6 +150,11 @@ impl Entry {
         self.record().expires_at_ms()
     }
 
+    /// Says whether the tier below has it as it is: then it goes from memory without going there.
+    pub fn set_below(&self, below: bool) {
+        self.record().set_below(below);
+    }
+
     /// Whether a user has pinned it, so that it is not evicted.
     pub fn is_kept(&self) -> bool {
         self.record().is_kept()

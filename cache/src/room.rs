@@ -258,11 +258,7 @@ impl Engine {
             if let Some(taken) = take() {
                 return Attempt::Done(taken);
             }
-            match self.evict(Terms {
-                patience,
-                spares,
-                below: false,
-            }) {
+            match self.evict(Terms { patience, spares }) {
                 Evicted::One => progress = true,
                 Evicted::Later => progress = true,
                 Evicted::Nothing if self.compact(COMPACT_FILL_MAX) => progress = true,

@@ -24,8 +24,6 @@ pub(crate) struct Terms {
     pub(crate) patience: Duration,
     /// The home of a namespace of which nothing goes that it shows.
     pub(crate) spares: Option<u32>,
-    /// Whether it goes to the tier below: where nobody waits for its room.
-    pub(crate) below: bool,
 }
 
 /// What a look for a victim came to.
@@ -71,7 +69,10 @@ impl Engine {
             Why::Evicted
         };
         let gone = match why {
-            Why::Evicted if terms.below => self.unlink_below(entry),
+            // Its room is free when it is written down; until then others go, which may be written already.
+            Why::Evicted if self.lower.is_there() && !entry.record().is_below() => {
+                self.unlink_below(entry)
+            }
             _ => self.unlink(entry, why),
         };
         if gone { Evicted::One } else { Evicted::Later }

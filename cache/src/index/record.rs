@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! state   see `state`     len   48 | start of the version, low half 16
-//! hlc     64              expiry, unix ms 47 | kept 1 | start, high half 16
+//! hlc     64              expiry, unix ms 46 | below 1 | kept 1 | start, high half 16
 //! check   128             namespace 20 | load generation 20 | last access 24
 //! loc     64
 //! ```
@@ -16,8 +16,8 @@ use super::sync::{AtomicU64, Ordering};
 pub const ID_MAX: u32 = (1 << 20) - 1;
 /// The largest tensor (48 bits).
 pub const U48_MAX: u64 = (1 << 48) - 1;
-/// The latest expiry (47 bits): the year 6429.
-pub const EXPIRY_MAX: u64 = (1 << 47) - 1;
+/// The latest expiry (46 bits): the year 4199.
+pub const EXPIRY_MAX: u64 = (1 << 46) - 1;
 /// The last access is kept modulo this.
 pub const ACCESS_MODULUS: u32 = 1 << 24;
 
@@ -43,6 +43,7 @@ impl Handle {
 }
 
 const LOW48: u64 = (1 << 48) - 1;
+const BELOW: u64 = 1 << 46;
 const KEPT: u64 = 1 << 47;
 const OWNER_LOAD_SHIFT: u32 = 20;
 const OWNER_ACCESS_SHIFT: u32 = 40;
@@ -85,7 +86,7 @@ pub struct Fields {
 
 impl Record {
     /// Sets all of a private record but its place, at once: each field by itself is an exchange,
-    /// and eight of them take longer than a small tensor's copy. It is not kept then.
+    /// and eight of them take longer than a small tensor's copy. It is neither kept nor below then.
     pub fn set(&self, fields: &Fields) {
         let (hlc, start) = fields.version;
         let start = u64::from(start);
@@ -246,13 +247,24 @@ impl Record {
     }
 
     /// Sets [`Record::expires_at_ms`], at any time while it is pinned or its shard is
-    /// locked. Later than [`EXPIRY_MAX`] is as late as that.
+    /// locked. Later than [`EXPIRY_MAX`] is as late as that. What is below has another one, if any.
     pub fn set_expires_at_ms(&self, at: Option<u64>) {
         replace_bits(
             &self.expiry_start,
-            EXPIRY_MAX,
+            EXPIRY_MAX | BELOW,
             at.map_or(0, |at| at.clamp(1, EXPIRY_MAX)),
         );
+    }
+
+    /// Whether the tier below has it as it is: then nothing is lost with it here. Where that is no longer so and
+    /// this says it is, it may be lost.
+    pub fn is_below(&self) -> bool {
+        self.expiry_start.load(Ordering::Relaxed) & BELOW != 0
+    }
+
+    /// Sets [`Record::is_below`], at any time while it is pinned.
+    pub fn set_below(&self, below: bool) {
+        replace_bits(&self.expiry_start, BELOW, if below { BELOW } else { 0 });
     }
 
     /// Whether a user has pinned it: then it is not evicted, and no policy has it.

@@ -182,6 +182,32 @@ async fn what_is_handed_down_is_read_with_the_version_that_it_had() {
 }
 
 #[tokio::test]
+async fn what_a_put_evicts_goes_down_but_for_what_is_there_as_it_is() {
+    let (cache, shelf, clock) = cache_over_shelf();
+    let keys: Vec<String> = (0..160).map(|nth| format!("k{nth}")).collect();
+    for (nth, key) in keys.iter().enumerate() {
+        put(&cache, key, Mode::Create, &bytes(nth as u64, 1 << 20))
+            .await
+            .unwrap();
+        if nth < 4 {
+            cache.peek(&id(key)).unwrap().set_below(true);
+        }
+        if nth == 3 {
+            // What is below has another expiry then.
+            let at = Some(clock.now_ms() + 1_000_000);
+            cache.expire(&id(key), at).await.unwrap();
+        }
+    }
+    for key in &keys {
+        let is_here = cache.peek(&id(key)).is_some();
+        let is_below = shelf.keys().contains(key);
+        let was_below = ["k0", "k1", "k2"].contains(&key.as_str());
+        assert_eq!(is_here || was_below, !is_below, "{key}");
+    }
+    assert!(shelf.keys().len() > 80);
+}
+
+#[tokio::test]
 async fn a_put_is_judged_by_what_is_below() {
     let (cache, shelf, _) = cache_over_shelf();
     for key in ["same", "other", "kept", "version", "replaced", "row"] {

@@ -58,6 +58,10 @@ impl Cold {
                 // Who comes from now on finds nothing, and joins nobody who has found it.
                 inner.flights.lock().remove(&gone.id);
                 *went = below.or(*went);
+                // What memory keeps of it is nowhere else now.
+                if let Some(entry) = cache.peek(&gone.id) {
+                    entry.set_below(false);
+                }
                 if let Some(version) = went.filter(|version| Some(*version) != gone.now) {
                     came_back |= cache.take_back(&gone.id, version);
                     // It may have been on its way down again before that.

@@ -198,6 +198,7 @@ impl Queue {
         if is_there.is_some_and(|there| Arc::ptr_eq(there, waiting)) {
             state.by_id.remove(&waiting.id);
             self.entries.fetch_sub(1, Ordering::Release);
+            waiting.entry.set_below(fate == Fate::Written);
             self.out(waiting, fate);
         }
     }

@@ -279,6 +279,7 @@ impl Cold {
                 match restored.publish(&still) {
                     Ok(Back::Here(entry)) => {
                         inner.counters.promoted.add(1);
+                        entry.set_below(true);
                         return landed(Ok(entry));
                     }
                     Ok(Back::Taken) => return Landed::Again,

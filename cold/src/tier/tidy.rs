@@ -3,6 +3,7 @@
 //! ledger is told what the index has in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl Cold {
             let done = async {
                 self.sweep().await?;
                 self.drop_dead().await?;
-                self.keep_within_limit().await?;
+                self.keep_within_limit(&cache).await?;
                 self.rewrite_some(&cache).await?;
                 if round % LOG_ROUNDS == 0 {
                     self.drop_old_log().await?;
@@ -130,7 +131,7 @@ impl Cold {
     }
 
     /// Gives up what was not read for longest, until the rest is no more than may be.
-    async fn keep_within_limit(&self) -> Result<()> {
+    async fn keep_within_limit(&self, cache: &Cache) -> Result<()> {
         let Some(max) = self.inner.settings.bytes_max else {
             return Ok(());
         };
@@ -148,12 +149,14 @@ impl Cold {
             total -= segment.total_bytes;
             let entries = self.sidecar(segment.number).await?;
             let given_up = segment.live_entries;
-            ask(self, move |index| {
-                let placed = |stored: Stored| (stored.description.id, stored.place);
-                let all: Vec<_> = entries.into_iter().map(placed).collect();
-                index.remove_placed(&all)
-            })
-            .await?;
+            let placed = |stored: Stored| (stored.description.id, stored.place);
+            let all: Arc<[_]> = entries.into_iter().map(placed).collect();
+            let removed = Arc::clone(&all);
+            ask(self, move |index| index.remove_placed(&removed)).await?;
+            // What memory has of it goes down once more before it goes.
+            for entry in all.iter().filter_map(|(id, _)| cache.peek(id)) {
+                entry.set_below(false);
+            }
             self.inner.counters.given_up.add(given_up);
             self.drop_segment(segment.number).await?;
         }
