@@ -17,7 +17,7 @@ pub fn run(repeats: usize) -> Outcome<Goal> {
     let place = Place::new("cold-restart")?;
     let server = place.serve(MEMORY, &[])?;
     fill(&server, ENTRIES, FOREVER)?;
-    Client::of(&server)?.act("flush", &json!({}))?;
+    Client::of(&server)?.act("flush", &json!({"namespace": "bulk"}))?;
     drop(server);
     let (mut serves, mut finds) = (Vec::new(), Vec::new());
     for nth in 0..repeats as u64 {
