@@ -14,7 +14,7 @@ use crate::event::Why;
 use crate::id::{Id, Name};
 use crate::index::Shard;
 use crate::loads::Load;
-use crate::lower::{Description, Found, Gone, LowerTier, NewExpiry};
+use crate::lower::{Description, Found, Gone, LowerTier, NewExpiry, Reading};
 use crate::namespaces::Space;
 use crate::read::Entry;
 use crate::scan::SCAN_STEP;
@@ -29,15 +29,14 @@ const VICTIMS_A_COMPACTION: u32 = 32;
 const COMPACT_FILL_MAX: u8 = 90;
 
 impl Cache {
-    /// As [`Cache::get`], and asks the lower tier where memory has it not; only a `part` of it will be
-    /// read, or all.
+    /// As [`Cache::get`], and asks the lower tier where memory has it not.
     ///
     /// # Errors
     /// Whatever the lower tier meets.
-    pub async fn open(&self, id: &Id, part: bool) -> Result<Option<Found>> {
+    pub async fn open(&self, id: &Id, reading: Reading) -> Result<Option<Found>> {
         match self.get(id) {
             Some(entry) => Ok(Some(Found::Here(entry))),
-            None => self.engine().lower.open(self, id, part).await,
+            None => self.engine().lower.open(self, id, reading).await,
         }
     }
 
@@ -188,7 +187,17 @@ impl Engine {
             return Ok(Vec::new());
         }
         let cache = Cache::of(Arc::clone(self));
-        self.lower.forget(&cache, gone).await
+        let of = match gone.iter().any(|gone| self.is_watched(&gone.id)) {
+            true => gone.clone(),
+            false => Vec::new(),
+        };
+        let went = self.lower.forget(&cache, gone).await?;
+        for (gone, went) in of.iter().zip(&went) {
+            if let Some(went) = went.filter(|went| gone.now != Some(*went)) {
+                self.left_below(&gone.id, went);
+            }
+        }
+        Ok(went)
     }
 
     pub(crate) async fn forget_prefix_below(
@@ -198,6 +207,7 @@ impl Engine {
         prefix: &str,
     ) -> Result<u64> {
         let cache = Cache::of(Arc::clone(self));
+        self.note_all_below(tenant, namespace, prefix).await?;
         self.lower
             .forget_prefix(&cache, tenant, namespace, prefix)
             .await

@@ -71,6 +71,17 @@ impl Description {
     }
 }
 
+/// What an entry is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// To read all of it: what is read again and again comes into memory to stay.
+    Whole,
+    /// To read some of its bytes.
+    Part,
+    /// To read it with all others of a prefix, which leaves no mark.
+    Scan,
+}
+
 /// A tensor that was found, to be read.
 pub enum Found {
     /// In memory, pinned.
@@ -134,12 +145,11 @@ pub trait LowerTier: Send + Sync + 'static {
     /// Where it is here and memory has no room for it, or the caller should try again.
     fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>>;
 
-    /// Finds `id` for who reads it, all of it or only a `part`; `None` when it is not here either, or
-    /// cannot be read in time.
+    /// Finds `id` for who reads it; `None` when it is not here either, or cannot be read in time.
     ///
     /// # Errors
     /// As [`LowerTier::load`].
-    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _part: bool) -> Later<'a, Option<Found>> {
+    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _: Reading) -> Later<'a, Option<Found>> {
         Box::pin(async move { Ok(self.load(cache, id).await?.map(Found::Here)) })
     }
 
@@ -153,11 +163,12 @@ pub trait LowerTier: Send + Sync + 'static {
         cache: &'a Cache,
         ids: &'a [Id],
         _bytes_max: u64,
+        reading: Reading,
     ) -> Later<'a, Vec<Option<Found>>> {
         Box::pin(async move {
             let mut opened = Vec::new();
             if let Some(first) = ids.first() {
-                opened.push(self.open(cache, first, false).await?);
+                opened.push(self.open(cache, first, reading).await?);
             }
             Ok(opened)
         })

@@ -30,6 +30,8 @@ pub struct ScanItem {
     pub bytes: u64,
     /// Unix milliseconds from when on it is a miss.
     pub expires_at_ms: Option<u64>,
+    /// Whether the tier below has it, and memory has not.
+    pub below: bool,
 }
 
 impl Cache {
@@ -134,6 +136,7 @@ impl Engine {
             shape: head.shape,
             bytes: record.len(),
             expires_at_ms,
+            below: false,
         })
     }
 }

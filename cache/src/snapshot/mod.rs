@@ -5,7 +5,10 @@
 //! by, and passes over what is newer. What leaves an order before the walk has passed it is noted
 //! under the order's lock (`watch`), so that each key of the snapshot is either met or known to have
 //! gone. So it costs what goes meanwhile, and not what is there.
+//!
+//! What the tier below has is merged in step by step (`below`): what leaves memory for it has not gone.
 
+mod below;
 mod watch;
 
 pub(crate) use self::watch::{Watch, Watches};
@@ -37,6 +40,8 @@ const AHEAD_BYTES: u64 = 1 << 20;
 const REST_BYTES: u64 = 4 << 20;
 /// What an entry of a step takes beside its key's own bytes.
 const ITEM_BYTES: u64 = 128;
+/// Keys of one step where there is a tier below: what they are comes with them.
+const STEP_BELOW: usize = 256;
 
 /// See above. While it is there, what leaves is remembered.
 pub struct Snapshot {
@@ -74,6 +79,7 @@ impl Cache {
         prefix: &str,
     ) -> Result<Snapshot> {
         let engine = Arc::clone(self.engine());
+        engine.know_from_below(tenant, namespace, prefix).await?;
         let line = Line::Newcomer.into();
         let room = engine
             .charge_waiting(Account::Scan, FIRST_BYTES, line)
@@ -232,7 +238,9 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// `resource_exhausted` where more has gone than can be remembered.
     pub async fn step(&mut self) -> Result<Option<Vec<ScanItem>>> {
-        self.step_of(SCAN_STEP).await
+        let is_there = self.snapshot.engine.lower.is_there();
+        self.step_of(if is_there { STEP_BELOW } else { SCAN_STEP })
+            .await
     }
 
     pub(crate) async fn step_of(&mut self, keys: usize) -> Result<Option<Vec<ScanItem>>> {
@@ -245,7 +253,13 @@ impl<'a> Walk<'a> {
         let engine = &self.snapshot.engine;
         let (first, ahead) = (engine.part(FIRST_BYTES), engine.part(AHEAD_BYTES));
         engine.make_room(&watched.watch, first).await?;
-        let step = self.look(&watched.watch, keys)?;
+        let mut step = self.look(&watched.watch, keys)?;
+        if engine.lower.is_there() {
+            self.join_below(watched, &mut step, keys).await?;
+        }
+        if let Some(last) = step.last.as_deref().filter(|_| self.forgets) {
+            watched.watch.pass(last);
+        }
         if step.last.is_some() {
             // Before what was found is sent, which takes its time.
             engine.make_room(&watched.watch, ahead).await?;
@@ -334,9 +348,6 @@ impl<'a> Walk<'a> {
         };
         let noted = watch.gone_within(after, to, there)?;
         gone.extend(noted.iter().filter_map(|key| key_of(key)));
-        if let Some(reached) = reached.as_deref().filter(|_| self.forgets) {
-            watch.pass(reached);
-        }
         drop(shown);
         Ok(Step {
             items,

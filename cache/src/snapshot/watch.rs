@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bowstring_wire::error::{Error, Result};
+use bowstring_wire::version::Version;
 use parking_lot::Mutex;
 
 use crate::index::Record;
@@ -37,10 +38,24 @@ impl Watches {
         self.count.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Whether anybody wants to know what leaves.
+    pub(crate) fn are_open(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// A version of a key is not to be found below any more.
+    pub(super) fn note_below(&self, key: &str, version: Version) {
+        for watch in self.open.lock().iter() {
+            if version.hlc <= watch.until {
+                watch.remember(key.as_bytes());
+            }
+        }
+    }
+
     /// An entry is leaving the order in which it stands; the caller has that order locked. `to` is
     /// the generation that it goes to, if any, and its `load_generation` there.
     pub(crate) fn note(&self, record: &Record, key: &[u8], to: Option<(u32, u32)>) {
-        if self.count.load(Ordering::SeqCst) > 0 {
+        if self.are_open() {
             for watch in self.open.lock().iter() {
                 watch.note(record, key, to);
             }
@@ -99,11 +114,21 @@ impl Watch {
         let shows = |number, load| self.view.layer(number, load) != Layer::Hidden;
         let goes = shows(record.namespace(), record.load_generation())
             && !to.is_some_and(|(number, load)| shows(number, load));
-        if !goes || !key.starts_with(&self.prefix) || !self.has(record) {
+        if goes && self.has(record) {
+            self.remember(key);
+        }
+    }
+
+    /// A key has left the snapshot.
+    fn remember(&self, key: &[u8]) {
+        if !key.starts_with(&self.prefix) {
             return;
         }
         let mut gone = self.gone.lock();
         if gone.lost || gone.passed.as_deref().is_some_and(|passed| key <= passed) {
+            return;
+        }
+        if gone.keys.contains(key) {
             return;
         }
         if gone.room.take(key) {

@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use super::*;
 use crate::clock::Clock as _;
 use crate::loads::LoadSpec;
-use crate::lower::{Description, Found, Gone, Later, LowerTier};
+use crate::lower::{Description, Found, Gone, Later, LowerTier, Reading};
 use crate::read::Entry;
 use crate::restore::{Back, Restored};
 use crate::rows::RowsSpec;
 
 /// A tier that keeps everything in a map.
 #[derive(Default)]
-struct Shelf {
+pub(super) struct Shelf {
     kept: Mutex<BTreeMap<Id, (Description, Vec<u8>)>>,
     brought: AtomicU64,
 }
@@ -62,7 +62,7 @@ impl LowerTier for Shelf {
         })
     }
 
-    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _: bool) -> Later<'a, Option<Found>> {
+    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, _: Reading) -> Later<'a, Option<Found>> {
         Box::pin(async move {
             let restored = self.bring(cache, id).await?;
             let entry = restored.map(Restored::pass).transpose()?;
@@ -73,6 +73,26 @@ impl LowerTier for Shelf {
     fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>> {
         let found = self.kept.lock().get(id).map(|(found, _)| found.clone());
         Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn list<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        namespace: &'a Namespace,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Later<'a, Vec<Description>> {
+        let kept = self.kept.lock();
+        let is_it = |id: &&Id| {
+            let key = id.key.as_str();
+            (&id.tenant, &id.namespace) == (tenant, namespace)
+                && key.starts_with(prefix)
+                && after.is_none_or(|after| key > after)
+        };
+        let of = |id: &Id| kept.get(id).map(|(found, _)| found.clone());
+        let listed = kept.keys().filter(is_it).filter_map(of).take(limit);
+        Box::pin(std::future::ready(Ok(listed.collect())))
     }
 
     fn take(&self, entry: Entry) {
@@ -121,21 +141,25 @@ impl LowerTier for Shelf {
     }
 }
 
-fn cache_over_shelf() -> (Cache, Arc<Shelf>, Arc<crate::clock::ManualClock>) {
+pub(super) fn cache_over(shelf: &Arc<Shelf>) -> Cache {
+    cache_with(64 * MIB, |parts| parts.lower = Arc::clone(shelf) as _).0
+}
+
+pub(super) fn cache_over_shelf() -> (Cache, Arc<Shelf>, Arc<crate::clock::ManualClock>) {
     let shelf = Arc::new(Shelf::default());
     let (cache, clock) = cache_with(64 * MIB, |parts| parts.lower = Arc::clone(&shelf) as _);
     (cache, shelf, clock)
 }
 
 /// Has all that is in memory go below.
-fn hand_all_down(cache: &Cache) {
+pub(super) fn hand_all_down(cache: &Cache) {
     while cache.stats().entries > 0 {
         cache.hand_down(u64::MAX, || 0);
     }
 }
 
 async fn open(cache: &Cache, key: &str) -> Option<Entry> {
-    match cache.open(&id(key), false).await.unwrap()? {
+    match cache.open(&id(key), Reading::Whole).await.unwrap()? {
         Found::Here(entry) => Some(entry),
         Found::Below(_) => panic!("the shelf brings everything up"),
     }

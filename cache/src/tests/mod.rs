@@ -2,7 +2,7 @@
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
 //! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, events; `below`: the lower tier; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
-//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `pressure`: many writers over many
+//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `snapshots_below`: of both tiers; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
 mod below;
@@ -18,6 +18,7 @@ mod racing;
 mod reading;
 mod settling;
 mod snapshots;
+mod snapshots_below;
 mod sourcing;
 mod sparing;
 mod taking_back;

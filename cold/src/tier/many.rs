@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bowstring_cache::ledger::Account;
-use bowstring_cache::lower::{Description, Found};
+use bowstring_cache::lower::{Description, Found, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
@@ -75,16 +75,16 @@ impl Cold {
         described.collect()
     }
 
-    /// Gives as many of the first keys as may be given at once, at least one; `stay` where they are to stay
-    /// in memory.
+    /// Gives as many of the first keys as may be given at once, at least one; without `reading` they are to
+    /// stay in memory.
     pub(super) async fn bring_many(
         &self,
         cache: &Cache,
         ids: &[Id],
         bytes_max: u64,
-        stay: bool,
+        reading: Option<Reading>,
     ) -> Result<Vec<Option<Found>>> {
-        let coming = self.begin_many(cache, ids, bytes_max, stay);
+        let coming = self.begin_many(cache, ids, bytes_max, reading);
         let mut found = Vec::with_capacity(ids.len());
         for comes in coming {
             let landed = match comes {
@@ -103,10 +103,10 @@ impl Cold {
             match landed {
                 Landed::Missing => found.push(None),
                 // To who reads, what cannot be read in time is not there.
-                Landed::Failed(error) if !stay && error.code == Code::Unavailable => {
+                Landed::Failed(error) if reading.is_some() && error.code == Code::Unavailable => {
                     found.push(None);
                 }
-                Landed::Large(_) if stay => break,
+                Landed::Large(_) if reading.is_none() => break,
                 landed => match self.found(cache, &landed) {
                     Some(one) => found.push(Some(one)),
                     None => break,
@@ -117,21 +117,27 @@ impl Cold {
             && let Some(first) = ids.first()
         {
             // Whoever asks for it first gets it, or is told why not.
-            found.push(match stay {
-                true => self.bring(cache, first).await?.map(Found::Here),
-                false => self.find(cache, first, false).await?,
+            found.push(match reading {
+                None => self.bring(cache, first).await?.map(Found::Here),
+                Some(reading) => self.find(cache, first, reading).await?,
             });
         }
         Ok(found)
     }
 
     /// Finds out who has begun to load each key, and begins with the others.
-    fn begin_many(&self, cache: &Cache, ids: &[Id], bytes_max: u64, stay: bool) -> Vec<Comes> {
+    fn begin_many(
+        &self,
+        cache: &Cache,
+        ids: &[Id],
+        bytes_max: u64,
+        reading: Option<Reading>,
+    ) -> Vec<Comes> {
         let inner = &self.inner;
         let mut flown: Vec<Flown> = Vec::new();
         let begin = |id: &Id| {
             if let Some(entry) = inner.queue.get(id) {
-                return match stay || inner.is_expired(entry.expires_at_ms()) {
+                return match reading.is_none() || inner.is_expired(entry.expires_at_ms()) {
                     true => Comes::Alone,
                     false => Comes::Here(entry),
                 };
@@ -147,13 +153,19 @@ impl Cold {
         let coming = ids.iter().map(begin).collect();
         if !flown.is_empty() {
             let (cold, cache) = (self.clone(), cache.clone());
-            tokio::spawn(async move { cold.load_many(&cache, flown, bytes_max, stay).await });
+            tokio::spawn(async move { cold.load_many(&cache, flown, bytes_max, reading).await });
         }
         coming
     }
 
     /// Loads keys, and tells who waits for each.
-    async fn load_many(&self, cache: &Cache, flown: Vec<Flown>, bytes_max: u64, stay: bool) {
+    async fn load_many(
+        &self,
+        cache: &Cache,
+        flown: Vec<Flown>,
+        bytes_max: u64,
+        reading: Option<Reading>,
+    ) {
         let ids = flown.iter().map(|(id, _)| id.clone()).collect();
         let found = match self.look_up_all(ids).await {
             Ok(found) => found,
@@ -174,9 +186,9 @@ impl Cold {
             let len = stored.description.len;
             let is_large = len > BLOCK_BYTES;
             // What is read a second time stays in memory; which of them are read now is said below.
-            let way = |stored: &Stored| match stay {
-                true => Way::Stays,
-                false => self.way_of(cache, stored, false),
+            let way = |stored: &Stored| match reading {
+                None => Way::Stays,
+                Some(reading) => self.way_of(cache, stored, reading),
             };
             if is_large && way(&stored) == Way::InPieces {
                 self.tell(&id, &land, Landed::Large(Arc::new(stored)));

@@ -46,7 +46,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
-use bowstring_cache::lower::{Description, Found, Gone, Later, LowerTier};
+use bowstring_cache::lower::{Description, Found, Gone, Later, LowerTier, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
@@ -210,8 +210,13 @@ impl LowerTier for Cold {
         Box::pin(self.bring(cache, id))
     }
 
-    fn open<'a>(&'a self, cache: &'a Cache, id: &'a Id, part: bool) -> Later<'a, Option<Found>> {
-        Box::pin(self.find(cache, id, part))
+    fn open<'a>(
+        &'a self,
+        cache: &'a Cache,
+        id: &'a Id,
+        reading: Reading,
+    ) -> Later<'a, Option<Found>> {
+        Box::pin(self.find(cache, id, reading))
     }
 
     fn open_all<'a>(
@@ -219,8 +224,9 @@ impl LowerTier for Cold {
         cache: &'a Cache,
         ids: &'a [Id],
         bytes_max: u64,
+        reading: Reading,
     ) -> Later<'a, Vec<Option<Found>>> {
-        Box::pin(self.bring_many(cache, ids, bytes_max, false))
+        Box::pin(self.bring_many(cache, ids, bytes_max, Some(reading)))
     }
 
     fn describe<'a>(&'a self, id: &'a Id) -> Later<'a, Option<Description>> {
@@ -238,7 +244,7 @@ impl LowerTier for Cold {
         bytes_max: u64,
     ) -> Later<'a, Vec<Option<Entry>>> {
         Box::pin(async move {
-            let found = self.bring_many(cache, ids, bytes_max, true).await?;
+            let found = self.bring_many(cache, ids, bytes_max, None).await?;
             let here = found.into_iter().map(|found| match found {
                 Some(Found::Here(entry)) => Some(entry),
                 Some(Found::Below(_)) | None => None,

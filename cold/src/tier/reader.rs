@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bowstring_cache::lower::{Description, Found};
+use bowstring_cache::lower::{Description, Found, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::{Back, Restored};
 use bowstring_cache::{Cache, Id};
@@ -84,7 +84,12 @@ impl Cold {
     }
 
     /// Finds a key for who reads it.
-    pub(super) async fn find(&self, cache: &Cache, id: &Id, part: bool) -> Result<Option<Found>> {
+    pub(super) async fn find(
+        &self,
+        cache: &Cache,
+        id: &Id,
+        reading: Reading,
+    ) -> Result<Option<Found>> {
         for _ in 0..ROUNDS {
             if let Some(entry) = cache.peek(id) {
                 return Ok(Some(Found::Here(entry)));
@@ -96,7 +101,7 @@ impl Cold {
                 self.inner.counters.hits_queued.add(1);
                 return Ok(Some(Found::Here(entry)));
             }
-            match self.join(cache, id, part).await {
+            match self.join(cache, id, reading).await {
                 Landed::Missing => return Ok(None),
                 // To who reads, what cannot be read in time is not there.
                 Landed::Failed(error) if error.code == Code::Unavailable => return Ok(None),
@@ -127,7 +132,7 @@ impl Cold {
         }
     }
 
-    async fn join(&self, cache: &Cache, id: &Id, part: bool) -> Landed {
+    async fn join(&self, cache: &Cache, id: &Id, reading: Reading) -> Landed {
         let mut flight = {
             let mut flights = self.inner.flights.lock();
             match flights.get(id) {
@@ -137,7 +142,7 @@ impl Cold {
                     flights.insert(id.clone(), flight.clone());
                     let (cold, cache, id) = (self.clone(), cache.clone(), id.clone());
                     tokio::spawn(async move {
-                        let landed = cold.load_to_read(&cache, &id, part).await;
+                        let landed = cold.load_to_read(&cache, &id, reading).await;
                         cold.inner.leave(&id, &land.subscribe());
                         land.send_replace(Some(landed));
                     });
@@ -180,7 +185,7 @@ impl Cold {
         }
     }
 
-    async fn load_to_read(&self, cache: &Cache, id: &Id, part: bool) -> Landed {
+    async fn load_to_read(&self, cache: &Cache, id: &Id, reading: Reading) -> Landed {
         // It has been asked, but that was before others could join.
         if self.inner.queue.has(id) {
             return Landed::Again;
@@ -190,28 +195,29 @@ impl Cold {
             Ok(None) => return Landed::Missing,
             Err(error) => return Landed::Failed(error),
         };
-        match self.way_of(cache, &stored, part) {
+        match self.way_of(cache, &stored, reading) {
             Way::Stays => self.load_stored(cache, stored, true).await,
             Way::Passes => self.load_stored(cache, stored, false).await,
             Way::InPieces => Landed::Large(Arc::new(stored)),
         }
     }
 
-    /// How a tensor comes to who reads all of it, or only a part.
-    pub(super) fn way_of(&self, cache: &Cache, stored: &Stored, part: bool) -> Way {
+    /// How a tensor comes to who reads it.
+    pub(super) fn way_of(&self, cache: &Cache, stored: &Stored, reading: Reading) -> Way {
         let len = stored.description.len;
         let is_large = len > BLOCK_BYTES;
-        if is_large && (part || len > cache.config().memory / STAY_SHARE) {
-            return Way::InPieces;
-        }
-        match self
-            .inner
-            .seen
-            .again(self.inner.hash_of(&stored.description.id))
-        {
-            true => Way::Stays,
-            false if is_large => Way::InPieces,
-            false => Way::Passes,
+        let may_stay = match reading {
+            Reading::Whole => len <= cache.config().memory / STAY_SHARE,
+            Reading::Part => !is_large,
+            Reading::Scan => false,
+        };
+        let hash = self.inner.hash_of(&stored.description.id);
+        if may_stay && self.inner.seen.again(hash) {
+            Way::Stays
+        } else if is_large {
+            Way::InPieces
+        } else {
+            Way::Passes
         }
     }
 

@@ -97,7 +97,7 @@ async fn info(
 ) -> Result<FlightInfo> {
     authorize(&call.principal, Operation::Describe, resource_of(ticket))?;
     let mut parts = None;
-    let (together, records, bytes) = match &ticket.select {
+    let (together, records, bytes, tier) = match &ticket.select {
         Select::Key { .. } => {
             let known = know(service, &call.principal, ticket).await?;
             return of_entry(&known, ticket, descriptor);
@@ -108,16 +108,20 @@ async fn info(
             let together =
                 do_get::together(service, &call.principal, ticket, keys, &generation).await?;
             let of = (&ticket.namespace, &keys[..]);
-            let bytes = |known: Option<Known>| Ok(known.map(|known| known.bytes()));
+            let size = |known: Option<Known>| {
+                Ok(known.map(|known| (known.bytes(), matches!(known, Known::Cold(_)))))
+            };
             let principal = &call.principal;
-            let bytes = known::each(service, principal, of, Some(&generation), bytes).await?;
-            let found = bytes.iter().flatten().count() as u64;
-            let bytes: u64 = bytes.into_iter().flatten().sum();
+            let sizes = known::each(service, principal, of, Some(&generation), size).await?;
+            let found = sizes.iter().flatten().count() as u64;
+            let below = sizes.iter().flatten().filter(|(_, below)| *below).count() as u64;
+            let bytes: u64 = sizes.iter().flatten().map(|(bytes, _)| bytes).sum();
             let null = ticket.missing == Missing::Null;
             (
                 together,
                 if null { keys.len() as u64 } else { found },
                 bytes,
+                tier(found, below),
             )
         }
         Select::Prefix { prefix, part } => {
@@ -144,13 +148,15 @@ async fn info(
                     do_get::measure(walk, ticket).await?
                 }
             };
-            (measured.together(ticket)?, measured.entries, measured.bytes)
+            let tier = tier(measured.entries, measured.below);
+            let together = measured.together(ticket)?;
+            (together, measured.entries, measured.bytes, tier)
         }
     };
     let mut minted = ticket.clone();
     minted.partitions = None;
     let mut metadata = FlightMetadata {
-        tier: Some("hot".to_owned()),
+        tier: tier.map(str::to_owned),
         ..FlightMetadata::default()
     };
     if let Together::Rows(dtype, shape) = &together {
@@ -165,6 +171,15 @@ async fn info(
         info.endpoint = endpoints(service, &minted, snapshot, count);
     }
     Ok(info)
+}
+
+/// Where many are, if all are in one place.
+fn tier(entries: u64, below: u64) -> Option<&'static str> {
+    match below {
+        0 => Some("hot"),
+        below if below == entries => Some("cold"),
+        _ => None,
+    }
 }
 
 /// An endpoint for each part of a snapshot.

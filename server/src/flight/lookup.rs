@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bowstring_cache::ahead::AHEAD_MAX;
 use bowstring_cache::generation::Generation;
-use bowstring_cache::lower::Found;
+use bowstring_cache::lower::{Found, Reading};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace};
 
@@ -35,6 +35,8 @@ pub struct Lookup<'a> {
     pub keys: &'a [Key],
     /// What the namespace showed at the beginning.
     pub generation: &'a Generation,
+    /// What they are looked for.
+    pub reading: Reading,
     /// What has come from below for keys whose turn has not come.
     pub ahead: VecDeque<(usize, Option<Found>)>,
 }
@@ -53,8 +55,15 @@ impl<'a> Lookup<'a> {
             namespace,
             keys,
             generation,
+            reading: Reading::Whole,
             ahead: VecDeque::new(),
         }
+    }
+
+    /// As they are read of a whole prefix, which leaves no mark: it must not make everything look young.
+    pub fn scanning(mut self) -> Self {
+        self.reading = Reading::Scan;
+        self
     }
 
     /// The tensor of one key. The keys are asked for in order.
@@ -66,8 +75,12 @@ impl<'a> Lookup<'a> {
         let came = self.came(at);
         let cache = &self.service.cache;
         let id = id(self.principal, self.namespace, &self.keys[at]);
+        let here = match self.reading {
+            Reading::Scan => cache.peek_in(self.generation, &id),
+            Reading::Whole | Reading::Part => cache.get_in(self.generation, &id),
+        };
         // What has taken its place meanwhile is newer.
-        if let Some(entry) = cache.get_in(self.generation, &id) {
+        if let Some(entry) = here {
             return Ok(Some(Found::Here(entry)));
         }
         if let Some(came) = came {
@@ -147,7 +160,8 @@ impl<'a> Lookup<'a> {
             }
         }
         let bytes_max = BELOW_BYTES.min(cache.config().memory / BELOW_SHARE);
-        let came = cache.lower().open_all(cache, &ids, bytes_max).await?;
+        let came = cache.lower().open_all(cache, &ids, bytes_max, self.reading);
+        let came = came.await?;
         self.ahead = places.into_iter().zip(came).collect();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use bowstring_cache::Id;
-use bowstring_cache::lower::Description;
+use bowstring_cache::lower::{Description, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Code, Error, Result};
@@ -160,8 +160,11 @@ pub async fn find(
 ) -> Result<(One, Ready)> {
     let key = key_of(ticket)?;
     let id = id(principal, &ticket.namespace, key);
-    let part = matches!(&ticket.select, Select::Key { rows: Some(_), .. });
-    let found = source::find(service, &id, part, |known| {
+    let reading = match &ticket.select {
+        Select::Key { rows: Some(_), .. } => Reading::Part,
+        _ => Reading::Whole,
+    };
+    let found = source::find(service, &id, reading, |known| {
         let one = One::of(known, ticket)?;
         let range = one.range.clone();
         Ok((one, range))

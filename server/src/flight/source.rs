@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bowstring_cache::Id;
-use bowstring_cache::lower::{Coming, Description, Found, InPieces};
+use bowstring_cache::lower::{Coming, Description, Found, InPieces, Reading};
 use bowstring_cache::read::{Entry, Pieces, Reader};
 use bowstring_wire::error::{Code, Error, Result};
 use bytes::Bytes;
@@ -75,18 +75,18 @@ pub async fn begin(below: &dyn InPieces, range: Range<u64>) -> Result<Begun> {
     }
 }
 
-/// Finds a key, and has the first bytes of what `of` says is wanted of it; only a `part` of it is, or all.
+/// Finds a key, and has the first bytes of what `of` says is wanted of it.
 ///
 /// # Errors
 /// Those of `of`; whatever the tier below meets.
 pub async fn find<T>(
     service: &Service,
     id: &Id,
-    part: bool,
+    reading: Reading,
     of: impl Fn(&Known<&Entry, &Description>) -> Result<(T, Range<u64>)>,
 ) -> Result<Option<(T, Ready)>> {
     for _ in 0..ROUNDS {
-        match service.cache.open(id, part).await? {
+        match service.cache.open(id, reading).await? {
             None => return Ok(None),
             Some(Found::Here(entry)) => {
                 let (wanted, _) = of(&Known::Hot(&entry))?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, ManualClock, SystemClock};
 use bowstring_cache::config::{CacheConfig, Parts};
-use bowstring_cache::lower::{Coming, Description, Found};
+use bowstring_cache::lower::{Coming, Description, Found, Reading};
 use bowstring_cache::put::{Mode, Published, PutSpec};
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::dtype::DType;
@@ -212,7 +212,7 @@ impl Node {
     /// A tensor, wherever its bytes are.
     async fn read(&self, key: &str) -> Option<(Description, Vec<u8>)> {
         loop {
-            match self.cache.open(&id(key), false).await.unwrap()? {
+            match self.cache.open(&id(key), Reading::Whole).await.unwrap()? {
                 Found::Here(entry) => {
                     let description = Description::of(&entry).unwrap();
                     return Some((description, entry.into_vec().unwrap()));

@@ -25,7 +25,7 @@ async fn with_large(disk: &Arc<Disk>) -> (Node, Vec<u8>) {
 }
 
 async fn begin(node: &Node, range: Range<u64>) -> Option<Box<dyn Coming>> {
-    match node.cache.open(&id("k"), true).await.unwrap()? {
+    match node.cache.open(&id("k"), Reading::Part).await.unwrap()? {
         Found::Here(_) => panic!("a part of what is large does not bring it up"),
         Found::Below(below) => below.read(range).await.unwrap(),
     }
@@ -78,7 +78,8 @@ async fn who_reads_slowly_holds_a_little_and_who_waits_gets_all() {
     for _ in 0..12 {
         let (cold, cache) = (node.cold.clone(), node.cache.clone());
         let mut reading = tokio::spawn(async move {
-            let Some(Found::Below(below)) = cache.open(&id("k"), true).await.unwrap() else {
+            let Some(Found::Below(below)) = cache.open(&id("k"), Reading::Part).await.unwrap()
+            else {
                 panic!("it is below");
             };
             let mut coming = below.read(0..LEN as u64).await.unwrap().unwrap();

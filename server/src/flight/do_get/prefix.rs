@@ -1,7 +1,7 @@
 //! Tensors by a prefix of their keys, in key order.
 //!
-//! The snapshot is of keys and versions, read as it is sent; it holds no tensor. What was replaced,
-//! evicted or deleted before its turn is named at the end.
+//! The snapshot is of keys and versions, in memory and below, read as it is sent; it holds no tensor. What was
+//! replaced or deleted before its turn, or evicted for good, is named at the end.
 
 use bowstring_cache::lower::Found;
 use bowstring_cache::scan::ScanItem;
@@ -12,12 +12,15 @@ use bowstring_wire::error::Result;
 use bowstring_wire::name::Key;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Layout, Part, Ticket};
+use bowstring_wire::version::Version;
 
 use super::message_bytes_max;
-use super::rows::Rows;
+use super::rows::{Pushed, Rows};
+use crate::flight::lookup::Lookup;
 use crate::flight::out::{Failure, Out};
-use crate::flight::select::{Together, id};
+use crate::flight::select::Together;
 use crate::flight::service::{Call, Service};
+use crate::flight::source;
 use crate::grpc::Responder;
 
 /// Sends the entries whose keys begin with `prefix`.
@@ -54,14 +57,21 @@ async fn stream(
     let out = Out::new(service, respond, call.client, call.counted, 512);
     let mut rows = Rows::begin(service, ticket, together, out, max).await?;
     while let Some(items) = step(&mut walk).await? {
-        for item in items.into_iter().filter(|item| selects(ticket, item)) {
-            let id = id(&call.principal, &ticket.namespace, &item.key);
-            // An export leaves no mark: it must not make everything look young.
-            match service.cache.peek_in(snapshot.generation(), &id) {
-                Some(entry) if entry.version() == item.version => {
-                    rows.push(&item.key, Found::Here(entry)).await?;
-                }
-                _ => walk.missed(item.key).await?,
+        let items = items.into_iter().filter(|item| selects(ticket, item));
+        let (keys, versions): (Vec<Key>, Vec<Version>) =
+            items.map(|item| (item.key, item.version)).unzip();
+        let of = (&ticket.namespace, &keys[..]);
+        let generation = snapshot.generation();
+        let mut lookup = Lookup::new(service, &call.principal, of, generation).scanning();
+        for (at, (key, version)) in keys.iter().zip(versions).enumerate() {
+            let found = lookup.get(at).await?;
+            let is_it = |found: &Found| source::known(found).version() == version;
+            let sent = match found.filter(is_it) {
+                Some(found) => matches!(rows.push(key, found).await?, Pushed::Sent),
+                None => false,
+            };
+            if !sent {
+                walk.missed(key.clone()).await?;
             }
         }
     }
@@ -74,6 +84,8 @@ pub struct Measured {
     pub entries: u64,
     /// Bytes of their tensors.
     pub bytes: u64,
+    /// How many of them are below memory.
+    pub below: u64,
     together: Result<Together>,
     marks: Marks,
 }
@@ -115,6 +127,7 @@ pub async fn measure(mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
     let mut measured = Measured {
         entries: 0,
         bytes: 0,
+        below: 0,
         together: Ok(Together::Unknown),
         marks: Marks::default(),
     };
@@ -130,6 +143,7 @@ pub async fn measure(mut walk: Walk<'_>, ticket: &Ticket) -> Result<Measured> {
             }
             measured.entries += 1;
             measured.bytes += item.bytes;
+            measured.below += u64::from(item.below);
             measured.marks.pass(item.key);
         }
     }
@@ -207,6 +221,7 @@ mod tests {
         Measured {
             entries: keys,
             bytes: 0,
+            below: 0,
             together: Ok(Together::Unknown),
             marks,
         }

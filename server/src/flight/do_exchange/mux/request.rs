@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use bowstring_cache::lower::Description;
+use bowstring_cache::lower::{Description, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::mux::{MuxOp, MuxRequest, MuxTensor};
@@ -116,7 +116,11 @@ impl<'a> Requests<'a> {
                     }
                     Ok(((tensor, range.clone()), range))
                 };
-                let found = source::find(self.service, &id, rows.is_some(), wanted).await?;
+                let reading = match rows {
+                    Some(_) => Reading::Part,
+                    None => Reading::Whole,
+                };
+                let found = source::find(self.service, &id, reading, wanted).await?;
                 let found = found.ok_or_else(|| not_found(&id.namespace, &id.key));
                 let ((tensor, range), ready) = found?;
                 Ok(Asked::Entry(tensor, Some((ready, range))))
