@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bowstring_wire::error::{Code, Error, Result};
 use bytes::{Buf, Bytes};
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
@@ -158,30 +159,44 @@ impl<'a> Out<'a> {
         let gathered = n < GATHER_BELOW_BYTES;
         while n > 0 {
             let want = usize::try_from(n).unwrap_or(usize::MAX);
-            match source {
-                Source::Here(reader) if gathered => {
-                    let buf = self.room(n).await?;
-                    let step = want.min(buf.room());
-                    let mut copied = Ok(());
-                    buf.fill(step, |to| copied = reader.copy_to(to));
-                    copied?;
-                    self.gathered(step).await?;
-                    n -= step as u64;
-                }
-                _ => {
-                    let room = FRAME_BYTES.saturating_sub(self.queued).max(1);
-                    for piece in source.take(want.min(room)).await? {
-                        n -= piece.len() as u64;
-                        if gathered {
-                            self.copied(&piece).await?;
-                        } else {
-                            self.part(piece).await?;
-                        }
-                    }
+            if let (Source::Here(reader), true) = (&mut *source, gathered) {
+                let buf = self.room(n).await?;
+                let step = want.min(buf.room());
+                let mut copied = Ok(());
+                buf.fill(step, |to| copied = reader.copy_to(to));
+                copied?;
+                self.gathered(step).await?;
+                n -= step as u64;
+                continue;
+            }
+            if source.at_hand() == 0 {
+                self.waiting(source.more()).await??;
+            }
+            let room = FRAME_BYTES.saturating_sub(self.queued).max(1);
+            for piece in source.take(want.min(room))? {
+                n -= piece.len() as u64;
+                if gathered {
+                    self.copied(&piece).await?;
+                } else {
+                    self.part(piece).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits for what comes from elsewhere. What is queued goes out first, unless there is no wait, and who does not
+    /// take it is cut off while memory is short: responses that each hold a part of the room for such things and wait
+    /// for more of it would wait for ever.
+    pub async fn waiting<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut work = pin!(work);
+        if let Some(done) = work.as_mut().now_or_never() {
+            return Ok(done);
+        }
+        self.flush().await?;
+        let (stalls, clock) = (&self.service.stalls, &self.service.clock);
+        let holds = Holds::Untaken(self.respond.untaken());
+        Ok(stalls.unless_cut(&**clock, &self.cut, holds, work).await?)
     }
 
     /// Sends `n` zeros.

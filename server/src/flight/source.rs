@@ -41,21 +41,40 @@ pub enum Source {
 }
 
 impl Source {
-    /// The next bytes, at most `n` and at least one of what was asked for.
+    /// Has some bytes at hand: where there are none, waits for those that come from below. Nothing is lost where
+    /// this is dropped before it is done.
     ///
     /// # Errors
-    /// As [`Reader::take`] and [`Coming::next`].
-    pub async fn take(&mut self, n: usize) -> Result<Pieces> {
+    /// As [`Coming::next`].
+    pub async fn more(&mut self) -> Result<()> {
+        if let Self::Coming(coming, piece) = self
+            && piece.is_empty()
+        {
+            *piece = coming.next().await?;
+            if piece.is_empty() {
+                return Err(Error::internal("a tensor has fewer bytes than it should"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many can be taken without waiting.
+    pub fn at_hand(&self) -> u64 {
+        match self {
+            Self::Here(_) => u64::MAX,
+            Self::Coming(_, piece) => piece.len() as u64,
+        }
+    }
+
+    /// The next bytes, at most `n` and no more than are at hand.
+    ///
+    /// # Errors
+    /// As [`Reader::take`].
+    pub fn take(&mut self, n: usize) -> Result<Pieces> {
         match self {
             Self::Here(reader) => reader.take(n),
-            Self::Coming(coming, piece) => {
-                if piece.is_empty() {
-                    *piece = coming.next().await?;
-                }
+            Self::Coming(_, piece) => {
                 let taken = piece.split_to(n.min(piece.len()));
-                if taken.is_empty() {
-                    return Err(Error::internal("a tensor has fewer bytes than it should"));
-                }
                 Ok(std::iter::once(taken).collect())
             }
         }

@@ -131,7 +131,8 @@ impl<'a> Rows<'a> {
             return Ok(Pushed::Sent);
         };
         self.flush(&[]).await?;
-        match source::begin(&**below, 0..below.description().len).await? {
+        let begun = source::begin(&**below, 0..below.description().len);
+        match self.out.waiting(begun).await?? {
             Begun::Ready(ready) => *coming = Some(ready),
             Begun::Changed => return Ok(Pushed::Changed),
             Begun::Missing => return Ok(Pushed::Missing),
@@ -290,7 +291,8 @@ impl<'a> Rows<'a> {
                         self.out.copied(small).await?;
                         continue;
                     }
-                    let mut source = self.out.source(tensor.content.ready().await?, 0..bytes)?;
+                    let ready = self.out.waiting(tensor.content.ready()).await??;
+                    let mut source = self.out.source(ready, 0..bytes)?;
                     self.out.tensor(&mut source, bytes).await?;
                 }
                 (None, Together::Rows(dtype, shape)) => {

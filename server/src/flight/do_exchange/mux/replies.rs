@@ -7,6 +7,8 @@ use std::time::Duration;
 use bowstring_wire::error::{Code, Error};
 use bowstring_wire::limits::MUX_CHUNK_BYTES;
 use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
+use futures::FutureExt;
+use futures::future::select_all;
 
 use super::timed::{Ended, Timed};
 use crate::flight::gather::GATHER_BELOW_BYTES;
@@ -117,12 +119,24 @@ impl<'a> Replies<'a> {
         Ok(())
     }
 
-    /// The next chunk of the large reply whose turn it is, if there is one.
+    /// The next chunk of the large reply whose turn it is, if there is one: of the first that has something at hand.
     pub async fn chunk(&mut self) -> Result<(), Failure> {
-        let Some(mut large) = self.large.pop_front() else {
+        if self.large.is_empty() {
+            return Ok(());
+        }
+        // All of them are waited for: each may have what another one waits for.
+        let more = self
+            .large
+            .iter_mut()
+            .map(|large| large.source.more().boxed());
+        let (more, at, _) = self.out.waiting(select_all(more)).await?;
+        let Some(mut large) = self.large.remove(at) else {
             return Ok(());
         };
-        let bytes = large.left.min(MUX_CHUNK_BYTES);
+        if let Err(error) = more {
+            return self.broken(large, error).await;
+        }
+        let bytes = large.left.min(MUX_CHUNK_BYTES).min(large.source.at_hand());
         large.left -= bytes;
         let more = large.left > 0;
         let reply = match large.tensor.take() {
@@ -137,6 +151,17 @@ impl<'a> Replies<'a> {
             self.ended(&large.timed, large.bytes);
         }
         Ok(())
+    }
+
+    /// A reply whose bytes do not come any more. The others go on.
+    async fn broken(&mut self, large: Large, error: Error) -> Result<(), Failure> {
+        let ended = Ended {
+            code: Some(error.code),
+            ..Ended::default()
+        };
+        let Large { id, timed, .. } = large;
+        timed.answered(self.service, ended, self.waited());
+        self.one(id, &MuxReply::Failed(error)).await
     }
 
     /// Ends a reply that is being sent in chunks.
