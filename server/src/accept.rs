@@ -94,6 +94,7 @@ impl Acceptor {
                 clock: service.clock.clone(),
                 budget: service.budget.clone(),
                 drain: shutdown.drain_token(),
+                running,
             };
             let served = conn::serve(host, socket, peer, greeting, |request, respond, conn| {
                 service.on_call(request, respond, conn);
@@ -108,7 +109,7 @@ impl Acceptor {
                 }
             };
             count(&service, &end);
-            drop((place, paid, counted, running));
+            drop((place, paid, counted));
         });
     }
 

@@ -21,6 +21,9 @@ pub enum Error {
     /// The cache cannot be made: too little memory, most likely.
     #[error("cannot make the cache; source=`{0}`")]
     Cache(#[from] bowstring_wire::error::Error),
+    /// Another server is there, and its place cannot be taken.
+    #[error("cannot take over; source=`{0}`")]
+    Takeover(io::Error),
     /// The system refuses what a server needs.
     #[error("cannot run; source=`{0}`")]
     System(#[from] io::Error),

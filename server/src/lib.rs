@@ -6,6 +6,7 @@
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
 //! - `shutdown`: how it ends
+//! - `takeover`: how another process takes its place
 //! - `bench`: the other subcommand, which puts load on a server
 //!
 //! [`run`] puts them together. The caller brings both ends, the settings and the shutdown: the
@@ -25,22 +26,24 @@ pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod shutdown;
+pub mod takeover;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
+use bowstring_cache::handover::Adopted;
 use bowstring_cache::ledger::Ledger;
 use bowstring_cache::{Cache, CacheConfig, Parts};
-use bowstring_cold::tier::Cold;
 use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use config::{Config, HostPort, ListenAddress, Machine};
+use config::{Config, HostPort, Machine};
 use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use error::Error;
 use flight::{FlightSettings, Service};
@@ -48,6 +51,7 @@ use http::HttpState;
 use listener::Listener;
 use metrics::Metrics;
 use shutdown::{Drained, Shutdown};
+use takeover::{Asked, Door, Estate, Heir, Use};
 
 /// Where a server listens, once it does. Prints the lines that a parent process waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,38 +96,26 @@ pub async fn run_with(
     ready: impl FnOnce(&Ready),
 ) -> Result<Drained, Error> {
     let limits = Limits::within(&config, &Machine::this())?;
-    let http_listener = bind_http(&config.http).await?;
-    let listeners = bind_flight(&config.listen).await?;
-    let addresses = Ready {
-        flight: listeners
-            .iter()
-            .map(Listener::uri)
-            .collect::<Result<_, _>>()?,
-        http: http_listener.local_addr()?,
+    let mut heir = match &config.takeover {
+        Some(path) => Heir::ask(path, clock.clone())
+            .await
+            .map_err(takeover_failed)?,
+        None => None,
     };
-
-    let cache_config = CacheConfig {
-        memory: limits.memory_bytes,
-        eviction: config.eviction,
-        load_idle: config.load_idle,
-        rollback_window: config.load_rollback,
-        ..CacheConfig::default()
-    };
+    let sockets = Sockets::bind(&config, heir.as_mut()).await?;
+    let addresses = sockets.addresses()?;
+    let since = clock.monotonic();
+    let (cache, budget, adopted) = start_cache(&config, limits, &clock, heir).await?;
     let below = cold::open(&config, limits.memory_bytes, clock.clone()).await;
     let below = below.map_err(cold::misset)?;
-    let mut parts = Parts {
-        clock: clock.clone(),
-        ..Parts::default()
-    };
-    if let Some((cold, _)) = &below {
-        parts.lower = Arc::new(cold.clone());
-    }
-    let cache = Cache::with_parts(cache_config, parts)?;
     let tier = below.as_ref().map(|(cold, _)| cold.clone());
     let cold = below.map(|(cold, unread)| {
+        cache.set_lower(Arc::new(cold.clone()));
         cache.observe(cold.max_hlc());
-        let running = spawn(cold::run(cold.clone(), unread, cache.clone(), config.warm));
-        (cold, cache.clone(), running)
+        // What a predecessor has handed on is warm.
+        let warm = config.warm.filter(|_| adopted.is_none());
+        let running = spawn(cold::run(cold.clone(), unread, cache.clone(), warm));
+        (cold, running)
     });
     for (namespace, settings) in &config.namespaces {
         cache.fix_settings(&Tenant::public(), namespace, *settings)?;
@@ -140,6 +132,19 @@ pub async fn run_with(
             }
         }
     });
+    let door = match &config.takeover {
+        Some(path) => {
+            Some(
+                Door::open(path, clock.clone())
+                    .await
+                    .map_err(|source| Error::Listen {
+                        address: path.display().to_string(),
+                        source,
+                    })?,
+            )
+        }
+        None => None,
+    };
 
     let stop_http = CancellationToken::new();
     let state = HttpState {
@@ -147,25 +152,33 @@ pub async fn run_with(
         shutdown: shutdown.clone(),
     };
     let mut http = spawn(http::serve(
-        http_listener,
+        sockets.http_again()?,
         state,
         clock.clone(),
         stop_http.clone(),
     ));
-    let running = shutdown.running();
-    let flight = start_flight(
-        &config,
-        limits,
-        listeners,
-        (cache, tier),
-        metrics,
-        clock.clone(),
-        &shutdown,
-    )?;
-    let mut flight = spawn(async move {
-        flight.await;
-        drop(running);
-    });
+    let start = |part: &Shutdown| -> Result<AbortOnDropHandle<()>, Error> {
+        Ok(start_flight(
+            &config,
+            limits,
+            sockets.flight_again()?,
+            Service::new(
+                cache.clone(),
+                tier.clone(),
+                clock.clone(),
+                budget.clone(),
+                metrics.clone(),
+                FlightSettings {
+                    put_idle: config.put_idle,
+                    slow_request: config.slow_request,
+                    reflection: config.reflection,
+                },
+            ),
+            part,
+        ))
+    };
+    let mut part = shutdown.part();
+    let mut flight = start(&part)?;
 
     tracing::info!(
         memory_bytes = limits.memory_bytes,
@@ -176,17 +189,80 @@ pub async fn run_with(
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    if let Some(adopted) = adopted {
+        tell_adopted(&adopted, clock.monotonic() - since);
+    }
     ready(&addresses);
 
-    tokio::select! {
-        // In this order: a drain may end them before we look.
-        biased;
-        () = shutdown.draining() => {}
-        _ = &mut flight => return Err(Error::Ended("flight")),
-        _ = &mut http => return Err(Error::Ended("http")),
+    let mut successor = None;
+    loop {
+        let offered = sockets.offered();
+        let asked = tokio::select! {
+            // In this order: a drain may end them before we look.
+            biased;
+            () = shutdown.draining() => break,
+            _ = &mut flight => return Err(Error::Ended("flight")),
+            _ = &mut http => return Err(Error::Ended("http")),
+            asked = next_successor(door.as_ref(), &offered) => asked,
+        };
+        if !asked.takes_memory {
+            tracing::info!(
+                release = asked.release,
+                "a successor takes the addresses; it knows another format of memory"
+            );
+            let _ = asked.pass_addresses().await;
+            successor = Some(asked);
+            break;
+        }
+        let began = clock.monotonic();
+        tracing::info!(release = asked.release, "handing over to a successor");
+        let estate = Estate {
+            cache: &cache,
+            cold: tier.as_ref(),
+            clock: &clock,
+        };
+        let handed = match takeover::stop(&part, &clock).await {
+            true => asked.hand_over(estate).await,
+            false => Err(asked.calls_go_on().await),
+        };
+        match handed {
+            Ok(handed) => {
+                tracing::info!(
+                    entries = handed.exported.entries,
+                    bytes = handed.exported.bytes,
+                    unwritten = handed.unwritten,
+                    paused_ms = (clock.monotonic() - began).as_millis(),
+                    "handed over"
+                );
+                sockets.keep_files();
+                door.iter().for_each(Door::keep_file);
+                // The successor waits for the end of the process, by a channel that only that closes.
+                std::mem::forget(handed);
+                return Ok(Drained::Finished);
+            }
+            Err(error) => {
+                tracing::warn!(%error, paused_ms = (clock.monotonic() - began).as_millis(),
+                    "nothing was handed over: serving on");
+                part = shutdown.part();
+                flight = start(&part)?;
+            }
+        }
+    }
+    if successor.is_some() {
+        sockets.keep_files();
+        door.iter().for_each(Door::keep_file);
     }
     let until = clock.monotonic() + config.drain_timeout;
-    let drained = shutdown.drained(clock.sleep(config.drain_timeout)).await;
+    let served = shutdown.running();
+    let serving = async {
+        part.ended(std::future::pending()).await;
+        drop(served);
+        std::future::pending().await
+    };
+    let drained = tokio::select! {
+        drained = shutdown.drained(clock.sleep(config.drain_timeout)) => drained,
+        drained = serving => drained,
+    };
     match drained {
         Drained::Finished => tracing::info!("drained"),
         Drained::TimedOut(_) => {
@@ -198,7 +274,7 @@ pub async fn run_with(
         }
         Drained::Forced(_) => tracing::warn!("drain was cut short"),
     }
-    if let Some((cold, cache, _running)) = cold {
+    if let Some((cold, _running)) = cold {
         tokio::select! {
             () = cold::save(&cold, &cache, until) => {}
             () = shutdown.forced() => tracing::warn!("what memory has was not all written down"),
@@ -206,7 +282,165 @@ pub async fn run_with(
     }
     stop_http.cancel();
     let _ = http.await;
+    // Open until the process ends, for which it waits.
+    std::mem::forget(successor);
     Ok(drained)
+}
+
+/// The sockets that a server listens on.
+struct Sockets {
+    flight: Vec<(String, Listener)>,
+    http: (String, TcpListener),
+}
+
+impl Sockets {
+    /// Binds what the settings say, and was not inherited.
+    async fn bind(config: &Config, mut heir: Option<&mut Heir>) -> Result<Self, Error> {
+        let address = config.http.to_string();
+        let failed = |source| Error::Listen {
+            address: address.clone(),
+            source,
+        };
+        let inherited = heir.as_mut().and_then(|heir| heir.http(&address));
+        let http = match inherited {
+            Some(socket) => match Listener::inherited(socket, &address).map_err(failed)? {
+                Listener::Tcp(listener) => listener,
+                Listener::Unix(..) => return Err(failed(std::io::ErrorKind::InvalidInput.into())),
+            },
+            None => bind_http(&config.http).await?,
+        };
+        let mut flight = Vec::with_capacity(config.listen.len());
+        for address in &config.listen {
+            let address = address.to_string();
+            let inherited = heir.as_mut().and_then(|heir| heir.flight(&address));
+            let bound = match inherited {
+                Some(socket) => Listener::inherited(socket, &address),
+                None => Listener::bind(&address).await,
+            };
+            match bound {
+                Ok(listener) => {
+                    warn_off_loopback(&listener);
+                    flight.push((address, listener));
+                }
+                Err(source) => return Err(Error::Listen { address, source }),
+            }
+        }
+        Ok(Self {
+            flight,
+            http: (address, http),
+        })
+    }
+
+    fn addresses(&self) -> Result<Ready, Error> {
+        let flight = self.flight.iter().map(|(_, listener)| listener.uri());
+        Ok(Ready {
+            flight: flight.collect::<Result<_, _>>()?,
+            http: self.http.1.local_addr()?,
+        })
+    }
+
+    fn flight_again(&self) -> Result<Vec<Listener>, Error> {
+        let listeners = self.flight.iter().map(|(_, listener)| listener.again());
+        Ok(listeners.collect::<Result<_, _>>()?)
+    }
+
+    fn http_again(&self) -> Result<TcpListener, Error> {
+        let socket = self.http.1.as_fd().try_clone_to_owned()?;
+        Ok(TcpListener::from_std(socket.into())?)
+    }
+
+    /// What a successor is offered.
+    fn offered(&self) -> Vec<(Use, String, BorrowedFd<'_>)> {
+        let flight = self.flight.iter();
+        let flight = flight.map(|(address, it)| (Use::Flight, address.clone(), it.socket()));
+        let http = (Use::Http, self.http.0.clone(), self.http.1.as_fd());
+        flight.chain([http]).collect()
+    }
+
+    /// They are a successor's from now on.
+    fn keep_files(&self) {
+        self.flight
+            .iter()
+            .for_each(|(_, listener)| listener.keep_file());
+    }
+}
+
+async fn next_successor(door: Option<&Door>, offered: &[(Use, String, BorrowedFd<'_>)]) -> Asked {
+    match door {
+        Some(door) => door.next(offered).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The cache and its wire account: a predecessor's, where there is one that hands it over.
+async fn start_cache(
+    config: &Config,
+    limits: Limits,
+    clock: &Arc<dyn Clock>,
+    heir: Option<Heir>,
+) -> Result<(Cache, WireBudget, Option<Adopted>), Error> {
+    let cache_config = CacheConfig {
+        memory: limits.memory_bytes,
+        eviction: config.eviction,
+        load_idle: config.load_idle,
+        rollback_window: config.load_rollback,
+        ..CacheConfig::default()
+    };
+    let parts = Parts {
+        clock: clock.clone(),
+        ..Parts::default()
+    };
+    let mut legacy = match heir {
+        Some(heir) => Some(heir.inherit().await.map_err(takeover_failed)?),
+        None => None,
+    };
+    let handed = legacy.as_mut().and_then(|legacy| legacy.handed.take());
+    let (cache, adoption) = match handed {
+        Some(handed) => {
+            let adopting = move || Cache::succeed(cache_config, parts, handed);
+            let adopted = tokio::task::spawn_blocking(adopting).await;
+            let (cache, adoption) = adopted.map_err(std::io::Error::other)??;
+            (cache, Some(adoption))
+        }
+        None => (Cache::with_parts(cache_config, parts)?, None),
+    };
+    // Before what is too much goes, so that it is counted.
+    let budget = limits.wire_budget(cache.ledger())?;
+    if let Some(legacy) = legacy {
+        let accepted = legacy.accept(adoption.is_some()).await;
+        accepted.map_err(takeover_failed)?;
+    }
+    let adopted = match adoption {
+        Some(adoption) => {
+            let settled = tokio::task::spawn_blocking(move || adoption.settle()).await;
+            Some(settled.map_err(std::io::Error::other)?)
+        }
+        None => None,
+    };
+    Ok((cache, budget, adopted))
+}
+
+fn tell_adopted(adopted: &Adopted, took: Duration) {
+    tracing::info!(
+        entries = adopted.entries,
+        bytes = adopted.bytes,
+        sampled = adopted.sampled,
+        mismatched = adopted.mismatched,
+        refused = adopted.refused,
+        evicted = adopted.evicted,
+        took_ms = took.as_millis(),
+        "taken over"
+    );
+    if adopted.mismatched > 0 {
+        tracing::error!(
+            mismatched = adopted.mismatched,
+            "memory that was handed over was not as it was written: those entries were dropped, and all others compared since the first"
+        );
+    }
+}
+
+fn takeover_failed(source: std::io::Error) -> Error {
+    Error::Takeover(source)
 }
 
 /// Settings that depend on the machine, worked out.
@@ -251,31 +485,23 @@ fn start_flight(
     config: &Config,
     limits: Limits,
     listeners: Vec<Listener>,
-    (cache, tier): (Cache, Option<Cold>),
-    metrics: Metrics,
-    clock: Arc<dyn Clock>,
+    service: Service,
     shutdown: &Shutdown,
-) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
-    let budget = limits.wire_budget(cache.ledger())?;
-    let settings = FlightSettings {
-        put_idle: config.put_idle,
-        slow_request: config.slow_request,
-        reflection: config.reflection,
-    };
+) -> AbortOnDropHandle<()> {
     let conn_limits = ConnLimits {
         streams_max: config.streams_max,
         ..ConnLimits::default()
     };
     let connections_max = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
-    let service = Service::new(cache, tier, clock, budget, metrics, settings);
-    let shutdown = shutdown.clone();
-    Ok(async move {
+    let (shutdown, running) = (shutdown.clone(), shutdown.running());
+    spawn(async move {
         let _touching = spawn(touch_ahead(service.cache.clone(), service.clock.clone()));
         let _expiring = spawn(expire(service.cache.clone(), service.clock.clone()));
         let _loads = spawn(tidy_loads(service.cache.clone(), service.clock.clone()));
         let _snapshots = spawn(tend_snapshots(service.clone()));
         let _supervisor = spawn(flight::supervise(service.clone()));
         accept::serve(listeners, service, conn_limits, connections_max, shutdown).await;
+        drop(running);
     })
 }
 
@@ -331,26 +557,6 @@ async fn bind_http(address: &HostPort) -> Result<TcpListener, Error> {
         address: address.to_string(),
         source,
     })
-}
-
-async fn bind_flight(addresses: &[ListenAddress]) -> Result<Vec<Listener>, Error> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let text = address.to_string();
-        match Listener::bind(&text).await {
-            Ok(listener) => {
-                warn_off_loopback(&listener);
-                listeners.push(listener);
-            }
-            Err(source) => {
-                return Err(Error::Listen {
-                    address: text,
-                    source,
-                });
-            }
-        }
-    }
-    Ok(listeners)
 }
 
 /// There are no credentials yet: whoever reaches the port reads and writes.

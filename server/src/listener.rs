@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::net::sockopt;
@@ -20,13 +23,13 @@ const SEND_BUFFER_BYTES: usize = 208 * 1024;
 /// 128; in a storm the next client's first packet is lost then, and comes again only a second later.
 const BACKLOG: i32 = 4_096;
 
-/// A bound socket. Dropping a Unix listener removes its file.
+/// A bound socket. Dropping the last handle on a Unix listener removes its file.
 #[derive(Debug)]
 pub enum Listener {
     /// A TCP socket.
     Tcp(TcpListener),
     /// A Unix socket and the path it is bound to.
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
 /// Who is at the other end.
@@ -90,14 +93,66 @@ impl Listener {
         }
         let listener = UnixListener::bind(path)?;
         rustix::net::listen(&listener, BACKLOG)?;
-        Ok(Self::Unix(listener, SocketFile(path.to_owned())))
+        Ok(Self::Unix(listener, SocketFile::new(path)))
+    }
+
+    /// Another handle on the same socket.
+    pub fn again(&self) -> io::Result<Self> {
+        let socket = self.socket().try_clone_to_owned()?;
+        Ok(match self {
+            Self::Tcp(_) => Self::Tcp(TcpListener::from_std(socket.into())?),
+            Self::Unix(_, file) => {
+                Self::Unix(UnixListener::from_std(socket.into())?, Arc::clone(file))
+            }
+        })
+    }
+
+    /// A socket that a predecessor has bound to `address`.
+    ///
+    /// # Errors
+    /// Where it is none that takes connections there.
+    pub fn inherited(socket: OwnedFd, address: &str) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        if !sockopt::socket_acceptconn(&socket)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        match address.strip_prefix("unix:") {
+            Some(path) => {
+                let listener = UnixListener::from_std(socket.into())?;
+                let path = Path::new(path);
+                if listener.local_addr()?.as_pathname() != Some(path) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Ok(Self::Unix(listener, SocketFile::new(path)))
+            }
+            None => {
+                let listener = TcpListener::from_std(socket.into())?;
+                listener.local_addr()?;
+                Ok(Self::Tcp(listener))
+            }
+        }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+
+    /// Leaves a socket's file where it is, for a successor who has the socket too.
+    pub fn keep_file(&self) {
+        if let Self::Unix(_, file) = self {
+            file.kept.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The address to print for clients: `grpc://HOST:PORT` or `grpc+unix:PATH`.
     pub fn uri(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener) => format!("grpc://{}", listener.local_addr()?),
-            Self::Unix(_, file) => format!("grpc+unix://{}", file.0.display()),
+            Self::Unix(_, file) => format!("grpc+unix://{}", file.path.display()),
         })
     }
 
@@ -138,12 +193,26 @@ impl Socket {
 
 /// Removes the socket's file when the listener goes.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    kept: AtomicBool,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.to_owned(),
+            kept: AtomicBool::new(false),
+        })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Nothing to do about a failure: the next start replaces a stale file.
-        let _ = std::fs::remove_file(&self.0);
+        if !self.kept.load(Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -41,6 +41,15 @@ impl Shutdown {
         Self::default()
     }
 
+    /// One that ends with this one, or before it: for what can be begun anew behind it.
+    pub fn part(&self) -> Self {
+        Self {
+            draining: self.draining.child_token(),
+            forced: self.forced.child_token(),
+            running: TaskTracker::new(),
+        }
+    }
+
     /// Starts the drain. Calling it again changes nothing.
     pub fn drain(&self) {
         self.draining.cancel();
@@ -98,6 +107,16 @@ impl Shutdown {
         };
         self.force();
         how
+    }
+
+    /// Whether all that ran has ended, before `deadline` completes: also what was forced.
+    pub async fn ended(&self, deadline: impl Future<Output = ()>) -> bool {
+        self.running.close();
+        tokio::select! {
+            biased;
+            () = self.running.wait() => true,
+            () = deadline => false,
+        }
     }
 
     /// Lets SIGTERM and SIGINT drain, and a second one force.

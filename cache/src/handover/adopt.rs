@@ -295,8 +295,9 @@ impl Engine {
             let _ = draft.into_handle();
             count += 1;
             bytes += row.len;
-            self.record(handle)
-                .set_marks(u32::from(row.marks).min(MARKS_MAX));
+            let record = self.record(handle);
+            record.set_hits(row.hits);
+            record.set_marks(u32::from(row.marks).min(MARKS_MAX));
             if row.kept {
                 self.pins.add(self.footprint(self.record(handle)));
                 self.record(handle).set_kept(true);

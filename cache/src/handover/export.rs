@@ -119,6 +119,7 @@ impl Engine {
             expires_at_ms: expires_at_ms.unwrap_or(0),
             head: head_checksum(head, &apart),
             age,
+            hits: u16::try_from(record.hits()).unwrap_or(u16::MAX),
             marks: u8::try_from(record.marks()).unwrap_or(u8::MAX),
             kept: record.is_kept(),
         })

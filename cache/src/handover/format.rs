@@ -17,7 +17,7 @@ pub const FORMAT: u32 = 1;
 pub(super) const BLOCK_ROWS: usize = 1_000;
 
 const MAGIC: [u8; 8] = *b"BOWHAND\n";
-const ROW_BYTES: usize = 66;
+const ROW_BYTES: usize = 68;
 const CHECKSUM_BYTES: u64 = 16;
 /// The longest text: settings, as JSON.
 const TEXT_BYTES_MAX: u32 = 1 << 16;
@@ -60,6 +60,7 @@ pub(super) struct Row {
     pub(super) head: u64,
     /// Seconds since it was last asked for.
     pub(super) age: u32,
+    pub(super) hits: u16,
     pub(super) marks: u8,
     pub(super) kept: bool,
 }
@@ -126,6 +127,7 @@ impl<W: Write> Encoder<W> {
             bytes.extend_from_slice(&row.expires_at_ms.to_le_bytes());
             bytes.extend_from_slice(&row.head.to_le_bytes());
             bytes.extend_from_slice(&row.age.to_le_bytes());
+            bytes.extend_from_slice(&row.hits.to_le_bytes());
             bytes.extend_from_slice(&[row.marks, if row.kept { KEPT } else { 0 }]);
         }
         self.put(&bytes)
@@ -226,6 +228,7 @@ impl<R: Read> Decoder<R> {
                 expires_at_ms: self.u64()?,
                 head: self.u64()?,
                 age: self.u32()?,
+                hits: self.bytes().map(u16::from_le_bytes)?,
                 marks: 0,
                 kept: false,
             };

@@ -111,6 +111,7 @@ async fn all_that_shows_is_there_in_each_successor() {
     for round in 0..4 {
         let before = cache.stats();
         let known = cache.peek(&id("key 20")).unwrap();
+        let hits = known.hits();
         let known = (
             known.version(),
             known.checksum(),
@@ -118,6 +119,7 @@ async fn all_that_shows_is_there_in_each_successor() {
             known.source_version(),
         );
         let (next, adopted) = hand_on(cache, 64 * MIB, &clock);
+        assert_eq!(next.peek(&id("key 20")).unwrap().hits(), hits);
         assert_eq!(
             (adopted.mismatched, adopted.refused, adopted.evicted),
             (0, 0, 0)
@@ -530,6 +532,7 @@ fn the_format_is_what_it_was() {
         expires_at_ms: 10,
         head: head_checksum_of_a_head(),
         age: 11,
+        hits: 12,
         marks: 2,
         kept: true,
     };
@@ -546,8 +549,8 @@ fn the_format_is_what_it_was() {
         XxHash3_128::oneshot(&classes),
     );
     let expected = (
-        198,
-        180_267_044_201_582_263_407_623_142_528_942_670_491,
+        200,
+        255_339_734_527_917_279_917_639_518_323_572_711_301,
         42_155_276_960_054_061_933_081_049_998_560_786_204,
     );
     assert_eq!((FORMAT, print), (1, expected));

@@ -176,6 +176,11 @@ impl Record {
         self.state.hits()
     }
 
+    /// Sets [`Record::hits`]: for an entry that had them in another process.
+    pub fn set_hits(&self, hits: u16) {
+        self.state.set_hits(u64::from(hits));
+    }
+
     /// Hits since the marks were last set, counted to 3. For the policy.
     pub fn marks(&self) -> u32 {
         self.state.marks()

@@ -178,6 +178,12 @@ impl State {
         generation(self.0.load(Ordering::Acquire))
     }
 
+    pub(super) fn set_hits(&self, hits: u64) {
+        let hits = hits.min(HITS >> HIT_SHIFT) << HIT_SHIFT;
+        let set = |state| Some(state & !HITS | hits);
+        let _ = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    }
+
     pub(super) fn hits(&self) -> u32 {
         low32((self.0.load(Ordering::Relaxed) & HITS) >> HIT_SHIFT)
     }

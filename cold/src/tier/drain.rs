@@ -84,6 +84,23 @@ impl Cold {
         }
     }
 
+    /// The end where a successor has the memory: writes down only what is on its way, until `until` on the monotonic clock.
+    /// Gives how many entries of that are left, and are lost with this process.
+    pub async fn pass_on(&self, until: Duration) -> u64 {
+        let inner = &self.inner;
+        let writing = async {
+            if let Err(error) = self.write_noted().await {
+                tracing::warn!(error = %error.message, "cold tier: the log was not written");
+            }
+            let _ = self.flush().await;
+        };
+        tokio::select! {
+            () = writing => {}
+            () = inner.clock.sleep(until.saturating_sub(inner.clock.monotonic())) => {}
+        }
+        inner.queue.entries()
+    }
+
     /// Whether a key is of this band, and on its way.
     async fn save_one(
         &self,

@@ -137,6 +137,11 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
 
+    /// A Unix socket by which memory passes on when the program is replaced: a server that is started with the path that
+    /// another one runs with takes over its memory, its cold tier and its addresses, and the other one ends
+    #[arg(long, value_name = "PATH")]
+    pub takeover: Option<PathBuf>,
+
     /// Log each request that takes longer than this, with what it waited for. Default: none
     #[arg(long, value_name = "TIME", value_parser = duration::parse_non_zero)]
     pub slow_request: Option<Duration>,

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::Peer;
+use crate::shutdown::Running;
 
 /// Shared by a connection's task and the calls on it.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct ConnHandle {
     window_changed: Notify,
     killed: CancellationToken,
     written: Arc<AtomicU64>,
+    _running: Running,
 }
 
 /// A call on a connection, for as long as it lasts.
@@ -33,8 +35,8 @@ pub struct Upload(Arc<ConnHandle>);
 impl ConnHandle {
     /// For a connection from `peer`.
     ///
-    /// `written` counts the bytes that its socket took.
-    pub fn new(peer: Peer, written: Arc<AtomicU64>) -> Arc<Self> {
+    /// `written` counts the bytes that its socket took. It is `running` until its last call is over, too.
+    pub fn new(peer: Peer, written: Arc<AtomicU64>, running: Running) -> Arc<Self> {
         Arc::new(Self {
             peer,
             calls: AtomicUsize::new(0),
@@ -42,6 +44,7 @@ impl ConnHandle {
             window_changed: Notify::new(),
             killed: CancellationToken::new(),
             written,
+            _running: running,
         })
     }
 

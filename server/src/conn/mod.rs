@@ -32,6 +32,7 @@ pub use handle::{CallOn, ConnHandle, Upload};
 
 use crate::grpc::Chunk;
 use crate::listener::{Peer, Socket};
+use crate::shutdown::Running;
 use io::{Flusher, GatherIo, gather};
 
 /// Limits of every connection.
@@ -91,8 +92,7 @@ pub enum End {
     Broken(h2::Error),
 }
 
-/// What all connections of a server share.
-#[derive(Clone)]
+/// What a connection has from its server.
 pub struct Host {
     /// Limits.
     pub limits: ConnLimits,
@@ -102,6 +102,8 @@ pub struct Host {
     pub budget: WireBudget,
     /// Cancelled when calls are to finish and connections to close.
     pub drain: CancellationToken,
+    /// Dropped when it and all its calls have ended.
+    pub running: Running,
 }
 
 /// Serves one connection until it ends. It gives way when `greeting` is cancelled before it has
@@ -120,6 +122,7 @@ pub async fn serve(
         clock,
         budget,
         drain,
+        running,
     } = host;
     let written = Arc::default();
     let (io, flusher) = gather(socket, Arc::clone(&written));
@@ -143,7 +146,7 @@ pub async fn serve(
     match greeted {
         Err(end) => end,
         Ok(connection) => {
-            let handle = ConnHandle::new(peer, written);
+            let handle = ConnHandle::new(peer, written, running);
             Driver {
                 connection,
                 flusher,

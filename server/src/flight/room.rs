@@ -201,6 +201,7 @@ mod tests {
     use bowstring_wire::error::Code;
 
     use crate::listener::Peer;
+    use crate::shutdown::Shutdown;
 
     fn room(memory: u64) -> (CallRoom, Cache) {
         let config = CacheConfig {
@@ -214,7 +215,7 @@ mod tests {
 
     fn connection() -> Arc<ConnHandle> {
         let peer = Peer::Unix { uid: 0, pid: None };
-        ConnHandle::new(peer, Arc::default())
+        ConnHandle::new(peer, Arc::default(), Shutdown::new().running())
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - `beside_puts`: readers beside puts that receive as much as they may
 //! - `floods`: connections and frames without end
 //! - `unended`: requests that are never ended, and answers larger than their request
+//! - `upgrade`: a server that is stopped, or replaced by one that takes over its memory (with `crowd`, clients that try again)
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames`
 //! (HTTP/2 without an HTTP/2 library), `stream` (puts, field by field), `lie` (Arrow IPC, number by
@@ -23,6 +24,7 @@
 mod beside_puts;
 mod cold;
 mod content;
+mod crowd;
 mod dice;
 mod exchanged;
 mod floods;
@@ -43,6 +45,7 @@ mod stalled;
 mod state;
 mod stream;
 mod unended;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::fmt;
