@@ -252,6 +252,8 @@ pub async fn run_with(
         sockets.keep_files();
         door.iter().for_each(Door::keep_file);
     }
+    // Whoever comes now is refused, where no successor has the sockets too.
+    drop((sockets, door));
     let until = clock.monotonic() + config.drain_timeout;
     let served = shutdown.running();
     let serving = async {
