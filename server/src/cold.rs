@@ -93,6 +93,7 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache, warm: Option<
         cold.write(cache.clone()),
         cold.keep_log(),
         cold.mend(),
+        cold.watch(),
         cold.tidy(cache.clone()),
     );
 }

@@ -18,7 +18,7 @@ use super::stored::{name, put_name, tenant};
 use crate::entry::Number;
 
 /// What is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Gone {
     /// Every version of one name.
     Name(Id),

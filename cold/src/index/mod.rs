@@ -62,7 +62,7 @@ pub use state::State;
 pub use tally::Segment;
 
 use crate::entry::{Number, Place, Stored};
-use crate::format::decode_value;
+use crate::format::{Gone, decode_value};
 
 /// Items of one call that are decided on and written at once: others wait for as long.
 const CHUNK: usize = 512;
@@ -90,6 +90,14 @@ impl IndexSettings {
             fsync: false,
         }
     }
+}
+
+/// Something that is gone, of which the store's log does not say so yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    row: Vec<u8>,
+    /// What.
+    pub gone: Gone,
 }
 
 /// The index. One process at a time has a directory; all threads of it share this.
@@ -229,7 +237,20 @@ impl ColdIndex {
         ids: &[(Id, Option<Version>)],
         log: Number,
     ) -> Result<Vec<Option<Version>>> {
-        self.in_chunks(ids, |open, ids| open.remove(ids, log))
+        self.in_chunks(ids, |open, ids| open.remove(ids, log, false))
+    }
+
+    /// As [`ColdIndex::remove_all`] of all versions, and remembers with the same write that the store's log has
+    /// to be told ([`ColdIndex::pending`]).
+    ///
+    /// # Errors
+    /// As [`ColdIndex::insert_all`].
+    pub fn remove_noted(
+        &self,
+        ids: &[(Id, Option<Version>)],
+        log: Number,
+    ) -> Result<Vec<Option<Version>>> {
+        self.in_chunks(ids, |open, ids| open.remove(ids, log, true))
     }
 
     /// Removes entries that are still where they are said to be: their segment is given up. Gives which of them
@@ -247,7 +268,48 @@ impl ColdIndex {
     /// # Errors
     /// `Lost`.
     pub fn clear(&self, tenant: &Tenant, namespace: &Namespace, log: Number) -> Result<()> {
-        self.with(|open| open.clear(rows::namespace_prefix(tenant, namespace), log))
+        self.with(|open| open.clear(rows::namespace_prefix(tenant, namespace), log, false))
+    }
+
+    /// As [`ColdIndex::clear`], and remembers that as [`ColdIndex::remove_noted`] does.
+    ///
+    /// # Errors
+    /// `Lost`.
+    pub fn clear_noted(&self, tenant: &Tenant, namespace: &Namespace, log: Number) -> Result<()> {
+        self.with(|open| open.clear(rows::namespace_prefix(tenant, namespace), log, true))
+    }
+
+    /// What is gone and not yet said in the store's log, at most `limit` of it, what went first before the rest.
+    pub fn pending(&self, limit: usize) -> Vec<Pending> {
+        let read = |row: &Vec<u8>| {
+            let (_, gone) = rows::pending(row)?;
+            let row = row.clone();
+            Some(Pending { row, gone })
+        };
+        self.peek(|open| {
+            let pending = open.pending.lock();
+            pending.iter().filter_map(read).take(limit).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// The store's log says these.
+    ///
+    /// # Errors
+    /// `Lost`: they are pending still.
+    pub fn logged(&self, pending: &[Pending]) -> Result<()> {
+        self.with(|open| {
+            let rows = pending.iter().map(|pending| (pending.row.clone(), None));
+            open.commit(Change {
+                rows: rows.collect(),
+                ..Change::default()
+            })?;
+            let mut left = open.pending.lock();
+            pending.iter().for_each(|pending| {
+                left.remove(&pending.row);
+            });
+            Ok(())
+        })
     }
 
     /// No segment below `before` will come in any more ([`ColdIndex::insert_all`]): what was kept to refuse
@@ -304,7 +366,13 @@ impl ColdIndex {
         let highest = self.peek(|open| {
             let segments = open.committer.segments();
             let segment = segments.last().map_or(Number(0), |segment| segment.number);
-            segment.max(open.floors.highest())
+            let pending = open
+                .pending
+                .lock()
+                .last()
+                .and_then(|row| rows::pending(row));
+            let pending = pending.map_or(Number(0), |(number, _)| number);
+            segment.max(open.floors.highest()).max(pending)
         });
         highest.unwrap_or(Number(0))
     }

@@ -1,5 +1,6 @@
 //! Opening and closing the directory.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use super::tidy::{Tidy, load_floors};
 use super::{ColdIndex, IndexSettings, rows, write};
 use crate::entry::Number;
 
+/// What a note has in memory, about.
+const NOTE_BYTES: u64 = 128;
+
 /// All that belongs to one opening of the directory.
 pub(super) struct Open {
     pub(super) disk: Disk,
@@ -23,6 +27,8 @@ pub(super) struct Open {
     pub(super) floors: Floors,
     /// Outlives the opening: what is late is late for the next one too.
     pub(super) graves: Arc<Mutex<Graves>>,
+    /// The rows that note what the store's log does not say yet.
+    pub(super) pending: Mutex<BTreeSet<Vec<u8>>>,
     pub(super) stripes: Vec<Mutex<()>>,
     pub(super) tidy: Tidy,
     /// A count more for each scan that is going on.
@@ -49,11 +55,13 @@ impl Open {
             .and_then(|row| rows::read_numbers(&row))
             .unwrap_or([0, 0]);
         let tally = load_tally(&disk).map_err(|error| unusable(&error))?;
+        let pending = load_pending(&disk).map_err(|error| unusable(&error))?;
         let open = Open {
             disk,
             committer: Committer::new(tally, head, groups, hlc),
             floors: Floors::default(),
             graves,
+            pending: Mutex::new(pending),
             stripes: (0..write::STRIPES).map(|_| Mutex::default()).collect(),
             tidy: Tidy::default(),
             scans: Arc::new(()),
@@ -72,6 +80,7 @@ impl Open {
             + self.committer.resident_bytes()
             + self.floors.resident_bytes()
             + self.graves.lock().resident_bytes()
+            + self.pending.lock().len() as u64 * NOTE_BYTES
     }
 }
 
@@ -85,6 +94,12 @@ fn load_tally(disk: &Disk) -> Result<Tally> {
         tally.load(number, numbers);
     }
     Ok(tally)
+}
+
+fn load_pending(disk: &Disk) -> Result<BTreeSet<Vec<u8>>> {
+    let rows = disk.starting_with(rows::PENDING);
+    rows.map(|row| Ok(row.key().map_err(unreadable)?.to_vec()))
+        .collect()
 }
 
 /// Empties a directory that cannot be used, or not trusted, so that an index can be built anew there.

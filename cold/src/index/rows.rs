@@ -5,6 +5,7 @@
 //! | `e` tenant NUL namespace NUL key | an entry, as in `format` |
 //! | `f` tenant NUL namespace | the floor: segments below this number are gone for that namespace |
 //! | `h` | how many groups were written, the highest clock of a version |
+//! | `l` number, big-endian, and the key of an entry or a floor | nothing: that name, or namespace, is gone, and the store's log does not say so yet |
 //! | `s` number, big-endian | live entries, live bytes and all bytes of a segment |
 //!
 //! Numbers in values are u64, little-endian. Names have no NUL, so the keys of a namespace stand
@@ -15,10 +16,12 @@ use bowstring_wire::name::{Key, Namespace, Tenant};
 
 use super::error::IndexError;
 use crate::entry::Number;
+use crate::format::Gone;
 
 pub(super) const HEAD: &[u8] = b"h";
 pub(super) const FLOORS: &[u8] = b"f";
 pub(super) const SEGMENTS: &[u8] = b"s";
+pub(super) const PENDING: &[u8] = b"l";
 
 /// The key of an entry's row.
 pub(super) fn entry_key(id: &Id) -> Vec<u8> {
@@ -85,6 +88,27 @@ pub(super) fn segment_number(segment_key: &[u8]) -> Option<Number> {
     Some(Number(u64::from_be_bytes(bytes)))
 }
 
+/// The key of the row that notes what is gone, of which the entry's or the floor's row has this key.
+pub(super) fn pending_key(number: Number, gone: &[u8]) -> Vec<u8> {
+    [PENDING, &number.0.to_be_bytes(), gone].concat()
+}
+
+/// What a row notes.
+pub(super) fn pending(pending_key: &[u8]) -> Option<(Number, Gone)> {
+    let (number, key) = pending_key
+        .strip_prefix(PENDING)?
+        .split_first_chunk::<8>()?;
+    let gone = match key.strip_prefix(FLOORS) {
+        Some(names) => {
+            let (tenant, namespace) = str::from_utf8(names).ok()?.split_once('\0')?;
+            let tenant = Tenant::parse(tenant).ok()?;
+            Gone::Namespace(tenant, Namespace::parse(namespace).ok()?)
+        }
+        None => Gone::Name(entry_id(key)?),
+    };
+    Some((Number(u64::from_be_bytes(*number)), gone))
+}
+
 /// A row of numbers.
 pub(super) fn numbers<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
     numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
@@ -139,6 +163,11 @@ mod tests {
             prop_assert_eq!(prefix_of(&row_a), &prefix[..]);
             prop_assert_eq!(floor_prefix(&floor_key(&prefix)), prefix.clone());
             prop_assert!(row_a < behind(&prefix));
+            let noted = pending(&pending_key(Number(7), &row_a));
+            prop_assert_eq!(noted, Some((Number(7), Gone::Name(a.clone()))));
+            let noted = pending(&pending_key(Number(8), &floor_key(&prefix)));
+            let whole = Gone::Namespace(a.tenant.clone(), a.namespace.clone());
+            prop_assert_eq!(noted, Some((Number(8), whole)));
             let same = (&a.tenant, &a.namespace) == (&b.tenant, &b.namespace);
             prop_assert_eq!(row_b.starts_with(&prefix), same);
         }

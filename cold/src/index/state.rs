@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 /// Of rows, state and head together.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const STATE: &str = "STATE";
 const HEAD: &str = "HEAD";
 
@@ -143,7 +143,7 @@ mod tests {
         let boot = boot_id().unwrap();
         std::fs::write(&path, text.replace(&boot, "another")).unwrap();
         assert_eq!(State::read(dir.path()), None);
-        std::fs::write(&path, text.replace("\"format\":1", "\"format\":2")).unwrap();
+        std::fs::write(&path, text.replace("\"format\":2", "\"format\":1")).unwrap();
         assert_eq!(State::read(dir.path()), None);
         State::remove(dir.path()).unwrap();
         State::remove(dir.path()).unwrap();

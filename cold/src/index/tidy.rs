@@ -96,18 +96,21 @@ impl Open {
     }
 
     /// Everything of a namespace in segments below `log` is gone.
-    pub(super) fn clear(&self, prefix: Vec<u8>, log: Number) -> Result<()> {
+    pub(super) fn clear(&self, prefix: Vec<u8>, log: Number, noted: bool) -> Result<()> {
         let key = rows::floor_key(&prefix);
         let _lock = self.lock(std::iter::once(XxHash3_64::oneshot(&key)));
         if self.floors.of(&prefix) >= log {
             return self.disk.check();
         }
-        let change = Change {
-            rows: vec![(key, Some(rows::numbers([log.0])))],
+        let note = noted.then(|| rows::pending_key(log, &key));
+        let mut rows = vec![(key, Some(rows::numbers([log.0])))];
+        rows.extend(note.clone().map(|note| (note, Some(Vec::new()))));
+        self.commit(Change {
+            rows,
             ..Change::default()
-        };
-        self.commit(change)?;
+        })?;
         self.floors.raise(prefix, log);
+        self.pending.lock().extend(note);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::MutexGuard;
 use twox_hash::XxHash3_64;
 
 use super::commit::Change;
+use super::disk::Write;
 use super::error::Result;
 use super::open::Open;
 use super::rows;
@@ -44,7 +45,7 @@ enum Decision<'i> {
 
 impl Open {
     pub(super) fn insert(&self, entries: &[Stored]) -> Result<Vec<bool>> {
-        self.change(entries, stored_id, |name, old, stored| {
+        self.change(entries, stored_id, Vec::new(), |name, old, stored| {
             let number = stored.place.segment;
             let version = stored.description.version;
             let gone = number < self.floors.of(rows::prefix_of(&name.key))
@@ -67,6 +68,7 @@ impl Open {
         self.change(
             moved,
             |(_, new)| stored_id(new),
+            Vec::new(),
             |_, old, (from, new)| {
                 let version = new.description.version;
                 let same = |old: Seen| !old.sunk && (old.version, old.place) == (version, *from);
@@ -82,10 +84,18 @@ impl Open {
         &self,
         ids: &[(Id, Option<Version>)],
         log: Number,
+        noted: bool,
     ) -> Result<Vec<Option<Version>>> {
-        self.change(
+        let note = |(id, _): &(Id, _)| rows::pending_key(log, &rows::entry_key(id));
+        let notes: Vec<Vec<u8>> = match noted {
+            true => ids.iter().map(note).collect(),
+            false => Vec::new(),
+        };
+        let rows = notes.iter().map(|note| (note.clone(), Some(Vec::new())));
+        let removed = self.change(
             ids,
             |(id, _)| id,
+            rows.collect(),
             |name, old, (_, below)| {
                 self.graves.lock().bury(name.hash, log, *below);
                 match old {
@@ -96,7 +106,9 @@ impl Open {
                     _ => (None, Decision::Keep),
                 }
             },
-        )
+        )?;
+        self.pending.lock().extend(notes);
+        Ok(removed)
     }
 
     /// Takes away entries that are still where they are said to be.
@@ -104,6 +116,7 @@ impl Open {
         self.change(
             entries,
             |(id, _)| id,
+            Vec::new(),
             |_, old, (_, place)| match old {
                 Some(old) if !old.sunk && old.place == *place => (true, Decision::Take),
                 _ => (false, Decision::Keep),
@@ -116,6 +129,7 @@ impl Open {
         let swept = self.change(
             ids,
             |id| id,
+            Vec::new(),
             |_, old, _| match old {
                 Some(old) if old.sunk => ((), Decision::Take),
                 _ => ((), Decision::Keep),
@@ -125,18 +139,22 @@ impl Open {
     }
 
     /// Decides on each item under the locks of all of their names, and writes what was decided at once.
-    /// An item sees what was decided on those before it.
+    /// An item sees what was decided on those before it. `notes` are written with that.
     fn change<'i, I, T>(
         &self,
         items: &'i [I],
         id: impl Fn(&'i I) -> &'i Id,
+        notes: Vec<Write>,
         decide: impl Fn(&Name<'i>, Option<Seen>, &'i I) -> (T, Decision<'i>),
     ) -> Result<Vec<T>> {
         self.disk.check()?;
         let names: Vec<Name<'_>> = items.iter().map(|item| Name::new(id(item))).collect();
         let _locks = self.lock(names.iter().map(|name| name.hash));
         let mut decided = Vec::with_capacity(items.len());
-        let mut change = Change::default();
+        let mut change = Change {
+            rows: notes,
+            ..Change::default()
+        };
         let mut changed: HashMap<&[u8], Option<Seen>> = HashMap::new();
         for (name, item) in names.iter().zip(items) {
             let old = match changed.get(&name.key[..]) {

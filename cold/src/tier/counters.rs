@@ -66,7 +66,7 @@ pub struct ColdStats {
     pub index_bytes: u64,
     /// Whether the index is there: until then nothing is found below.
     pub ready: bool,
-    /// Whether writes fail: what is evicted may be lost.
+    /// Whether writes fail, or a later start has taken over: what is evicted may be lost.
     pub degraded: bool,
     /// Whether entries of the last run are being brought into memory.
     pub warming: bool,
@@ -121,7 +121,7 @@ impl Inner {
             queued_bytes: self.queue.bytes(),
             index_bytes: index.map_or(0, ColdIndex::resident_bytes),
             ready: index.is_some(),
-            degraded: counters.failing.get() > 0 || self.trust.is_lost(),
+            degraded: counters.failing.get() > 0 || self.trust.is_lost() || self.fence.is_lost(),
             warming: counters.warming.get() > 0,
             written: counters.written.get(),
             written_bytes: counters.written_bytes.get(),

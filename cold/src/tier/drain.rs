@@ -7,7 +7,6 @@ use std::time::Duration;
 use bowstring_cache::{Cache, Id};
 
 use super::Cold;
-use super::settings::WritePolicy;
 
 /// Hits of those that go first, second and last.
 const BANDS: [RangeInclusive<u32>; 3] = [8..=u32::MAX, 1..=7, 0..=0];
@@ -32,7 +31,7 @@ impl Cold {
         if let Err(error) = self.write_noted().await {
             tracing::warn!(error = %error.message, "cold tier: the log was not written");
         }
-        if inner.settings.write_policy == WritePolicy::Off {
+        if !inner.writes() {
             return Saved::default();
         }
         let all = cache.stats().entries;

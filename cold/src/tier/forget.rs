@@ -1,7 +1,9 @@
 //! What is gone: out of the queue, out of the index, and out of memory where it came back from here. The
 //! answer that follows is not undone by a kill: the index is written by then, or the store's log where the
-//! index does not outlast the process.
+//! index does not outlast the process. An index that does remembers, in the same write, what the store's log is
+//! still to be told for who builds it anew.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bowstring_cache::lower::{Gone, NewExpiry};
@@ -12,6 +14,7 @@ use bowstring_wire::version::Version;
 use tokio::sync::MutexGuard;
 
 use super::degraded::NOTED_MAX;
+use super::owed::Debt;
 use super::queue::Which;
 use super::{Cold, STRIPES, ask, is_under};
 use crate::entry::Number;
@@ -21,6 +24,8 @@ use crate::store::{ObjectName, StoreError};
 
 /// How long what is gone waits for others to be written to the store's log with.
 const LOG_WAIT: Duration = Duration::from_secs(1);
+/// Names in one record of the store's log.
+pub(super) const RECORD_NAMES: usize = 1 << 16;
 /// Names that are counted before others run.
 const COUNT_STEP: usize = 1_000;
 /// How often something may come in between.
@@ -41,6 +46,9 @@ impl Cold {
     ) -> Result<Vec<Option<Version>>> {
         let inner = &self.inner;
         let _stripes = self.stripes_of(&gone).await;
+        inner.fence.check()?;
+        let named = || gone.iter().map(|gone| format::Gone::Name(gone.id.clone()));
+        let mut debt = self.owe(named());
         let mut went: Vec<Option<Version>> = vec![None; gone.len()];
         for _ in 0..ROUNDS {
             for (gone, went) in gone.iter().zip(&mut went) {
@@ -48,6 +56,9 @@ impl Cold {
             }
             let names = || gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()));
             let below = if self.forget_later(names)? {
+                if debt.is_empty() {
+                    debt = inner.owed.owe(named());
+                }
                 vec![None; gone.len()]
             } else {
                 // After that: what was in the queue till now may be in a segment of a lower number.
@@ -71,8 +82,7 @@ impl Cold {
             if !came_back {
                 let count = went.iter().flatten().count() as u64;
                 inner.counters.forgotten.add(count);
-                let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
-                self.log(names.collect()).await?;
+                self.pay(debt).await?;
                 return Ok(went);
             }
         }
@@ -90,9 +100,10 @@ impl Cold {
     ) -> Result<u64> {
         let inner = &self.inner;
         let is_empty = self.working().is_some_and(ColdIndex::is_empty);
-        if inner.queue.is_empty() && is_empty {
+        if inner.queue.is_empty() && is_empty && inner.owed.is_empty() {
             return Ok(0);
         }
+        inner.fence.check()?;
         let mut all = Vec::with_capacity(STRIPES);
         for stripe in &inner.stripes {
             all.push(stripe.lock().await);
@@ -104,7 +115,8 @@ impl Cold {
         if self.forget_later(|| std::iter::once(of()))? {
             self.leave_all(tenant, namespace, prefix);
             // Nobody knows the names now: who builds the index anew leaves out more than was asked for.
-            self.log(vec![all_of_it()]).await?;
+            let debt = inner.owed.owe(std::iter::once(all_of_it()));
+            self.pay(debt).await?;
             return Ok(went);
         }
         if !prefix.is_empty() {
@@ -125,11 +137,15 @@ impl Cold {
             }
         }
         if prefix.is_empty() {
-            let number = inner.number();
+            let debt = self.owe(std::iter::once(all_of_it()));
+            let (number, noted) = (inner.number(), self.notes());
             let of = (tenant.clone(), namespace.clone());
-            let cleared = ask(self, move |index| index.clear(&of.0, &of.1, number)).await?;
-            cleared.ok_or_else(gone_meanwhile)?;
-            self.log(vec![all_of_it()]).await?;
+            let cleared = ask(self, move |index| match noted {
+                true => index.clear_noted(&of.0, &of.1, number),
+                false => index.clear(&of.0, &of.1, number),
+            });
+            cleared.await?.ok_or_else(gone_meanwhile)?;
+            self.pay(debt).await?;
         }
         self.leave_all(tenant, namespace, prefix);
         inner.counters.forgotten.add(went);
@@ -158,10 +174,10 @@ impl Cold {
             now: None,
             expiry: None,
         };
+        let debt = self.owe(ids.iter().cloned().map(format::Gone::Name));
         let gone: Vec<Gone> = ids.into_iter().map(gone).collect();
         self.remove(&gone, self.inner.number()).await?;
-        let names = gone.into_iter().map(|gone| format::Gone::Name(gone.id));
-        self.log(names.collect()).await
+        self.pay(debt).await
     }
 
     async fn stripes_of(&self, gone: &[Gone]) -> Vec<MutexGuard<'_, ()>> {
@@ -179,8 +195,12 @@ impl Cold {
     async fn remove(&self, gone: &[Gone], number: Number) -> Result<Vec<Option<Version>>> {
         let ids: Vec<(Id, Option<Version>)> =
             gone.iter().map(|gone| (gone.id.clone(), None)).collect();
-        let removed = ask(self, move |index| index.remove_all(&ids, number)).await?;
-        removed.ok_or_else(gone_meanwhile)
+        let noted = self.notes();
+        let removed = ask(self, move |index| match noted {
+            true => index.remove_noted(&ids, number),
+            false => index.remove_all(&ids, number),
+        });
+        removed.await?.ok_or_else(gone_meanwhile)
     }
 
     /// A few names of a namespace.
@@ -232,16 +252,21 @@ impl Cold {
         index: &ColdIndex,
         before: &mut Vec<GoneBefore>,
     ) -> crate::index::Result<()> {
-        let number = self.inner.number();
+        let (number, noted) = (self.inner.number(), self.notes());
+        let remove = |id: Id| match noted {
+            true => index.remove_noted(&[(id, None)], number),
+            false => index.remove_all(&[(id, None)], number),
+        };
         for gone in before.iter() {
             match gone {
-                GoneBefore::Name(id) => drop(index.remove_all(&[(id.clone(), None)], number)?),
-                GoneBefore::Prefix(tenant, namespace, prefix) if prefix.is_empty() => {
-                    index.clear(tenant, namespace, number)?;
-                }
+                GoneBefore::Name(id) => drop(remove(id.clone())?),
+                GoneBefore::Prefix(tenant, namespace, prefix) if prefix.is_empty() => match noted {
+                    true => index.clear_noted(tenant, namespace, number)?,
+                    false => index.clear(tenant, namespace, number)?,
+                },
                 GoneBefore::Prefix(tenant, namespace, prefix) => {
                     for stored in index.scan(tenant, namespace, prefix, None)? {
-                        index.remove_all(&[(stored?.description.id, None)], number)?;
+                        remove(stored?.description.id)?;
                     }
                 }
             }
@@ -251,18 +276,34 @@ impl Cold {
         Ok(())
     }
 
-    /// Has what is gone written to the store's log: before the answer where nothing else would tell of it
-    /// after a restart, else soon.
-    async fn log(&self, gone: Vec<format::Gone>) -> Result<()> {
+    /// Whether the index outlasts the process, and so remembers what the store's log has to be told.
+    fn notes(&self) -> bool {
+        self.inner.settings.state_dir.is_some()
+    }
+
+    /// Remembers what the store's log has to be told of what is about to go, where the index does not.
+    fn owe(&self, gone: impl Iterator<Item = format::Gone>) -> Debt {
+        match self.notes() && self.working().is_some() {
+            true => Debt::new(),
+            false => self.inner.owed.owe(gone),
+        }
+    }
+
+    /// Has the store's log say what is gone, where nothing else would tell of it after a restart: an index that
+    /// cannot be written has been given up for that.
+    async fn pay(&self, debt: Debt) -> Result<()> {
         let inner = &self.inner;
-        if inner.settings.state_dir.is_some() && inner.index.get().is_some() {
-            inner.log.lock().extend(gone);
+        if debt.is_empty() || self.notes() && inner.index.get().is_some() {
             return Ok(());
         }
-        self.write_log(&gone).await
+        let gone: Vec<format::Gone> = debt.iter().map(|(gone, _)| gone.clone()).collect();
+        self.write_log(&gone).await?;
+        inner.owed.paid(&debt);
+        Ok(())
     }
 
     async fn write_log(&self, gone: &[format::Gone]) -> Result<()> {
+        self.may_write().await?;
         // Its own number: later than all segments in which they may be.
         let number = self.inner.number();
         let record = encode_gone(number, gone);
@@ -272,13 +313,18 @@ impl Cold {
             Error::unavailable(format!(
                 "the cold tier cannot write down what is gone; try again; error=`{error}`"
             ))
-        })
+        })?;
+        // That may have taken long.
+        self.may_write().await
     }
 
     /// Writes what is gone to the store's log, for who builds the index anew. Runs until it is dropped.
     pub async fn keep_log(&self) {
         loop {
             self.inner.clock.sleep(LOG_WAIT).await;
+            if self.inner.fence.is_lost() {
+                return std::future::pending().await;
+            }
             if let Err(error) = self.write_noted().await {
                 tracing::warn!(error = %error.message, "cold tier: the log was not written");
             }
@@ -287,15 +333,22 @@ impl Cold {
 
     /// Writes what is gone and was only noted so far.
     pub(super) async fn write_noted(&self) -> Result<()> {
-        let gone = std::mem::take(&mut *self.inner.log.lock());
-        if gone.is_empty() {
-            return Ok(());
+        let inner = &self.inner;
+        loop {
+            let owed = inner.owed.some(RECORD_NAMES);
+            let pending = self.working().map(|index| index.pending(RECORD_NAMES));
+            let pending = pending.unwrap_or_default();
+            if owed.is_empty() && pending.is_empty() {
+                return Ok(());
+            }
+            let gone = owed.iter().map(|(gone, _)| gone);
+            let gone = gone.chain(pending.iter().map(|pending| &pending.gone));
+            let gone: HashSet<format::Gone> = gone.cloned().collect();
+            self.write_log(&gone.into_iter().collect::<Vec<_>>())
+                .await?;
+            inner.owed.paid(&owed);
+            ask(self, move |index| index.logged(&pending)).await?;
         }
-        let written = self.write_log(&gone).await;
-        if written.is_err() {
-            self.inner.log.lock().extend(gone);
-        }
-        written
     }
 }
 

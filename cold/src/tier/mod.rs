@@ -5,7 +5,8 @@
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
 //! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
 //! - `many`: several keys at once, and which there are
-//! - `forget`: what is gone, before the answer
+//! - `forget`: what is gone, before the answer; `owed` is what no log record says yet
+//! - `fence`: a later start has taken over
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
@@ -19,9 +20,11 @@
 mod counters;
 mod degraded;
 mod drain;
+mod fence;
 mod forget;
 mod hot;
 mod many;
+mod owed;
 mod packing;
 mod passing;
 mod pieces;
@@ -64,9 +67,11 @@ use crate::index::ColdIndex;
 use crate::store::{Store, StoreError};
 use counters::Counters;
 use degraded::Trust;
+use fence::Fence;
 use forget::GoneBefore;
 use hot::Hot;
 use passing::Passing;
+use owed::Owed;
 use queue::Queue;
 use reader::Flight;
 use seen::Seen;
@@ -103,8 +108,8 @@ struct Inner {
     open: Mutex<BTreeSet<Number>>,
     /// When a segment was last read, of those that were.
     last_read: Mutex<BTreeMap<Number, Duration>>,
-    /// What is gone and not yet on the store, where the index remembers it until then.
-    log: Mutex<Vec<crate::format::Gone>>,
+    owed: Owed,
+    fence: Fence,
     trust: Trust,
     hot: Hot,
     counters: Counters,
@@ -144,6 +149,11 @@ impl Inner {
         {
             flights.remove(id);
         }
+    }
+
+    /// Whether anything is written down at all.
+    fn writes(&self) -> bool {
+        self.settings.write_policy != WritePolicy::Off && !self.fence.is_lost()
     }
 
     fn is_expired(&self, expires_at_ms: Option<u64>) -> bool {
@@ -191,7 +201,7 @@ impl LowerTier for Cold {
             // Nobody knows.
             return true;
         };
-        if inner.queue.is_empty() && index.is_empty() {
+        if inner.queue.is_empty() && index.is_empty() && inner.owed.is_empty() {
             return false;
         }
         let Ok(key) = Key::parse(key) else {
@@ -203,7 +213,7 @@ impl LowerTier for Cold {
             key,
         };
         // One that has just failed says no.
-        inner.queue.has(&id) || index.may_have(&id) || index.check().is_err()
+        inner.queue.has(&id) || index.may_have(&id) || inner.owed.has(&id) || index.check().is_err()
     }
 
     fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>> {
@@ -269,7 +279,7 @@ impl LowerTier for Cold {
     }
 
     fn take(&self, entry: Entry) {
-        if self.inner.settings.write_policy == WritePolicy::Off {
+        if !self.inner.writes() {
             return;
         }
         self.inner.enqueue(entry, false);
@@ -280,12 +290,12 @@ impl LowerTier for Cold {
             WritePolicy::Off => Err(Error::precondition(
                 "nothing is written to the cold tier; write_policy=`off`",
             )),
-            WritePolicy::OnEvict | WritePolicy::OnPut => Ok(()),
+            WritePolicy::OnEvict | WritePolicy::OnPut => self.inner.fence.check(),
         }
     }
 
     fn writes_at_once(&self) -> bool {
-        self.inner.settings.write_policy == WritePolicy::OnPut
+        self.inner.settings.write_policy == WritePolicy::OnPut && self.inner.writes()
     }
 
     fn write_down<'a>(&'a self, cache: &'a Cache, ids: Vec<Id>, wait: bool) -> Later<'a, ()> {

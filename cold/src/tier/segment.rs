@@ -48,6 +48,10 @@ impl Cold {
                 tracing::warn!(error = %why.message, "cold tier: a segment was not written, it is tried again");
             }
             inner.counters.failed_writes.add(1);
+            if inner.fence.is_lost() {
+                self.let_go(&batch.waiting, &why);
+                break;
+            }
             for waiting in &batch.waiting {
                 waiting.tell(Fate::Failed(why.message.to_string()));
             }
@@ -56,6 +60,16 @@ impl Cold {
         if failed {
             inner.counters.failing.subtract(1);
             tracing::info!("cold tier: writes succeed again");
+        }
+    }
+
+    /// They will never be written.
+    fn let_go(&self, waiting: &[Arc<Waiting>], why: &Error) {
+        let inner = &self.inner;
+        for one in waiting {
+            inner.counters.dropped.add(1);
+            inner.counters.dropped_bytes.add(one.entry.len());
+            inner.queue.done(one, Fate::Failed(why.message.to_string()));
         }
     }
 
@@ -93,6 +107,7 @@ impl Cold {
         if self.working().is_none() {
             return Err(gone_meanwhile());
         }
+        self.may_write().await?;
         // One number for what nobody has forgotten at that moment: what is forgotten later has a higher one.
         let mut waiting = Vec::with_capacity(batch.waiting.len());
         let number = inner.queue.standing_still(|| {
@@ -203,7 +218,7 @@ impl Cold {
         });
         let built = built.await??;
         create(inner, ObjectName::Segment(number), built.file).await?;
-        create(inner, ObjectName::Sidecar(number), vec![built.sidecar]).await?;
+        self.write_sidecar(number, built.sidecar).await?;
         Ok(built.entries)
     }
 
@@ -224,7 +239,7 @@ impl Cold {
         let (tail, sidecar, stored) = large.finish()?;
         upload.write(tail).await.map_err(failed)?;
         upload.finish().await.map_err(failed)?;
-        create(inner, ObjectName::Sidecar(number), vec![sidecar]).await?;
+        self.write_sidecar(number, sidecar).await?;
         Ok(stored)
     }
 

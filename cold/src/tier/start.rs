@@ -18,17 +18,22 @@ use super::counters::Counters;
 use super::degraded::Trust;
 use super::hot::Hot;
 use super::passing::Passing;
+use super::fence::Fence;
+use super::forget::RECORD_NAMES;
+use super::owed::Owed;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;
 use super::{Cold, Inner, blocking, failed};
 use crate::entry::{Number, Stored};
-use crate::format::{FORMAT_VERSION, Gone, read_gone, read_sidecar};
-use crate::index::{ColdIndex, IndexError, IndexSettings, Rebuild, State};
+use crate::format::{FORMAT_VERSION, Gone, encode_gone, read_gone, read_sidecar};
+use crate::index::{ColdIndex, IndexError, IndexSettings, Pending, Rebuild, State};
 use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
 
 /// How often another start may take the number that we want.
 const EPOCH_TRIES: u32 = 16;
+/// Numbers that each start has for itself: more than it can use.
+const EPOCH_NUMBERS: u64 = 1 << 40;
 /// How long after the store has failed the index is built again.
 const BUILD_AGAIN: Duration = Duration::from_secs(1);
 /// Records that are read at one time.
@@ -75,25 +80,7 @@ impl Cold {
         settings: ColdSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<(Cold, Option<Unread>)> {
-        let (before, epoch) = begin_epoch(&store).await?;
-        let mut segments = store.list(Folder::Segments).await.map_err(failed)?;
         let trust = Trust::new(settings.state_dir.clone());
-        let given_up = trust.was_given_up();
-        if given_up {
-            tracing::warn!(
-                "cold tier: what is below was given up when its index was lost, it begins anew"
-            );
-            give_up(&store, &mut segments).await?;
-        }
-        trust.give().map_err(|error| {
-            Error::invalid(format!(
-                "the state directory cannot be written; dir=`{:?}` error=`{error}`",
-                settings.state_dir
-            ))
-        })?;
-        let logs = store.list(Folder::Log).await.map_err(failed)?;
-        let highest = segments.iter().chain(&logs);
-        let highest = highest.map(|listed| listed.name.number()).max();
         let (dir, kept) = match &settings.state_dir {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -108,15 +95,58 @@ impl Cold {
         };
         let mut index_settings = IndexSettings::new(dir.join("index"));
         index_settings.fsync = settings.fsync;
-        let (identity, of) = (store.identity().to_owned(), index_settings.clone());
-        // Of what was given up, nothing in the index is believed either.
-        let before = before + u64::from(given_up);
-        let opened = blocking(move || open_index(of, &identity, (before, epoch))).await?;
-        let index = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
+        let trusted = |trust: &Trust| {
+            trust.give().map_err(|error| {
+                Error::invalid(format!(
+                    "the state directory cannot be written; dir=`{:?}` error=`{error}`",
+                    settings.state_dir
+                ))
+            })
+        };
+        let given_up = trust.was_given_up();
+        if !given_up {
+            trusted(&trust)?;
+        }
+        // The directory's lock before the epoch: who does not get it leaves the other's index what it is.
+        let of = index_settings.clone();
+        let opened = blocking(move || open_index(of)).await?;
+        let opened = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
+        let begun = (clock.monotonic(), clock.now_ms());
+        let (before, epoch) = begin_epoch(&store).await?;
+        let mut segments = store.list(Folder::Segments).await.map_err(failed)?;
+        if given_up {
+            tracing::warn!(
+                "cold tier: what is below was given up when its index was lost, it begins anew"
+            );
+            give_up(&store, &mut segments).await?;
+            trusted(&trust)?;
+        }
+        let mut logs = store.list(Folder::Log).await.map_err(failed)?;
+        let highest = segments.iter().chain(&logs);
+        let highest = highest.map(|listed| listed.name.number()).max();
         // What was promised gone may have no record on the store yet.
-        let known = index.as_ref().map(ColdIndex::highest);
+        let known = opened.as_ref().map(ColdIndex::highest);
         let highest = highest.max(known.map(|known| known.0));
+        // Above all that an earlier start may still write.
         let first = highest.map_or(1, |highest| highest + 1);
+        let mut first = first.max(epoch.checked_mul(EPOCH_NUMBERS).unwrap_or(0));
+        let identity = || store.identity().to_owned();
+        // Of what was given up, nothing in the index is believed either.
+        let is_ours =
+            |state: State| !given_up && state.store == identity() && state.epoch == before;
+        let index = match opened {
+            Some(index) if index.state().is_some_and(is_ours) => {
+                let identity = identity();
+                Some(index_step(move || index.set_state(&identity, epoch).map(|()| index)).await?)
+            }
+            // Of another store, it has nothing to say to this one.
+            Some(index) if !given_up && index.state().is_none_or(|it| it.store == identity()) => {
+                let pending = index.pending(usize::MAX);
+                logs.extend(tell(&store, &pending, &mut first).await?);
+                None
+            }
+            _ => None,
+        };
         let unread = index.is_none().then(|| {
             let all = segments.iter().chain(&logs).map(|listed| listed.name);
             let mut records: Vec<ObjectName> = all
@@ -145,7 +175,8 @@ impl Cold {
                 first: Number(first),
                 open: Mutex::new(BTreeSet::new()),
                 last_read: Mutex::new(BTreeMap::new()),
-                log: Mutex::new(Vec::new()),
+                owed: Owed::default(),
+                fence: Fence::new(epoch, begun),
                 trust,
                 hot: Hot::default(),
                 counters: Counters::default(),
@@ -277,25 +308,31 @@ impl Cold {
     }
 }
 
-/// The index, where it is that of this store and nobody has written there since; or none.
-fn open_index(
-    settings: IndexSettings,
-    store: &str,
-    (before, epoch): (u64, u64),
-) -> std::result::Result<Option<ColdIndex>, IndexError> {
-    let index = match ColdIndex::open(settings) {
+/// The index as it lies there, where it can be opened.
+fn open_index(settings: IndexSettings) -> std::result::Result<Option<ColdIndex>, IndexError> {
+    match ColdIndex::open(settings) {
         Err(IndexError::Unusable(why)) => {
             tracing::warn!(%why, "cold tier: the index cannot be opened, it is built anew");
-            return Ok(None);
+            Ok(None)
         }
-        opened => opened?,
-    };
-    let is_ours = |state: State| state.store == store && state.epoch == before;
-    if !index.state().is_some_and(is_ours) {
-        return Ok(None);
+        opened => opened.map(Some),
     }
-    index.set_state(store, epoch)?;
-    Ok(Some(index))
+}
+
+/// Has the store's log say what an index that is not used any more was to tell it.
+async fn tell(store: &Store, pending: &[Pending], next: &mut u64) -> Result<Vec<Listed>> {
+    let mut records = Vec::new();
+    for pending in pending.chunks(RECORD_NAMES) {
+        let gone: Vec<Gone> = pending.iter().map(|one| one.gone.clone()).collect();
+        let number = Number(*next);
+        *next += 1;
+        let (name, record) = (ObjectName::Log(number), encode_gone(number, &gone));
+        let bytes = record.len() as u64;
+        let written = store.create(&name, vec![record]).await;
+        written.map_err(failed)?;
+        records.push(Listed { name, bytes });
+    }
+    Ok(records)
 }
 
 /// Which namespaces these are of.

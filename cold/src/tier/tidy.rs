@@ -53,12 +53,17 @@ impl Cold {
             inner.clock.sleep(TICK).await;
             self.charge_own(&cache, &mut charge);
             inner.passing.trim();
+            if inner.fence.is_lost() {
+                continue;
+            }
             let done = async {
                 self.sweep().await?;
                 self.drop_dead().await?;
                 self.keep_within_limit(&cache).await?;
                 self.rewrite_some(&cache).await?;
                 if round % LOG_ROUNDS == 0 {
+                    // What an earlier start has written behind our back is one, too.
+                    self.drop_orphans().await?;
                     self.drop_old_log().await?;
                 }
                 Ok::<_, Error>(())
@@ -121,6 +126,7 @@ impl Cold {
     /// The sidecar first: without it, the rest does not count.
     async fn drop_segment(&self, number: Number) -> Result<()> {
         let inner = &self.inner;
+        self.may_write().await?;
         for name in [ObjectName::Sidecar(number), ObjectName::Segment(number)] {
             inner.store.delete(&name).await.map_err(failed)?;
         }
@@ -235,13 +241,10 @@ impl Cold {
         }
         let built = build(number, &Layout::Opaque, tensors)?;
         let bytes = built.file_bytes();
-        let objects = [
-            (ObjectName::Segment(number), built.file),
-            (ObjectName::Sidecar(number), vec![built.sidecar]),
-        ];
-        for (name, pieces) in objects {
-            inner.store.create(&name, pieces).await.map_err(failed)?;
-        }
+        let name = ObjectName::Segment(number);
+        let written = inner.store.create(&name, built.file).await;
+        written.map_err(failed)?;
+        self.write_sidecar(number, built.sidecar).await?;
         let moves: Vec<(Place, Stored)> = moved.into_iter().zip(built.entries).collect();
         ask(self, move |index| {
             index.add_segment(number, bytes)?;
@@ -255,6 +258,7 @@ impl Cold {
     /// Objects of an earlier start that the index knows nothing of: their writes were not acknowledged.
     async fn drop_orphans(&self) -> Result<()> {
         let inner = &self.inner;
+        self.may_write().await?;
         let until = inner.first;
         let known: BTreeSet<Number> = self
             .segments()
@@ -275,6 +279,7 @@ impl Cold {
     /// A record says nothing any more once all segments are younger.
     async fn drop_old_log(&self) -> Result<()> {
         let inner = &self.inner;
+        self.may_write().await?;
         let settled = self.settled();
         let oldest = self.segments().await?.first().map(|segment| segment.number);
         let oldest = oldest.map_or(settled, |oldest| oldest.min(settled));

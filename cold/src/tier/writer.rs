@@ -54,6 +54,9 @@ impl Inner {
 impl Cold {
     /// Writes down keys that memory has.
     pub(super) async fn write_all(&self, cache: &Cache, ids: Vec<Id>, wait: bool) -> Result<()> {
+        if wait {
+            self.inner.fence.check()?;
+        }
         if wait && self.working().is_none() {
             return Err(Error::unavailable(
                 "the cold tier takes nothing until its index is there, memory has the entry; try again",
@@ -67,6 +70,7 @@ impl Cold {
         }
         for mut fate in fates.into_iter().filter(|_| wait) {
             let ended = fate.wait_for(|fate| *fate != Fate::Waits).await;
+            self.inner.fence.check()?;
             if let Ok(Fate::Failed(why)) = ended.as_deref() {
                 return Err(Error::unavailable(format!(
                     "the write to the cold tier failed, memory has the entry; error=`{why}`"
@@ -82,6 +86,7 @@ impl Cold {
         let inner = &self.inner;
         let until = inner.clock.monotonic() + ROOM_WAIT;
         while let Some(entry) = cache.peek(id) {
+            inner.fence.check()?;
             match inner.enqueue(entry, wait) {
                 Some(waiting) => return Ok(Some(waiting)),
                 None if !wait => return Ok(None),
@@ -108,6 +113,9 @@ impl Cold {
         }
         let free = free_wanted(&cache);
         loop {
+            if inner.fence.is_lost() {
+                return std::future::pending().await;
+            }
             while cache.hand_down(free, || inner.queue.bytes()) {
                 tokio::task::yield_now().await;
             }
@@ -169,6 +177,7 @@ impl Cold {
     /// `unavailable` where a write fails: what it was for is still tried.
     pub async fn flush(&self) -> Result<()> {
         let inner = &self.inner;
+        inner.fence.check()?;
         let waiting = inner.queue.all();
         if self.working().is_none() && !waiting.is_empty() {
             return Err(Error::unavailable(
@@ -203,7 +212,7 @@ impl Cold {
     /// what is nowhere else.
     pub(super) async fn wait_for_room(&self, cache: &Cache, bytes: u64) {
         let inner = &self.inner;
-        if inner.settings.write_policy == WritePolicy::Off || bytes > free_wanted(cache) {
+        if !inner.writes() || bytes > free_wanted(cache) {
             return;
         }
         let until = inner.clock.monotonic() + FREE_WAIT;
