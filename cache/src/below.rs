@@ -9,10 +9,11 @@ use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
-use crate::engine::{Engine, Pinned};
+use crate::engine::{Engine, Pinned, PinnedHere};
 use crate::event::Why;
 use crate::id::{Id, Name};
-use crate::index::Shard;
+use crate::index::{Mark, Shard};
+use crate::judge::Candidate;
 use crate::loads::Load;
 use crate::lower::{Description, Found, Gone, LowerTier, NewExpiry, Reading};
 use crate::namespaces::Space;
@@ -21,6 +22,8 @@ use crate::scan::SCAN_STEP;
 use crate::victim::{Evicted, Terms};
 use crate::view::Layer;
 
+/// How often a key is brought up that leaves memory again at once.
+const BRING_UP_ROUNDS: usize = 4;
 /// Entries that one step hands down, at most, before others run.
 const VICTIMS_A_STEP: u32 = 256;
 /// Victims between two looks at the slabs.
@@ -119,6 +122,14 @@ impl Cache {
     }
 }
 
+/// Does what has to be whole once it has begun: it goes on where nobody waits for it any more.
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|_| Err(Error::unavailable("the server is being shut down")))
+}
+
 /// See [`Engine::keep_from_below`].
 pub(crate) struct Changing<'a>(&'a Space);
 
@@ -133,16 +144,68 @@ impl Engine {
         self.lower.may_have(name.tenant, name.namespace, name.key)
     }
 
-    /// Has a key that only the lower tier may have brought up, to be judged with what is there.
-    pub(crate) async fn bring_up(self: &Arc<Self>, id: &Id) -> Result<()> {
-        if !self.may_be_below(id.name()) {
-            return Ok(());
-        }
+    /// The entry of a key in memory, brought up where only the lower tier has it, to be judged or changed.
+    ///
+    /// # Errors
+    /// Where the lower tier has it and memory does not keep it: it is not to be taken for one that is not there.
+    pub(crate) async fn here(self: &Arc<Self>, id: &Id) -> Result<Option<Entry>> {
         let cache = Cache::of(Arc::clone(self));
-        if cache.peek(id).is_none() {
-            self.lower.load(&cache, id).await?;
+        for _ in 0..BRING_UP_ROUNDS {
+            if let Some(entry) = cache.peek(id) {
+                return Ok(Some(entry));
+            }
+            // In this order: what leaves memory is below before it does.
+            if !self.may_be_below(id.name()) {
+                return Ok(None);
+            }
+            match self.lower.load(&cache, id).await? {
+                Some(entry) if !entry.is_over() => self.make_room_for(&entry).await,
+                _ => return Ok(None),
+            }
         }
-        Ok(())
+        Err(Error::unavailable(
+            "the key is in the cold tier and memory has no room for it now; try again",
+        ))
+    }
+
+    /// Where its namespace's own limits are why an entry was not kept, others of it go.
+    async fn make_room_for(self: &Arc<Self>, entry: &Entry) {
+        let Some(space) = self.spaces.at(entry.record().namespace()) else {
+            return;
+        };
+        let home = self.spaces.home_of(space);
+        let shown = self.spaces.counted(home);
+        if let Some(over) = home.over(shown, 1, entry.len()) {
+            // Who finds no room says so.
+            let _ = self.make_own_room(home, over, entry.len(), None).await;
+        }
+    }
+
+    /// What is there in a candidate's place: in memory, and where that decides, also below.
+    pub(crate) async fn found<'e>(
+        self: &'e Arc<Self>,
+        candidate: &Candidate<'_>,
+    ) -> Result<Option<PinnedHere<'e>>> {
+        let Candidate { name, coming, .. } = candidate;
+        let find = || self.find_current(coming.hash, *name, Mark::Peek, coming.seen());
+        if let Some(found) = find() {
+            return Ok(Some(found));
+        }
+        if !candidate.is_by_what_is_there() || !self.may_be_below(*name) {
+            return Ok(None);
+        }
+        let id = name.to_id()?;
+        for _ in 0..BRING_UP_ROUNDS {
+            if self.here(&id).await?.is_none() {
+                return Ok(None);
+            }
+            if let Some(found) = find() {
+                return Ok(Some(found));
+            }
+        }
+        Err(Error::unavailable(
+            "the key leaves memory all the time; try again",
+        ))
     }
 
     /// What the lower tier has of a key is not to be found again; `now` is what memory has.
@@ -186,18 +249,26 @@ impl Engine {
         if gone.is_empty() {
             return Ok(Vec::new());
         }
-        let cache = Cache::of(Arc::clone(self));
-        let of = match gone.iter().any(|gone| self.is_watched(&gone.id)) {
-            true => gone.clone(),
-            false => Vec::new(),
-        };
-        let went = self.lower.forget(&cache, gone).await?;
-        for (gone, went) in of.iter().zip(&went) {
-            if let Some(went) = went.filter(|went| gone.now != Some(*went)) {
-                self.left_below(&gone.id, went);
+        let engine = Arc::clone(self);
+        to_its_end(async move {
+            let cache = Cache::of(Arc::clone(&engine));
+            let forgotten = engine.lower.forget(&cache, gone.clone()).await;
+            let Ok(went) = &forgotten else {
+                // What is refused is not left there for others to find, over what is below.
+                for Gone { id, now, .. } in &gone {
+                    now.map(|version| cache.take_back(id, version));
+                }
+                return forgotten;
+            };
+            for (gone, went) in gone.iter().zip(went) {
+                let went = went.filter(|went| gone.now != Some(*went));
+                if let Some(went) = went.filter(|_| engine.is_watched(&gone.id)) {
+                    engine.left_below(&gone.id, went);
+                }
             }
-        }
-        Ok(went)
+            forgotten
+        })
+        .await
     }
 
     pub(crate) async fn forget_prefix_below(
@@ -206,11 +277,19 @@ impl Engine {
         namespace: &Namespace,
         prefix: &str,
     ) -> Result<u64> {
-        let cache = Cache::of(Arc::clone(self));
-        self.note_all_below(tenant, namespace, prefix).await?;
-        self.lower
-            .forget_prefix(&cache, tenant, namespace, prefix)
-            .await
+        if !self.lower.is_there() {
+            return Ok(0);
+        }
+        let (engine, prefix) = (Arc::clone(self), prefix.to_owned());
+        let (tenant, namespace) = (tenant.clone(), namespace.clone());
+        to_its_end(async move {
+            let cache = Cache::of(Arc::clone(&engine));
+            let forgotten = engine
+                .lower
+                .forget_prefix(&cache, &tenant, &namespace, &prefix);
+            forgotten.await
+        })
+        .await
     }
 
     /// Has the tier below write down what has been put, where it does so at once or is waited for.

@@ -87,33 +87,41 @@ impl Cache {
     /// `failed_precondition` where another version than `if_version` is there; whatever the lower
     /// tier meets.
     pub async fn delete(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
-        if if_version.is_some() {
-            self.engine.bring_up(id).await?;
-        }
-        let deleted = self.delete_here(id, if_version)?;
+        let deleted = match if_version {
+            Some(version) => match self.delete_version(id, version).await? {
+                None => return Ok(None),
+                deleted => deleted,
+            },
+            None => self.delete_here(id),
+        };
         let below = self.engine.forget_below(id, None).await?;
         Ok(deleted.or(below))
     }
 
-    fn delete_here(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
+    async fn delete_version(&self, id: &Id, wanted: Version) -> Result<Option<Version>> {
         // A delete that loses against another change of the key looks again.
-        while let Some(entry) = self.peek(id) {
-            if let Some(wanted) = if_version {
-                check_version(id.name(), wanted, Some(entry.version()))?;
+        while let Some(entry) = self.engine.here(id).await? {
+            check_version(id.name(), wanted, Some(entry.version()))?;
+            if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
+                return Ok(Some(wanted));
             }
+        }
+        Ok(None)
+    }
+
+    fn delete_here(&self, id: &Id) -> Option<Version> {
+        while let Some(entry) = self.peek(id) {
             let version = entry.version();
             if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
-                return Ok(Some(version));
+                return Some(version);
             }
         }
         let engine = self.engine();
         let home = engine.spaces.find(&id.tenant, &id.namespace);
-        if let Some(home) = home.and_then(|home| engine.spaces.at(home))
-            && if_version.is_none()
-        {
+        if let Some(home) = home.and_then(|home| engine.spaces.at(home)) {
             engine.forget_kept(home, id.key.as_str().as_bytes(), u64::MAX);
         }
-        Ok(None)
+        None
     }
 
     /// Charges `bytes` to an account of the ledger for as long as the guard lives. Where the

@@ -25,6 +25,16 @@ pub(crate) struct Candidate<'a> {
     pub(crate) coming: Coming<'a>,
 }
 
+impl Candidate<'_> {
+    /// Whether what is there decides what becomes of it, and it may be below.
+    pub(crate) fn is_by_what_is_there(&self) -> bool {
+        let by_mode = self.mode != Mode::Replace;
+        let decides =
+            by_mode || self.if_version.is_some() || self.coming.kept.source_version.is_some();
+        decides && self.coming.load == 0
+    }
+}
+
 pub(crate) enum Judged<'e> {
     /// What is there stays.
     Stays(Entry),
@@ -41,7 +51,22 @@ impl Engine {
     ) -> Result<Judged<'e>> {
         let Candidate { name, coming, .. } = candidate;
         let found = self.find_current(coming.hash, *name, Mark::Peek, coming.seen());
-        if let Some(wanted) = candidate.if_version {
+        self.judge_found(candidate, found, same)
+    }
+
+    /// As [`Engine::judge`], with what is there.
+    pub(crate) fn judge_found<'e>(
+        self: &'e Arc<Self>,
+        Candidate {
+            name,
+            coming,
+            mode,
+            if_version,
+        }: &Candidate<'_>,
+        found: Option<PinnedHere<'e>>,
+        same: impl FnOnce(&Entry) -> bool,
+    ) -> Result<Judged<'e>> {
+        if let Some(wanted) = *if_version {
             check_version(*name, wanted, found.as_ref().map(PinnedHere::version))?;
             return Ok(Judged::Comes(found));
         }
@@ -54,7 +79,7 @@ impl Engine {
                 _ => Ok(Judged::Comes(Some(found))),
             };
         }
-        match candidate.mode {
+        match mode {
             Mode::Replace => Ok(Judged::Comes(Some(found))),
             Mode::Keep => Ok(Judged::Stays(found.into_entry())),
             Mode::Create => {
@@ -92,7 +117,8 @@ impl Engine {
     ) -> Result<(Version, bool)> {
         let mut grown = 0;
         loop {
-            let expected = match self.judge(candidate, |there| draft.holds(there))? {
+            let found = self.found(candidate).await?;
+            let expected = match self.judge_found(candidate, found, |there| draft.holds(there))? {
                 Judged::Stays(entry) => return self.stays(entry, candidate),
                 Judged::Comes(expected) => expected.map(PinnedHere::into_pinned),
             };

@@ -44,9 +44,8 @@ impl Cache {
     /// `resource_exhausted` where too much is pinned, or held by pins, puts and readers together;
     /// whatever the lower tier meets.
     pub async fn pin(&self, id: &Id) -> Result<Option<bool>> {
-        self.engine().bring_up(id).await?;
         // One that loses against another change of the key looks again.
-        while let Some(entry) = self.peek(id) {
+        while let Some(entry) = self.engine().here(id).await? {
             if let Some(pinned) = self.engine().keep(&entry.into_pinned())? {
                 return Ok(Some(pinned));
             }

@@ -238,15 +238,10 @@ impl Put {
             existed,
             bytes: candidate.coming.len,
         };
-        let by_what_is_there = self.spec.mode != Mode::Replace
-            || self.spec.if_version.is_some()
-            || self.spec.source_version.is_some();
-        if self.load.is_none() && by_what_is_there {
-            self.engine.bring_up(&self.id).await?;
-        }
         // What stays is found out before any more room is asked for.
+        let found = self.engine.found(&candidate).await?;
         let same = |there: &Entry| self.room.holds(there);
-        if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
+        if let Judged::Stays(there) = self.engine.judge_found(&candidate, found, same)? {
             let (version, existed) = self.engine.stays(there, &candidate)?;
             self.engine
                 .write_down(vec![self.id], self.spec.below)

@@ -58,6 +58,11 @@ impl Entry {
         self.pinned
     }
 
+    /// Whether its time has come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.engine().is_expired(self.record())
+    }
+
     /// Which of the key's tensors this is.
     pub fn version(&self) -> Version {
         let (hlc, start) = self.record().version();

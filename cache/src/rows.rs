@@ -134,14 +134,15 @@ impl Cache {
         };
         let mut answers = Vec::with_capacity(rows.len());
         for run in rows.chunks(RUN) {
-            let first = answers.len();
-            for (row, answer) in run.iter().zip(batch.store_run(run)) {
+            let mut stored = batch.store_run(run);
+            // At once: who gives up while one of the others waits leaves nothing half done.
+            batch.forget_below(run, &mut stored).await;
+            for (row, answer) in run.iter().zip(stored) {
                 answers.push(match answer {
                     Some(answer) => answer,
                     None => batch.store_alone(row).await,
                 });
             }
-            batch.forget_below(run, &mut answers[first..]).await;
             tokio::task::yield_now().await;
         }
         batch.write_down(rows, &mut answers).await;
@@ -229,6 +230,11 @@ impl Batch<'_> {
             let answer = match judged {
                 Err(refused) => Err(refused),
                 Ok(Judged::Stays(there)) => published(there.version(), true, len),
+                // It has left memory just now.
+                Ok(Judged::Comes(None)) if self.asks_below(row) => {
+                    spare.push(*handle);
+                    continue;
+                }
                 Ok(Judged::Comes(expected)) => {
                     arrivals.push(Arrival {
                         row: ready.row,
@@ -274,14 +280,14 @@ impl Batch<'_> {
 
     /// What was below of the rows that were stored is not found again; where that cannot be promised,
     /// they are not acknowledged.
-    async fn forget_below(&self, rows: &[Row<'_>], answers: &mut [Result<Published>]) {
+    async fn forget_below(&self, rows: &[Row<'_>], answers: &mut [Option<Result<Published>>]) {
         if self.load.is_some() {
             return;
         }
         let mut gone = Vec::new();
         let mut of_rows = Vec::new();
         for (at, (row, answer)) in rows.iter().zip(&*answers).enumerate() {
-            if let Ok(published) = answer
+            if let Some(Ok(published)) = answer
                 && !published.existed
                 && self.engine.may_be_below(self.name(row))
                 && let Ok(id) = self.name(row).to_id()
@@ -294,7 +300,7 @@ impl Batch<'_> {
         }
         if let Err(error) = self.engine.forget_all_below(gone).await {
             for at in of_rows {
-                answers[at] = Err(error.clone());
+                answers[at] = Some(Err(error.clone()));
             }
         }
     }
@@ -385,14 +391,12 @@ impl Batch<'_> {
         self.check_load_room(len + ENTRY_BYTES)?;
         let checksum = checksum_of(&row.data);
         check_checksum(row.checksum, checksum)?;
-        if self.asks_below(row) {
-            self.engine.bring_up(&self.name(row).to_id()?).await?;
-        }
         let hash = self.hash.hash(row.key.as_bytes());
         let expires_at_ms = self.engine.expiry_in(self.space, row.expires_at_ms);
         let candidate = self.candidate(row, hash, len, checksum, expires_at_ms);
         let same = |there: &Entry| there.equals(&row.data);
-        if let Judged::Stays(there) = self.engine.judge(&candidate, same)? {
+        let found = self.engine.found(&candidate).await?;
+        if let Judged::Stays(there) = self.engine.judge_found(&candidate, found, same)? {
             let (version, existed) = self.engine.stays(there, &candidate)?;
             return published(version, existed, len);
         }
@@ -405,6 +409,10 @@ impl Batch<'_> {
             .draft(&candidate.coming, None, &row.data, asker)
             .await?;
         let (version, existed) = self.engine.settle(&candidate, draft).await?;
+        if self.load.is_none() && !existed {
+            let id = self.name(row).to_id()?;
+            self.engine.forget_below(&id, Some(version)).await?;
+        }
         published(version, existed, len)
     }
 

@@ -49,9 +49,8 @@ impl Cache {
     /// Whatever the lower tier meets.
     pub async fn expire(&self, id: &Id, expires_at_ms: Option<u64>) -> Result<bool> {
         let engine = self.engine();
-        engine.bring_up(id).await?;
         // One that loses against another change of the key looks again.
-        while let Some(entry) = self.peek(id) {
+        while let Some(entry) = engine.here(id).await? {
             let version = entry.version();
             let entry = entry.into_pinned();
             let changed = engine.change(&entry, |record| record.set_expires_at_ms(expires_at_ms));

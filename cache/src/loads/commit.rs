@@ -7,6 +7,7 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::Tenant;
 
 use super::{Load, LoadOutcome, State};
+use crate::below::to_its_end;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::namespaces::Space;
@@ -25,6 +26,15 @@ impl Cache {
     /// rolled back; `resource_exhausted` where the index has no room, or whatever the lower tier meets:
     /// then it is still open.
     pub async fn commit_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
+        if !self.engine().lower.is_there() {
+            return self.commit(tenant, id).await;
+        }
+        // What is forgotten below and what shows in memory go together.
+        let (cache, tenant, id) = (self.clone(), tenant.clone(), id.to_owned());
+        to_its_end(async move { cache.commit(&tenant, &id).await }).await
+    }
+
+    async fn commit(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
         let engine = self.engine();
         let load = engine.loads.named(tenant, id)?;
         let home = engine.home(&load)?;
@@ -39,14 +49,10 @@ impl Cache {
         let changing = engine.keep_from_below(home);
         // Before it shows: what it takes the place of must not be found again, even where the load's own entry
         // is evicted at once. Until it shows, those keys are missed where only the tier below had them.
-        let entries = engine.outcome(&load).entries;
+        let closing = engine.keep_closed(&load);
         engine.forget_under(&load, home).await?;
         let outcome = engine.publish_load(&load, home)?;
-        if outcome.entries != entries {
-            // What came while we were at it.
-            engine.forget_under(&load, home).await?;
-        }
-        drop(changing);
+        drop((changing, closing));
         while !engine.count_step(home) {
             tokio::task::yield_now().await;
         }
@@ -94,7 +100,43 @@ impl Cache {
     }
 }
 
+/// What `Space::load` is of a load that takes no more puts for now.
+const CLOSING: u32 = u32::MAX;
+
+/// See [`Engine::keep_closed`].
+struct Closed<'a> {
+    space: &'a Space,
+    load: u32,
+}
+
+impl Drop for Closed<'_> {
+    /// Where it was not committed after all, it is open again.
+    fn drop(&mut self) {
+        let order = self.space.order.write();
+        let load = &self.space.load;
+        let _ = load.compare_exchange(CLOSING, self.load, Ordering::Relaxed, Ordering::Relaxed);
+        drop(order);
+    }
+}
+
 impl Engine {
+    /// Nothing comes into an open load as long as the guard lives; what is asked of the tier below is asked of all
+    /// of it.
+    fn keep_closed(&self, load: &Load) -> Option<Closed<'_>> {
+        let space = self
+            .spaces
+            .at(load.space)
+            .filter(|_| self.lower.is_there())?;
+        let order = space.order.write();
+        let (number, open) = (load.number, &space.load);
+        let closed = open.compare_exchange(number, CLOSING, Ordering::Relaxed, Ordering::Relaxed);
+        drop(order);
+        closed.is_ok().then_some(Closed {
+            space,
+            load: number,
+        })
+    }
+
     fn home(&self, load: &Load) -> Result<&Space> {
         let home = self.spaces.at(load.home);
         home.ok_or_else(|| Error::internal("a load's namespace is not known"))

@@ -1,9 +1,9 @@
 //! What the engine asks of a tier below it, and tells it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bowstring_wire::error::Code;
+use bowstring_wire::error::{Code, Error};
 use bowstring_wire::name::Tenant;
 use bowstring_wire::version::Version;
 use parking_lot::Mutex;
@@ -15,12 +15,18 @@ use crate::lower::{Description, Found, Gone, Later, LowerTier, Reading};
 use crate::read::Entry;
 use crate::restore::{Back, Restored};
 use crate::rows::RowsSpec;
+use bowstring_wire::settings::SettingsChange;
 
 /// A tier that keeps everything in a map.
 #[derive(Default)]
 pub(super) struct Shelf {
     kept: Mutex<BTreeMap<Id, (Description, Vec<u8>)>>,
     brought: AtomicU64,
+    /// What is to be forgotten waits for it.
+    gate: tokio::sync::Mutex<()>,
+    /// So many wait, or have waited, for that.
+    forgets: AtomicU64,
+    refuses: AtomicBool,
 }
 
 impl Shelf {
@@ -115,12 +121,18 @@ impl LowerTier for Shelf {
     }
 
     fn forget<'a>(&'a self, _: &'a Cache, gone: Vec<Gone>) -> Later<'a, Vec<Option<Version>>> {
-        let mut kept = self.kept.lock();
-        let went = gone.iter().map(|gone| kept.remove(&gone.id));
-        let went = went
-            .map(|went| went.map(|(went, _)| went.version))
-            .collect();
-        Box::pin(std::future::ready(Ok(went)))
+        Box::pin(async move {
+            self.forgets.fetch_add(1, Ordering::SeqCst);
+            let _open = self.gate.lock().await;
+            if self.refuses.load(Ordering::SeqCst) {
+                return Err(Error::unavailable("not now"));
+            }
+            let mut kept = self.kept.lock();
+            let went = gone.iter().map(|gone| kept.remove(&gone.id));
+            Ok(went
+                .map(|went| went.map(|(went, _)| went.version))
+                .collect())
+        })
     }
 
     fn forget_prefix<'a>(
@@ -130,14 +142,18 @@ impl LowerTier for Shelf {
         namespace: &'a Namespace,
         prefix: &'a str,
     ) -> Later<'a, u64> {
-        let mut went = 0;
-        self.kept.lock().retain(|id, _| {
-            let goes = (&id.tenant, &id.namespace) == (tenant, namespace)
-                && id.key.as_str().starts_with(prefix);
-            went += u64::from(goes && cache.peek(id).is_none());
-            !goes
-        });
-        Box::pin(std::future::ready(Ok(went)))
+        Box::pin(async move {
+            self.forgets.fetch_add(1, Ordering::SeqCst);
+            let _open = self.gate.lock().await;
+            let mut went = 0;
+            self.kept.lock().retain(|id, _| {
+                let goes = (&id.tenant, &id.namespace) == (tenant, namespace)
+                    && id.key.as_str().starts_with(prefix);
+                went += u64::from(goes && cache.peek(id).is_none());
+                !goes
+            });
+            Ok(went)
+        })
     }
 }
 
@@ -348,4 +364,160 @@ async fn a_load_takes_the_place_of_what_is_below() {
         assert_eq!(load(&cache, "a").await, None, "not what was rolled back");
         assert!(shelf.keys().is_empty());
     }
+}
+
+/// Begins something, and gives up as soon as it has begun to forget what is below. Gives what is below of `k` once
+/// the tier has gone on.
+async fn given_up<F: Future<Output = ()> + Send + 'static>(
+    change: impl FnOnce(Cache, Id) -> F,
+) -> Vec<String> {
+    let (cache, shelf, _) = cache_over_shelf();
+    put(&cache, "k", Mode::Create, &[1; 100]).await.unwrap();
+    hand_all_down(&cache);
+    let closed = shelf.gate.lock().await;
+    let changing = tokio::spawn(change(cache.clone(), id("k")));
+    while shelf.forgets.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    changing.abort();
+    assert!(changing.await.unwrap_err().is_cancelled());
+    drop(closed);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    shelf.keys()
+}
+
+/// A client that has gone away. What shows in memory has taken the place of what is below, or neither has happened.
+#[tokio::test]
+async fn who_gives_up_leaves_nothing_half_done() {
+    let put_it = given_up(async |cache: Cache, id: Id| {
+        let mut put = cache.put(id, spec(Mode::Replace)).unwrap();
+        put.reserve(1).await.unwrap();
+        put.write(&[2]).unwrap();
+        put.publish(Shape::new(&[1]).unwrap()).await.unwrap();
+    });
+    assert!(put_it.await.is_empty());
+    let deleted = given_up(async |cache: Cache, id: Id| {
+        cache.delete(&id, None).await.unwrap();
+    });
+    assert!(deleted.await.is_empty());
+    let expired = given_up(async |cache: Cache, id: Id| {
+        cache.expire(&id, Some(u64::MAX)).await.unwrap();
+    });
+    assert!(expired.await.is_empty());
+    let cleared = given_up(async |cache: Cache, id: Id| {
+        let cleared = cache.delete_prefix(&id.tenant, &id.namespace, "");
+        cleared.await.unwrap();
+    });
+    assert!(cleared.await.is_empty());
+    let committed = given_up(async |cache: Cache, id: Id| {
+        let of = (&id.tenant, &id.namespace);
+        let load = cache.begin_load(of.0, of.1, LoadSpec::default()).unwrap();
+        let mut of_load = spec(Mode::Replace);
+        of_load.load = cache.load(of.0, of.1, &load).unwrap();
+        put_spec(&cache, "k", of_load, &[2]).await.unwrap();
+        cache.commit_load(of.0, &load).await.unwrap();
+    });
+    assert!(committed.await.is_empty());
+}
+
+/// Rows that were stored together are not left half done by one that comes after them by itself.
+#[tokio::test]
+async fn who_gives_up_between_two_rows_leaves_nothing_half_done() {
+    let stored = given_up(async |cache: Cache, id: Id| {
+        let (small, large) = (Shape::new(&[9]).unwrap(), Shape::new(&[8 << 20]).unwrap());
+        let data = vec![0; 8 << 20];
+        let rows = [row("k", &small, &[2; 9]), row("large", &large, &data)];
+        let spec = RowsSpec {
+            mode: Mode::Replace,
+            load: 0,
+            pin: false,
+            admit: Admit::Hot,
+            below: false,
+        };
+        let stored = cache.put_rows(&id.tenant, &id.namespace, spec, &rows);
+        assert!(stored.await.iter().all(Result::is_ok));
+    });
+    assert!(stored.await.is_empty());
+}
+
+/// Else the next one would be told that it is there, and then read what is below.
+#[tokio::test]
+async fn a_put_that_is_refused_is_not_found_by_the_next_one() {
+    let (cache, shelf, _) = cache_over_shelf();
+    put(&cache, "k", Mode::Create, &[1; 100]).await.unwrap();
+    hand_all_down(&cache);
+    shelf.refuses.store(true, Ordering::SeqCst);
+    let refused = put(&cache, "k", Mode::Replace, &[2; 100]).await;
+    assert_eq!(refused.unwrap_err().code, Code::Unavailable);
+    assert!(cache.peek(&id("k")).is_none());
+    assert_eq!(load(&cache, "k").await.unwrap(), [1; 100]);
+    let shape = Shape::new(&[9]).unwrap();
+    let spec = RowsSpec {
+        mode: Mode::Replace,
+        load: 0,
+        pin: false,
+        admit: Admit::Hot,
+        below: false,
+    };
+    let of = id("k");
+    let rows = [row("k", &shape, &[2; 9])];
+    let refused = cache.put_rows(&of.tenant, &of.namespace, spec, &rows).await;
+    assert!(refused[0].is_err());
+    assert_eq!(load(&cache, "k").await.unwrap(), [1; 100]);
+}
+
+/// What cannot be brought up is not taken for what is not there.
+#[tokio::test]
+async fn what_memory_has_no_room_for_is_there_all_the_same() {
+    let (cache, shelf, _) = cache_over_shelf();
+    put(&cache, "k", Mode::Create, &[1; 100]).await.unwrap();
+    let version = cache.peek(&id("k")).unwrap().version();
+    hand_all_down(&cache);
+    let pinned = PutSpec {
+        pin: true,
+        ..spec(Mode::Create)
+    };
+    put_spec(&cache, "pinned", pinned, &[3; 9]).await.unwrap();
+    let limit = SettingsChange::parse(r#"{"entries_max":1}"#).unwrap();
+    let of = id("k");
+    cache
+        .set_settings(&of.tenant, &of.namespace, &limit, None)
+        .await
+        .unwrap();
+    let other = Version { hlc: 1, start: 1 };
+    for wanted in [version, other] {
+        let refused = cache.delete(&of, Some(wanted)).await.unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable, "{refused}");
+        let by_version = PutSpec {
+            if_version: Some(wanted),
+            ..spec(Mode::Create)
+        };
+        let refused = put_spec(&cache, "k", by_version, &[2; 9]).await;
+        assert_eq!(refused.unwrap_err().code, Code::Unavailable);
+    }
+    let refused = cache.expire(&of, Some(1)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable);
+    assert!(cache.pin(&of).await.is_err());
+    for mode in [Mode::Create, Mode::Keep] {
+        let refused = put(&cache, "k", mode, &[1; 100]).await.unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable);
+        let shape = Shape::new(&[9]).unwrap();
+        let spec = RowsSpec {
+            mode,
+            load: 0,
+            pin: false,
+            admit: Admit::Hot,
+            below: false,
+        };
+        let rows = [row("k", &shape, &[2; 9])];
+        let refused = cache.put_rows(&of.tenant, &of.namespace, spec, &rows).await;
+        assert_eq!(refused[0].as_ref().unwrap_err().code, Code::Unavailable);
+    }
+    assert_eq!(shelf.keys(), ["k"]);
+    assert_eq!(load(&cache, "k").await.unwrap(), [1; 100]);
+    // Where another can go for it, it does.
+    cache.unpin(&id("pinned"));
+    assert!(cache.expire(&of, Some(u64::MAX)).await.unwrap());
 }
