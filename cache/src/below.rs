@@ -252,6 +252,7 @@ impl Engine {
         let engine = Arc::clone(self);
         to_its_end(async move {
             let cache = Cache::of(Arc::clone(&engine));
+            let is_watched = gone.iter().any(|gone| engine.is_watched(&gone.id));
             let forgotten = engine.lower.forget(&cache, gone.clone()).await;
             let Ok(went) = &forgotten else {
                 // What is refused is not left there for others to find, over what is below.
@@ -260,9 +261,8 @@ impl Engine {
                 }
                 return forgotten;
             };
-            for (gone, went) in gone.iter().zip(went) {
-                let went = went.filter(|went| gone.now != Some(*went));
-                if let Some(went) = went.filter(|_| engine.is_watched(&gone.id)) {
+            for (gone, went) in gone.iter().zip(went).filter(|_| is_watched) {
+                if let Some(went) = went.filter(|went| gone.now != Some(*went)) {
                     engine.left_below(&gone.id, went);
                 }
             }
@@ -284,6 +284,7 @@ impl Engine {
         let (tenant, namespace) = (tenant.clone(), namespace.clone());
         to_its_end(async move {
             let cache = Cache::of(Arc::clone(&engine));
+            engine.note_all_below(&tenant, &namespace, &prefix).await?;
             let forgotten = engine
                 .lower
                 .forget_prefix(&cache, &tenant, &namespace, &prefix);

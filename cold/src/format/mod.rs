@@ -32,7 +32,7 @@ pub use blocks::{blocks_of, verify};
 pub use gone::{Gone, encode_gone, read_gone};
 pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
-pub use segment::{Built, Layout, build};
+pub use segment::{Built, Layout, build, check};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
 pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
 

@@ -66,6 +66,15 @@ pub fn build(
     })
 }
 
+/// Whether a tensor can be written at all: where [`build`] fails with many, this says with which.
+///
+/// # Errors
+/// As [`build`].
+pub fn check(description: &Description, pieces: &[Bytes]) -> Result<()> {
+    frame(Number(0), &Layout::Opaque, &[description])?;
+    table(description, pieces).map(drop)
+}
+
 /// The checksums of a tensor's blocks. One of a single block needs none, and is not read here: whoever
 /// reads it compares its own.
 fn table(description: &Description, pieces: &[Bytes]) -> Result<Vec<u64>> {

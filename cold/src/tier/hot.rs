@@ -79,6 +79,8 @@ impl Cold {
         if !hot.is_read.load(Ordering::Acquire) {
             return Ok(());
         }
+        // A later start has lists of its own.
+        self.may_write().await?;
         let mut lists = hot.lists.lock().await;
         let lists = self.find_lists(&mut lists).await?;
         let max = (cache.config().memory / MEMORY_SHARE).min(BYTES_MAX);

@@ -9,7 +9,7 @@ use bowstring_cache::ledger::{Account, Charge};
 use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_cache::{Cache, Id};
-use bowstring_wire::error::{Error, Result};
+use bowstring_wire::error::{Code, Error, Result};
 use bytes::Bytes;
 
 use super::forget::gone_meanwhile;
@@ -17,7 +17,7 @@ use super::packing::Batch;
 use super::queue::{Fate, Waiting, Which};
 use super::{Cold, Inner, ask, blocking, failed};
 use crate::entry::{Number, Stored};
-use crate::format::{Large, build};
+use crate::format::{Large, build, check};
 use crate::store::ObjectName;
 
 /// How long after a write that failed it is tried again.
@@ -42,6 +42,10 @@ impl Cold {
                 // Some may have been refused: look who is left.
                 continue;
             };
+            let is_ours = !matches!(why.code, Code::Unavailable | Code::FailedPrecondition);
+            if is_ours && self.drop_unwritable(&batch.waiting).await {
+                continue;
+            }
             if !failed {
                 failed = true;
                 inner.counters.failing.add(1);
@@ -49,7 +53,7 @@ impl Cold {
             }
             inner.counters.failed_writes.add(1);
             if inner.fence.is_lost() {
-                self.let_go(&batch.waiting, &why);
+                batch.waiting.iter().for_each(|one| self.give_up(one, &why));
                 break;
             }
             for waiting in &batch.waiting {
@@ -63,14 +67,39 @@ impl Cold {
         }
     }
 
-    /// They will never be written.
-    fn let_go(&self, waiting: &[Arc<Waiting>], why: &Error) {
+    /// Lets go of those that no trying makes writable; whether there were any.
+    async fn drop_unwritable(&self, waiting: &[Arc<Waiting>]) -> bool {
+        let (cold, waiting) = (self.clone(), waiting.to_vec());
+        let dropped = blocking(move || {
+            let checked = |one: &Waiting| {
+                let description = Description::of(&one.entry)?;
+                check(&description, &pieces(&one.entry)?)
+            };
+            let mut dropped = false;
+            for one in &waiting {
+                let Err(why) = checked(one) else { continue };
+                // Too many readers have it just now.
+                if why.code == Code::Unavailable {
+                    continue;
+                }
+                tracing::error!(
+                    error = %why.message, namespace = %one.id.namespace, version = %one.entry.version(),
+                    "cold tier: an entry cannot be written down, and is not"
+                );
+                cold.give_up(one, &why);
+                dropped = true;
+            }
+            dropped
+        });
+        dropped.await.unwrap_or(false)
+    }
+
+    /// It will never be written.
+    fn give_up(&self, one: &Arc<Waiting>, why: &Error) {
         let inner = &self.inner;
-        for one in waiting {
-            inner.counters.dropped.add(1);
-            inner.counters.dropped_bytes.add(one.entry.len());
-            inner.queue.done(one, Fate::Failed(why.message.to_string()));
-        }
+        inner.counters.dropped.add(1);
+        inner.counters.dropped_bytes.add(one.entry.len());
+        inner.queue.done(one, Fate::Failed(why.message.to_string()));
     }
 
     /// Those that are still to be written: the others have been let go, or are down already.

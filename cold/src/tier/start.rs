@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 
 use super::counters::Counters;
 use super::degraded::Trust;
-use super::hot::Hot;
-use super::passing::Passing;
 use super::fence::Fence;
 use super::forget::RECORD_NAMES;
+use super::hot::Hot;
 use super::owed::Owed;
+use super::passing::Passing;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::settings::ColdSettings;

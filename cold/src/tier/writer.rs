@@ -192,7 +192,7 @@ impl Cold {
             let ended = fate.wait_for(|fate| *fate != Fate::Waits).await;
             if let Ok(Fate::Failed(why)) = ended.map(|fate| fate.clone()) {
                 result = Err(Error::unavailable(format!(
-                    "a write to the cold tier failed and is tried again; error=`{why}`"
+                    "a write to the cold tier failed; error=`{why}`"
                 )));
                 break;
             }

@@ -118,6 +118,41 @@ async fn a_store_that_fails_costs_what_is_below_and_nothing_else() {
     node.put_below("k", &[3; 100]).await.unwrap();
 }
 
+/// What cannot be written does not keep from the store what can.
+#[tokio::test]
+async fn an_entry_that_cannot_be_written_is_let_go_and_the_others_are_not() {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    let bad = || PutSpec {
+        // No object of texts.
+        metadata: vec![7; 3],
+        ..spec(Mode::Replace)
+    };
+    for len in [100, 5 << 20] {
+        node.put_as("bad", bad(), &bytes(1, len)).await.unwrap();
+        for n in 0..3 {
+            node.put(&format!("n{n}"), &bytes(n, 100)).await;
+        }
+        node.evict_all().await;
+        while node.cold.stats().queued > 0 {
+            tick().await;
+        }
+        assert_eq!(node.get("bad").await, None);
+        for n in 0..3 {
+            assert!(node.get(&format!("n{n}")).await.unwrap() == bytes(n, 100));
+        }
+    }
+    let waits = PutSpec {
+        below: true,
+        ..bad()
+    };
+    let refused = node.put_as("bad", waits, b"x").await.unwrap_err();
+    assert!(refused.message.contains("metadata"), "{refused}");
+    let stats = node.cold.stats();
+    assert_eq!((stats.dropped, stats.queued, stats.entries), (3, 0, 3));
+    assert!(!stats.degraded);
+}
+
 /// Each record in turn is damaged, cut, or under another's name: what is deleted stays so, whatever else is lost.
 #[tokio::test]
 async fn records_that_lie_bring_nothing_back() {

@@ -158,8 +158,12 @@ async fn open(disk: &Arc<Disk>, settings: &ColdSettings) -> (Cold, Option<Unread
 
 impl Node {
     fn of(cold: Cold) -> Self {
+        Self::of_memory(cold, 64 * MIB)
+    }
+
+    fn of_memory(cold: Cold, memory: u64) -> Self {
         let config = CacheConfig {
-            memory: 64 * MIB,
+            memory,
             ..CacheConfig::default()
         };
         let parts = Parts {
@@ -176,11 +180,15 @@ impl Node {
     }
 
     async fn start(disk: &Arc<Disk>, settings: &ColdSettings) -> Self {
+        Self::start_with(disk, settings, 64 * MIB).await
+    }
+
+    async fn start_with(disk: &Arc<Disk>, settings: &ColdSettings, memory: u64) -> Self {
         let (cold, unread) = open(disk, settings).await;
         if let Some(unread) = unread {
             cold.build(unread).await.unwrap();
         }
-        let mut node = Self::of(cold);
+        let mut node = Self::of_memory(cold, memory);
         let (cold, cache) = (node.cold.clone(), node.cache.clone());
         node.running = Some(tokio::spawn(async move {
             tokio::join!(cold.write(cache), cold.mend());

@@ -112,7 +112,13 @@ async fn what_goes_in_the_last_second_is_told_at_the_next_start() {
         for key in ["deleted", "replaced", "p1"] {
             assert_eq!(node.get(key).await, None, "{key} {foreign}");
         }
-        assert!(node.cache.get_or_load(&of).await.unwrap().is_none());
+        assert!(
+            node.cache
+                .open(&of, Reading::Whole)
+                .await
+                .unwrap()
+                .is_none()
+        );
         assert_eq!(node.get("kept").await.unwrap(), b"old");
         node.kill().await;
     }
