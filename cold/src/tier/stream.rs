@@ -15,6 +15,9 @@ use super::reader::Landed;
 use crate::entry::{BLOCK_BYTES, Stored};
 use crate::format::blocks_of;
 
+/// How often a block is asked for anew once others were sent: who reads can do nothing but begin again.
+const TRIES: usize = 5;
+
 /// One that was found.
 pub(super) struct Large {
     pub(super) cold: Cold,
@@ -76,6 +79,7 @@ impl Stream {
     }
 
     async fn next_bytes(&mut self) -> Result<Bytes> {
+        let mut tries = 0;
         while !self.left.is_empty() {
             let came = match self.first.take() {
                 Some(first) => Ok(Some(first)),
@@ -84,7 +88,11 @@ impl Stream {
             match came {
                 Ok(Some(piece)) => return Ok(self.give(piece)),
                 Ok(None) => return Err(Error::internal("a stream ended before its range")),
-                Err(Lost::Failed(error)) => return Err(error),
+                Err(Lost::Failed(error)) if tries + 1 == TRIES => return Err(error),
+                Err(Lost::Failed(_)) => {
+                    tries += 1;
+                    self.pieces = pieces(&self.cold, &self.cache, &self.stored, &self.left);
+                }
                 Err(Lost::Damaged) => self.look_again().await?,
             }
         }
