@@ -48,6 +48,12 @@ impl Cache {
         self.engine().hlc.observe(hlc);
     }
 
+    /// A clock that is later than every version that was made or [observed](Cache::observe).
+    pub fn later_hlc(&self) -> u64 {
+        let engine = self.engine();
+        engine.hlc.next(engine.clock.now_ms()).hlc
+    }
+
     /// What is known of a key below memory; leaves no mark.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bowstring_cache::Id;
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cold::entry::{Description, Number, Place, Stored};
+use bowstring_cold::entry::{Description, Number, Place, Prefix, Stored};
 use bowstring_cold::index::{ColdIndex, IndexSettings, Rebuild};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Key, Namespace, Tenant};
@@ -227,6 +227,7 @@ fn stored(n: u64, segment: u64, at: u64) -> Result<Stored> {
             metadata: Vec::new(),
         },
         place: Place {
+            prefix: Prefix::OWN,
             segment: Number(segment),
             offset: at * TENSOR_BYTES,
         },

@@ -10,9 +10,21 @@ pub const BLOCK_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(pub u64);
 
+/// Under whose prefix of a store something lies: our own, or one of others', which are read only. Not
+/// persisted: what is written says it of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Prefix(pub usize);
+
+impl Prefix {
+    /// Ours.
+    pub const OWN: Prefix = Prefix(0);
+}
+
 /// Where a tensor's bytes lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Under which prefix.
+    pub prefix: Prefix,
     /// In which segment.
     pub segment: Number,
     /// From which byte of its file on.

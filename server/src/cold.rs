@@ -35,6 +35,7 @@ pub async fn open(
         return Ok(None);
     };
     let settings = ColdSettings {
+        also: config.cold_also.clone(),
         state_dir: config.state_dir.clone(),
         write_policy: config.write_policy,
         segment_bytes: config
@@ -92,6 +93,7 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache, warm: Option<
         cold.hand_down(cache.clone()),
         cold.write(cache.clone()),
         cold.keep_log(),
+        cold.follow(cache.clone()),
         cold.mend(),
         cold.watch(),
         cold.tidy(cache.clone()),

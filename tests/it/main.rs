@@ -24,6 +24,7 @@ mod bench;
 mod bulk;
 mod cli;
 mod cold;
+mod cold_also;
 mod cold_warm;
 mod errors;
 mod exchange;

@@ -23,6 +23,7 @@ pub(super) enum Kind {
     Sidecar = 1,
     Gone = 2,
     Hot = 3,
+    Hidden = 4,
 }
 
 impl Kind {
@@ -35,6 +36,7 @@ impl Kind {
             Kind::Sidecar => "sidecar",
             Kind::Gone => "log record",
             Kind::Hot => "list of what was in memory",
+            Kind::Hidden => "record of what is hidden",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::arrow_file::{Frame, Layout, frame};
 use super::blocks::Blocks;
 use super::segment::damaged_in_memory;
 use super::sidecar::encode_sidecar;
-use crate::entry::{Description, Number, Place, Stored};
+use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A segment of one tensor while it is written: [`Large::head`], then the tensor's bytes, each piece past
 /// [`Large::pass`], then what [`Large::finish`] gives.
@@ -64,6 +64,7 @@ impl Large {
             blocks: blocks.ok_or_else(damaged_in_memory)?,
             description: self.description,
             place: Place {
+                prefix: Prefix::OWN,
                 segment: self.number,
                 offset: self.frame.head.len() as u64,
             },

@@ -4,6 +4,7 @@
 //! - [`large`]: one large tensor as such a file, whose bytes are never all in memory
 //! - [`sidecar`]: what is in a segment, read without it
 //! - [`gone`]: log records of what was deleted
+//! - [`hidden`]: what of others' prefixes is not to be found any more
 //! - [`hot`]: what was in memory, for the next start
 //!
 //! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes),
@@ -20,6 +21,7 @@ mod envelope;
 #[cfg(test)]
 mod golden;
 pub mod gone;
+pub mod hidden;
 pub mod hot;
 pub mod large;
 pub mod segment;
@@ -30,6 +32,7 @@ mod testing;
 
 pub use blocks::{blocks_of, verify};
 pub use gone::{Gone, encode_gone, read_gone};
+pub use hidden::{Grave, encode_hidden, read_hidden};
 pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
 pub use segment::{Built, Layout, build, check};

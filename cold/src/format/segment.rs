@@ -7,7 +7,7 @@ pub use super::arrow_file::Layout;
 use super::arrow_file::frame;
 use super::blocks::{Blocks, table_len};
 use super::sidecar::encode_sidecar;
-use crate::entry::{Description, Number, Place, Stored};
+use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A segment that is ready to be written.
 #[derive(Debug, Clone)]
@@ -48,6 +48,7 @@ pub fn build(
         let blocks = table(&description, &pieces)?;
         file.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
         let place = Place {
+            prefix: Prefix::OWN,
             segment: number,
             offset,
         };

@@ -23,7 +23,7 @@ use twox_hash::XxHash3_128;
 
 use super::blocks::table_len;
 use super::cursor::{Cursor, put_bytes, put_varint, unzigzag, zigzag};
-use crate::entry::{Description, Number, Place, Stored};
+use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 const EXPIRES: u8 = 1;
 const SOURCE_VERSION: u8 = 2;
@@ -92,6 +92,7 @@ fn check(sealed: &[u8], end: &End) -> Option<Place> {
 fn place(end: &End) -> Option<Place> {
     let mut cursor = Cursor::new(end.get(SEAL_BYTES..)?);
     Some(Place {
+        prefix: Prefix::OWN,
         segment: Number(cursor.u64()?),
         offset: cursor.u64()?,
     })
@@ -261,7 +262,7 @@ mod tests {
         #[test]
         fn a_place_may_change_alone(mut stored in stored(), segment in any::<u64>(), offset in any::<u64>()) {
             let (_, mut value) = both(&stored);
-            stored.place = Place { segment: Number(segment), offset };
+            stored.place = Place { prefix: Prefix::OWN, segment: Number(segment), offset };
             let (_, moved) = both(&stored);
             let kept = value.len() - PLACE_BYTES;
             prop_assert_eq!(&value[..kept], &moved[..kept]);
@@ -273,7 +274,7 @@ mod tests {
         fn any_bytes_under_a_seal_are_one_tensor_or_none(mut sealed in prop::collection::vec(any::<u8>(), 0..200)) {
             crate::feed::stored(&sealed);
             let seal = XxHash3_128::oneshot(&sealed);
-            put_end(seal, Place { segment: Number(1), offset: 2 }, &mut sealed);
+            put_end(seal, Place { prefix: Prefix::OWN, segment: Number(1), offset: 2 }, &mut sealed);
             crate::feed::stored(&sealed);
         }
 

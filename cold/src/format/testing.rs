@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use twox_hash::XxHash3_128;
 
 use super::blocks::{Blocks, table_len};
-use crate::entry::{Description, Number, Place, Stored};
+use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A plain vector of bytes.
 pub(super) fn described(bytes: &[u8]) -> Description {
@@ -38,6 +38,7 @@ pub(super) fn stored_of(bytes: &[u8]) -> Stored {
     Stored {
         blocks: blocks.finish(&description).unwrap(),
         place: Place {
+            prefix: Prefix::OWN,
             segment: Number(1),
             offset: 64,
         },
@@ -102,6 +103,7 @@ pub(super) fn stored() -> impl Strategy<Value = Stored> {
             .map(|i| i.wrapping_mul(description.version.hlc))
             .collect(),
         place: Place {
+            prefix: Prefix::OWN,
             segment: Number(segment),
             offset,
         },

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::testing::{id, stored, version};
 use super::{ColdIndex, IndexSettings, Segment};
-use crate::entry::{Number, Place, Stored};
+use crate::entry::{Number, Place, Prefix, Stored};
 
 const NAMESPACES: [&str; 2] = ["a", "a.b"];
 const KEYS: [&str; 5] = ["a", "a/1", "a/2", "b", "\u{10ffff}"];
@@ -202,6 +202,7 @@ fn run(steps: Vec<Step>, small: bool) {
                     .filter_map(|id| {
                         let old = model.rows.get(&id)?.clone();
                         let place = Place {
+                            prefix: Prefix::OWN,
                             segment: Number(next),
                             offset: 1,
                         };

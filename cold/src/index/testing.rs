@@ -6,7 +6,7 @@ use bowstring_wire::name::{Key, Namespace};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
-use crate::entry::{Description, Number, Place, Stored};
+use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 pub(super) fn version(hlc: u64) -> Version {
     Version { hlc, start: 9 }
@@ -35,6 +35,7 @@ pub(super) fn stored(id: Id, hlc: u64, segment: u64, offset: u64) -> Stored {
             metadata: Vec::new(),
         },
         place: Place {
+            prefix: Prefix::OWN,
             segment: Number(segment),
             offset,
         },

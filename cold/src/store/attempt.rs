@@ -39,6 +39,9 @@ impl Store {
         mut once: impl FnMut() -> F,
     ) -> Result<T> {
         let shared = &*self.shared;
+        if shared.read_only && kind == Kind::Write {
+            return Err(StoreError::Failed("it was opened to be read only".into()));
+        }
         let settings = &shared.settings;
         let one = shared.timeout(bytes);
         let end = match kind {

@@ -41,6 +41,14 @@ impl Local {
         Local::with_sync(dir, fsync.then_some(sync))
     }
 
+    /// The store in a directory that is another's: nothing is made there.
+    ///
+    /// # Errors
+    /// Where there is no such directory.
+    pub fn open_to_read(dir: &FilePath) -> io::Result<Local> {
+        Local::over(dir.canonicalize()?, None)
+    }
+
     /// As [`Local::open`], with something else than fsync: for tests.
     ///
     /// # Errors
@@ -55,6 +63,10 @@ impl Local {
                 sync(&File::open(dir)?)?;
             }
         }
+        Local::over(root, sync)
+    }
+
+    fn over(root: PathBuf, sync: Option<SyncFile>) -> io::Result<Local> {
         Ok(Local {
             inner: LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?,
             root,

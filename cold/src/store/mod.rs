@@ -96,6 +96,8 @@ struct Shared {
     prefix: Path,
     identity: String,
     settings: StoreSettings,
+    /// Nothing is written or deleted here.
+    read_only: bool,
     clock: Arc<dyn Clock>,
     counts: Counts,
     requests: Semaphore,
@@ -160,10 +162,20 @@ impl Store {
                 counts: Counts::default(),
                 requests: Semaphore::new(requests),
                 writes: Semaphore::new((requests - requests / 4).max(1)),
+                read_only: false,
                 buffers: Buffers::new(settings.buffers),
                 settings,
             }),
         }
+    }
+
+    /// The same store, of which only the caller has a handle, never to be written to.
+    #[must_use]
+    pub fn to_read(mut self) -> Store {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.read_only = true;
+        }
+        self
     }
 
     /// Deletes what interrupted writes have left in a directory; other stores have rules of their own for

@@ -20,6 +20,8 @@ pub enum ObjectName {
     Epoch(u64),
     /// What was in memory in a start.
     Hot(u64),
+    /// What of others' prefixes is not to be found any more.
+    Hidden(u64),
 }
 
 /// Where objects of a kind lie.
@@ -33,11 +35,19 @@ pub enum Folder {
     Epochs,
     /// [`ObjectName::Hot`].
     Hot,
+    /// [`ObjectName::Hidden`].
+    Hidden,
 }
 
 impl Folder {
     /// All of them.
-    pub const ALL: [Folder; 4] = [Folder::Segments, Folder::Log, Folder::Epochs, Folder::Hot];
+    pub const ALL: [Folder; 5] = [
+        Folder::Segments,
+        Folder::Log,
+        Folder::Epochs,
+        Folder::Hot,
+        Folder::Hidden,
+    ];
 
     /// The folder's own name, under the prefix.
     pub fn as_str(self) -> &'static str {
@@ -46,6 +56,7 @@ impl Folder {
             Folder::Log => "log",
             Folder::Epochs => "epoch",
             Folder::Hot => "hot",
+            Folder::Hidden => "hidden",
         }
     }
 
@@ -64,6 +75,7 @@ impl ObjectName {
             ObjectName::Log(_) => Folder::Log,
             ObjectName::Epoch(_) => Folder::Epochs,
             ObjectName::Hot(_) => Folder::Hot,
+            ObjectName::Hidden(_) => Folder::Hidden,
         }
     }
 
@@ -73,7 +85,9 @@ impl ObjectName {
             ObjectName::Segment(number) | ObjectName::Sidecar(number) | ObjectName::Log(number) => {
                 number.0
             }
-            ObjectName::Epoch(number) | ObjectName::Hot(number) => number,
+            ObjectName::Epoch(number) | ObjectName::Hot(number) | ObjectName::Hidden(number) => {
+                number
+            }
         }
     }
 
@@ -98,6 +112,7 @@ impl ObjectName {
             ObjectName::Log(Number(number)),
             ObjectName::Epoch(number),
             ObjectName::Hot(number),
+            ObjectName::Hidden(number),
         ];
         let ending = file.get(DIGITS..)?;
         ours.into_iter()
@@ -111,6 +126,7 @@ impl ObjectName {
             ObjectName::Log(_) => ".log",
             ObjectName::Epoch(_) => "",
             ObjectName::Hot(_) => ".hot",
+            ObjectName::Hidden(_) => ".hid",
         }
     }
 }
@@ -144,6 +160,7 @@ mod tests {
             ),
             (ObjectName::Epoch(1), "epoch/00000000000000000001"),
             (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
+            (ObjectName::Hidden(9), "hidden/00000000000000000009.hid"),
         ];
         for (name, text) in names {
             assert_eq!(name.to_string(), text);
@@ -185,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
+        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|hidden|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
             let path = Path::from(path);
             if let Some(name) = ObjectName::parse(&Path::default(), &path) {
                 prop_assert_eq!(name.to_path(&Path::default()), path);

@@ -1,6 +1,6 @@
 //! Stores by their URLs.
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bowstring_cache::clock::Clock;
@@ -40,7 +40,10 @@ impl Store {
             ObjectStoreScheme::parse(&parsed).map_err(|error| unknown(url, &error.to_string()))?;
         let identity = parsed.to_string();
         match scheme {
-            ObjectStoreScheme::Local => local(&parsed, settings, clock),
+            ObjectStoreScheme::Local => {
+                let fsync = settings.fsync;
+                local(&parsed, settings, clock, |dir| Local::open(dir, fsync))
+            }
             ObjectStoreScheme::Memory => {
                 let backend = Backend {
                     inner: Arc::new(InMemory::new()),
@@ -66,6 +69,24 @@ impl Store {
                 Ok(Store::of(backend, prefix, identity, settings, clock))
             }
         }
+    }
+
+    /// As [`Store::open`], of what is another's: never written to, and a directory is not made.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_to_read(
+        url: &str,
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Store> {
+        let opened = match Url::parse(url) {
+            Ok(parsed) if parsed.scheme() == "file" => {
+                local(&parsed, settings, clock, Local::open_to_read)
+            }
+            _ => Store::open(url, settings, clock),
+        };
+        opened.map(Store::to_read)
     }
 
     /// The S3 store of a URL, with credentials and endpoint from elsewhere than the environment.
@@ -106,11 +127,16 @@ impl Store {
     }
 }
 
-fn local(url: &Url, settings: StoreSettings, clock: Arc<dyn Clock>) -> Result<Store> {
+fn local(
+    url: &Url,
+    settings: StoreSettings,
+    clock: Arc<dyn Clock>,
+    open: impl FnOnce(&FilePath) -> std::io::Result<Local>,
+) -> Result<Store> {
     let dir: PathBuf = url
         .to_file_path()
         .map_err(|()| unknown(url.as_str(), "it is no absolute path"))?;
-    let opened = Local::open(&dir, settings.fsync).map_err(|error| {
+    let opened = open(&dir).map_err(|error| {
         Error::precondition(format!(
             "the cold tier's directory cannot be used; dir=`{}` error=`{error}`",
             dir.display()

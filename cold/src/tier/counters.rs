@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Inner;
+use super::others::Others;
 use crate::index::ColdIndex;
 use crate::store::StoreCounters;
 
@@ -26,6 +27,8 @@ pub(super) struct Counters {
     pub(super) segments_dropped: Count,
     pub(super) given_up: Count,
     pub(super) orphans: Count,
+    pub(super) hits_elsewhere: Count,
+    pub(super) hidden: Count,
     pub(super) warmed: Count,
     pub(super) warmed_bytes: Count,
     /// Memory is being warmed, now.
@@ -68,6 +71,10 @@ pub struct ColdStats {
     pub ready: bool,
     /// Whether writes fail, or a later start has taken over: what is evicted may be lost.
     pub degraded: bool,
+    /// Entries of other servers that can be read, but for what this one has hidden of them.
+    pub also_entries: u64,
+    /// Other servers' prefixes of which nothing is found: they were not read yet, or cannot be.
+    pub also_unread: u64,
     /// Whether entries of the last run are being brought into memory.
     pub warming: bool,
     /// Entries written.
@@ -104,6 +111,10 @@ pub struct ColdStats {
     pub given_up: u64,
     /// Objects of an earlier start that were never acknowledged, and were removed.
     pub orphans: u64,
+    /// Of the gets answered from the store, those with another server's entry.
+    pub also_hits: u64,
+    /// Names and prefixes of names that others have and are not to be found any more.
+    pub also_hidden: u64,
     /// Entries of the last run that were brought into memory at the start; no gets.
     pub warmed: u64,
     /// Their bytes.
@@ -115,11 +126,17 @@ pub struct ColdStats {
 impl Inner {
     pub(super) fn stats(&self) -> ColdStats {
         let (counters, index) = (&self.counters, self.index.get());
+        let others = self.others.as_ref().map(Others::figures);
+        let (also_entries, also_unread, also_bytes) = others.unwrap_or_default();
         ColdStats {
             entries: index.map_or(0, ColdIndex::len),
             queued: self.queue.entries(),
             queued_bytes: self.queue.bytes(),
-            index_bytes: index.map_or(0, ColdIndex::resident_bytes),
+            index_bytes: index.map_or(0, ColdIndex::resident_bytes) + also_bytes,
+            also_entries,
+            also_unread,
+            also_hits: counters.hits_elsewhere.get(),
+            also_hidden: counters.hidden.get(),
             ready: index.is_some(),
             degraded: counters.failing.get() > 0 || self.trust.is_lost() || self.fence.is_lost(),
             warming: counters.warming.get() > 0,

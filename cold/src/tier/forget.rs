@@ -49,7 +49,7 @@ impl Cold {
         inner.fence.check()?;
         let named = || gone.iter().map(|gone| format::Gone::Name(gone.id.clone()));
         let mut debt = self.owe(named());
-        let mut went: Vec<Option<Version>> = vec![None; gone.len()];
+        let mut went = self.hide_names(cache, &gone).await?;
         for _ in 0..ROUNDS {
             for (gone, went) in gone.iter().zip(&mut went) {
                 *went = self.forget_queued(gone).or(*went);
@@ -100,7 +100,8 @@ impl Cold {
     ) -> Result<u64> {
         let inner = &self.inner;
         let is_empty = self.working().is_some_and(ColdIndex::is_empty);
-        if inner.queue.is_empty() && is_empty && inner.owed.is_empty() {
+        let is_nowhere = inner.owed.is_empty() && inner.others.is_none();
+        if inner.queue.is_empty() && is_empty && is_nowhere {
             return Ok(0);
         }
         inner.fence.check()?;
@@ -108,8 +109,10 @@ impl Cold {
         for stripe in &inner.stripes {
             all.push(stripe.lock().await);
         }
+        let hidden = self.hide_under(cache, (tenant, namespace), prefix);
+        let hidden = hidden.await?;
         let queued = inner.queue.forget_prefix(tenant, namespace, prefix);
-        let mut went = queued.iter().filter(|id| cache.peek(id).is_none()).count() as u64;
+        let mut went = hidden + queued.iter().filter(|id| cache.peek(id).is_none()).count() as u64;
         let all_of_it = || format::Gone::Namespace(tenant.clone(), namespace.clone());
         let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
         if self.forget_later(|| std::iter::once(of()))? {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::reader::{Flight, Landed, Way};
 use super::{Cold, ask, failed, is_under};
-use crate::entry::{BLOCK_BYTES, Number, Stored};
+use crate::entry::{BLOCK_BYTES, Number, Prefix, Stored};
 use crate::store::{ObjectName, StoreError};
 
 /// Bytes between two tensors that are read rather than asked for apart.
@@ -50,6 +50,7 @@ pub(super) struct Wanted {
 
 /// What is read in one piece.
 pub(super) struct Piece {
+    pub(super) prefix: Prefix,
     pub(super) segment: Number,
     pub(super) range: Range<u64>,
     pub(super) wanted: Vec<Wanted>,
@@ -221,10 +222,10 @@ impl Cold {
         let Some(_room) = room else {
             return self.read_each(cache, piece.wanted).await;
         };
-        let now = inner.clock.monotonic();
-        inner.last_read.lock().insert(piece.segment, now);
+        inner.is_read(piece.prefix, piece.segment);
         let name = ObjectName::Segment(piece.segment);
-        let bytes = match inner.store.read(&name, piece.range.clone()).await {
+        let store = inner.store_of(piece.prefix);
+        let bytes = match store.read(&name, piece.range.clone()).await {
             Ok(bytes) => bytes,
             // Some of them may be whole.
             Err(StoreError::NotFound | StoreError::Short { .. }) => {
@@ -276,6 +277,12 @@ impl Cold {
 
     /// What the index has of each key.
     pub(super) async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        let mut found = self.look_up_own(ids.clone()).await?;
+        self.look_elsewhere(ids, &mut found).await?;
+        Ok(found)
+    }
+
+    async fn look_up_own(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
         let count = ids.len();
         let index = self.working();
         if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
@@ -319,6 +326,11 @@ impl Cold {
                 listed.insert(key.to_owned(), Description::of(&waiting.entry)?);
             }
         }
+        let mut elsewhere = Vec::new();
+        if self.working().is_some() {
+            let listed = self.list_elsewhere((tenant, namespace), prefix, after, limit);
+            elsewhere = listed.await?;
+        }
         let (tenant, namespace) = (tenant.clone(), namespace.clone());
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         let now_ms = self.inner.clock.now_ms();
@@ -339,6 +351,10 @@ impl Cold {
             let key = found.id.key.as_str().to_owned();
             listed.entry(key).or_insert(found);
         }
+        for found in elsewhere {
+            let key = found.description.id.key.as_str().to_owned();
+            listed.entry(key).or_insert(found.description);
+        }
         Ok(listed.into_values().take(limit).collect())
     }
 }
@@ -353,7 +369,7 @@ pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
         let is_small = |one: &Wanted| one.stored.description.len <= ALONE_BYTES;
         match pieces.last_mut() {
             Some(last)
-                if last.segment == place.segment
+                if (last.prefix, last.segment) == (place.prefix, place.segment)
                     && is_small(&one)
                     && last.wanted.last().is_some_and(is_small)
                     && place.offset <= last.range.end + GAP_BYTES
@@ -363,6 +379,7 @@ pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
                 last.wanted.push(one);
             }
             _ => pieces.push(Piece {
+                prefix: place.prefix,
                 segment: place.segment,
                 range: place.offset..end,
                 wanted: vec![one],
@@ -410,6 +427,7 @@ mod tests {
                     metadata: Vec::new(),
                 },
                 place: Place {
+                    prefix: Prefix::OWN,
                     segment: Number(segment),
                     offset,
                 },

@@ -7,6 +7,7 @@
 //! - `many`: several keys at once, and which there are
 //! - `forget`: what is gone, before the answer; `owed` is what no log record says yet
 //! - `fence`: a later start has taken over
+//! - `others`: prefixes of other servers, which are read only
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
@@ -24,6 +25,7 @@ mod fence;
 mod forget;
 mod hot;
 mod many;
+mod others;
 mod owed;
 mod packing;
 mod passing;
@@ -62,7 +64,7 @@ pub use drain::Saved;
 pub use settings::{ColdSettings, WritePolicy};
 pub use start::Unread;
 
-use crate::entry::Number;
+use crate::entry::{Number, Prefix};
 use crate::index::ColdIndex;
 use crate::store::{Store, StoreError};
 use counters::Counters;
@@ -70,6 +72,7 @@ use degraded::Trust;
 use fence::Fence;
 use forget::GoneBefore;
 use hot::Hot;
+use others::Others;
 use owed::Owed;
 use passing::Passing;
 use queue::Queue;
@@ -112,6 +115,7 @@ struct Inner {
     fence: Fence,
     trust: Trust,
     hot: Hot,
+    others: Option<Others>,
     counters: Counters,
     /// Who waits for all that is in the queue.
     flushes: AtomicU64,
@@ -130,6 +134,22 @@ impl Inner {
         let number = self.number();
         open.insert(number);
         number
+    }
+
+    /// A get was answered with what lies under a prefix.
+    fn count_hit(&self, prefix: Prefix) {
+        self.counters.hits.add(1);
+        if prefix != Prefix::OWN {
+            self.counters.hits_elsewhere.add(1);
+        }
+    }
+
+    /// Something of a segment is read now.
+    fn is_read(&self, prefix: Prefix, segment: Number) {
+        if prefix == Prefix::OWN {
+            let now = self.clock.monotonic();
+            self.last_read.lock().insert(segment, now);
+        }
     }
 
     fn hash_of(&self, id: &Id) -> u64 {
@@ -201,7 +221,8 @@ impl LowerTier for Cold {
             // Nobody knows.
             return true;
         };
-        if inner.queue.is_empty() && index.is_empty() && inner.owed.is_empty() {
+        let is_elsewhere = !inner.owed.is_empty() || inner.others.is_some();
+        if inner.queue.is_empty() && index.is_empty() && !is_elsewhere {
             return false;
         }
         let Ok(key) = Key::parse(key) else {
@@ -213,7 +234,11 @@ impl LowerTier for Cold {
             key,
         };
         // One that has just failed says no.
-        inner.queue.has(&id) || index.may_have(&id) || inner.owed.has(&id) || index.check().is_err()
+        inner.queue.has(&id)
+            || index.may_have(&id)
+            || inner.owed.has(&id)
+            || inner.may_be_elsewhere(&id)
+            || index.check().is_err()
     }
 
     fn load<'a>(&'a self, cache: &'a Cache, id: &'a Id) -> Later<'a, Option<Entry>> {

@@ -114,8 +114,8 @@ impl Cold {
         mut blocks: Vec<Block>,
     ) -> Result<VecDeque<Bytes>, Lost> {
         let (inner, place) = (&self.inner, stored.place);
-        let now = inner.clock.monotonic();
-        inner.last_read.lock().insert(place.segment, now);
+        inner.is_read(place.prefix, place.segment);
+        let store = inner.store_of(place.prefix);
         let name = ObjectName::Segment(place.segment);
         let mut at = 0;
         let fill = |mut bytes: &[u8]| {
@@ -126,7 +126,7 @@ impl Cold {
             }
         };
         let of_file = place.offset + range.start..place.offset + range.end;
-        match inner.store.read_pieces(&name, of_file, fill).await {
+        match store.read_pieces(&name, of_file, fill).await {
             Ok(()) => {}
             Err(StoreError::NotFound | StoreError::Short { .. }) => return Err(Lost::Damaged),
             Err(error) => {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::queue::Which;
 use super::stream::Large;
 use super::{Cold, ask, failed};
-use crate::entry::{BLOCK_BYTES, Stored};
+use crate::entry::{BLOCK_BYTES, Prefix, Stored};
 use crate::store::{ObjectName, StoreError};
 
 /// What has more than one part in so many of the memory does not stay there for being read.
@@ -156,19 +156,28 @@ impl Cold {
     }
 
     pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
-        if !self.working().is_some_and(|index| index.may_have(id)) {
-            return Ok(None);
+        let mut found = None;
+        if self.working().is_some_and(|index| index.may_have(id)) {
+            let name = id.clone();
+            found = ask(self, move |index| index.get(&name)).await?.flatten();
         }
-        let name = id.clone();
-        let found = ask(self, move |index| index.get(&name)).await?.flatten();
         let is_current = |stored: &Stored| !self.inner.is_expired(stored.description.expires_at_ms);
-        Ok(found.filter(is_current))
+        let mut found = [found.filter(is_current)];
+        self.look_elsewhere([id.clone()], &mut found).await?;
+        let [found] = found;
+        Ok(found)
     }
 
     /// Whether the index has a key as it should be.
     pub(super) fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
-        let found = self.working().map(|index| index.get(id));
-        matches!(found, Some(Ok(Some(now))) if is_it(&now))
+        match self.working().map(|index| index.get(id)) {
+            Some(Ok(Some(now))) => is_it(&now),
+            Some(Err(_)) | None => false,
+            Some(Ok(None)) => {
+                let found = self.inner.find_elsewhere(id);
+                found.is_some_and(|now| is_it(&now))
+            }
+        }
     }
 
     async fn load_to_stay(&self, cache: &Cache, id: &Id) -> Landed {
@@ -233,7 +242,7 @@ impl Cold {
     /// An entry has come up whole.
     pub(super) async fn land(&self, stored: &Stored, restored: Restored, to_stay: bool) -> Landed {
         let inner = &self.inner;
-        inner.counters.hits.add(1);
+        inner.count_hit(stored.place.prefix);
         inner.counters.read_bytes.add(stored.description.len);
         if !to_stay {
             return landed(restored.pass());
@@ -303,10 +312,10 @@ impl Cold {
         let mut restoring = cache.restore(stored.description.clone());
         self.wait_for_room(cache, len).await;
         restoring.reserve().await?;
-        let (inner, segment) = (&self.inner, stored.place.segment);
-        let now = inner.clock.monotonic();
-        inner.last_read.lock().insert(segment, now);
-        let name = ObjectName::Segment(segment);
+        let (inner, place) = (&self.inner, stored.place);
+        inner.is_read(place.prefix, place.segment);
+        let store = inner.store_of(place.prefix);
+        let name = ObjectName::Segment(place.segment);
         let range = stored.place.offset..stored.place.offset + len;
         let mut written = Ok(());
         let each = |piece: &[u8]| {
@@ -314,7 +323,7 @@ impl Cold {
                 written = restoring.write(piece);
             }
         };
-        match inner.store.read_pieces(&name, range, each).await {
+        match store.read_pieces(&name, range, each).await {
             Ok(()) => written?,
             Err(StoreError::NotFound | StoreError::Short { .. }) => return Ok(None),
             Err(error) => {
@@ -331,6 +340,9 @@ impl Cold {
 
     /// An entry whose bytes are not there any more: a miss from now on.
     pub(super) async fn damaged(&self, stored: Stored) -> Landed {
+        if stored.place.prefix != Prefix::OWN {
+            return self.lost_elsewhere(stored).await;
+        }
         let inner = &self.inner;
         let id = stored.description.id.clone();
         let _stripe = inner.stripes[inner.stripe_of(&id)].lock().await;

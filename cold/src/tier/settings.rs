@@ -55,6 +55,8 @@ impl std::fmt::Display for WritePolicy {
 pub struct ColdSettings {
     /// The store: `file:///dir`, `s3://bucket/prefix`, `memory:`, or what else `object_store` speaks.
     pub url: String,
+    /// Stores of other servers, which are read and never written to.
+    pub also: Vec<String>,
     /// Where the index lies, on a local disk; `None` is a directory that lasts as long as the process,
     /// for which the index is built anew at each start.
     pub state_dir: Option<PathBuf>,
@@ -87,6 +89,7 @@ impl ColdSettings {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            also: Vec::new(),
             state_dir: None,
             write_policy: WritePolicy::default(),
             segment_bytes: 32 << 20,

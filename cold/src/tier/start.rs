@@ -19,6 +19,7 @@ use super::degraded::Trust;
 use super::fence::Fence;
 use super::forget::RECORD_NAMES;
 use super::hot::Hot;
+use super::others::{Others, open_stores};
 use super::owed::Owed;
 use super::passing::Passing;
 use super::queue::Queue;
@@ -159,6 +160,8 @@ impl Cold {
                 epoch,
             }
         });
+        let also = open_stores(&settings.also, &store, &settings.store, &clock)?;
+        let others = Others::open(&dir, &store, also).await?;
         let cold = Cold {
             inner: Arc::new(Inner {
                 clock,
@@ -179,6 +182,7 @@ impl Cold {
                 fence: Fence::new(epoch, begun),
                 trust,
                 hot: Hot::default(),
+                others,
                 counters: Counters::default(),
                 flushes: AtomicU64::new(0),
                 _dir: kept,
@@ -265,7 +269,10 @@ impl Cold {
                     })
                     .await?
                 }
-                ObjectName::Segment(_) | ObjectName::Epoch(_) | ObjectName::Hot(_) => rebuild,
+                ObjectName::Segment(_)
+                | ObjectName::Epoch(_)
+                | ObjectName::Hot(_)
+                | ObjectName::Hidden(_) => rebuild,
             };
         }
         let (cold, epoch) = (self.clone(), unread.epoch);
@@ -336,7 +343,7 @@ async fn tell(store: &Store, pending: &[Pending], next: &mut u64) -> Result<Vec<
 }
 
 /// Which namespaces these are of.
-fn note(namespaces: &mut HashSet<(Tenant, Namespace)>, entries: &[Stored]) {
+pub(super) fn note(namespaces: &mut HashSet<(Tenant, Namespace)>, entries: &[Stored]) {
     let mut last = None;
     for id in entries.iter().map(|one| &one.description.id) {
         let of = (&id.tenant, &id.namespace);
@@ -348,7 +355,7 @@ fn note(namespaces: &mut HashSet<(Tenant, Namespace)>, entries: &[Stored]) {
 }
 
 /// What is wrong with a record; an error where a newer release wrote it.
-fn damage(error: Error) -> Result<String> {
+pub(super) fn damage(error: Error) -> Result<String> {
     match error.code {
         Code::DataLoss => Ok(error.message.to_string()),
         _ => Err(error),

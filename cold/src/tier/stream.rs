@@ -66,7 +66,7 @@ impl Stream {
         };
         match stream.pieces.next().await {
             Ok(first) => {
-                cold.inner.counters.hits.add(1);
+                cold.inner.count_hit(stored.place.prefix);
                 stream.first = first;
                 Ok(Some(stream))
             }

@@ -131,7 +131,8 @@ impl Cold {
         let Some(_charge) = cache.charge(Account::Cold, len) else {
             return;
         };
-        let Ok(bytes) = self.inner.store.read(&name, piece.range.clone()).await else {
+        let store = self.inner.store_of(piece.prefix);
+        let Ok(bytes) = store.read(&name, piece.range.clone()).await else {
             return;
         };
         for one in &piece.wanted {

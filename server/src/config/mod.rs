@@ -64,6 +64,11 @@ pub struct Config {
     #[arg(long, value_name = "URL")]
     pub cold: Option<String>,
 
+    /// The cold store of another server, which is read and never written to: a node that is no more, or one that
+    /// goes on. May be given more than once; what this server has itself goes before
+    #[arg(long, value_name = "URL")]
+    pub cold_also: Vec<String>,
+
     /// Where the index of the cold tier lies, on a local disk. Without it the index lasts as long as
     /// the process, and is built anew from the store at each start
     #[arg(long, value_name = "DIRECTORY")]

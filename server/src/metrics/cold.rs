@@ -8,7 +8,7 @@ use super::text::Text;
 type Figure = (&'static str, &'static str, u64);
 
 /// What is so now.
-pub fn gauges(stats: &ColdStats) -> [Figure; 7] {
+pub fn gauges(stats: &ColdStats) -> [Figure; 9] {
     [
         (
             "entries",
@@ -33,6 +33,16 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 7] {
             stats.degraded.into(),
         ),
         (
+            "also_entries",
+            "Entries of other servers that can be read.",
+            stats.also_entries,
+        ),
+        (
+            "also_unread",
+            "Other servers' prefixes of which nothing is found.",
+            stats.also_unread,
+        ),
+        (
             "warming",
             "1 while entries of the last run are brought into memory.",
             stats.warming.into(),
@@ -41,7 +51,7 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 7] {
 }
 
 /// What has happened since the start.
-pub fn counters(stats: &ColdStats) -> [Figure; 25] {
+pub fn counters(stats: &ColdStats) -> [Figure; 27] {
     [
         ("written", "Entries written.", stats.written),
         ("written_bytes", "Their bytes.", stats.written_bytes),
@@ -107,6 +117,16 @@ pub fn counters(stats: &ColdStats) -> [Figure; 25] {
             "orphans",
             "Objects of an earlier start that were never acknowledged, removed.",
             stats.orphans,
+        ),
+        (
+            "also_hits",
+            "Of the gets answered from the store, those with another server's entry.",
+            stats.also_hits,
+        ),
+        (
+            "also_hidden",
+            "Names that others have and are not to be found any more.",
+            stats.also_hidden,
         ),
         (
             "warmed",
