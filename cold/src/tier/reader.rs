@@ -249,7 +249,14 @@ impl Cold {
         }
         let id = &stored.description.id;
         let still = || self.has(id, |now| now.place == stored.place);
-        self.put_back(id, restored, still).await
+        let landed = self.put_back(id, restored, still).await;
+        // What is in another's prefix only is to go down into ours.
+        if let Landed::Here(entry) = &landed
+            && stored.place.prefix == Prefix::OWN
+        {
+            entry.set_below(true);
+        }
+        landed
     }
 
     /// What is on its way down is wanted in memory after all.
@@ -294,7 +301,6 @@ impl Cold {
                 match restored.publish(&still) {
                     Ok(Back::Here(entry)) => {
                         inner.counters.promoted.add(1);
-                        entry.set_below(true);
                         return landed(Ok(entry));
                     }
                     Ok(Back::Taken) => return Landed::Again,
