@@ -140,7 +140,11 @@ async fn one_that_goes_on_is_followed() {
     assert_eq!(b.get("mine").await.unwrap(), b"mine");
     b.delete("k").await;
     assert_eq!(b.get("k").await, None);
-    // What is written there after that is later than what was deleted here.
+    // What is written there after that, by the clock, is later than what was deleted here.
+    let deleted_ms = clock().now_ms();
+    while clock().now_ms() <= deleted_ms {
+        tick().await;
+    }
     a.put_below("k", b"again").await.unwrap();
     a.put_below("new", b"new").await.unwrap();
     comes(&b, "k", Some(b"again")).await;
