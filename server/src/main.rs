@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_FORCED: u8 = 130;
 
 /// Threads for what waits for a disk: as many requests as a disk does side by side. Each keeps some memory for itself.
-const BLOCKING_THREADS_MAX: usize = 16;
+const BLOCKING_THREADS_MAX: usize = 8;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), &Environment::of_process()) {
