@@ -11,13 +11,12 @@ use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 use parking_lot::Mutex;
 
 use super::attempt::Kind;
-use super::buffers::{BUFFER_BYTES, Buffers, Filling, read_file};
+use super::buffers::{BUFFER_BYTES, Buffers, Filling, forget, read_file};
 use super::error::{Result, StoreError};
 use super::{ObjectName, Store};
 
-/// What is read of a file into a buffer of ours; less costs an allocator nothing, more is not read for tensors.
-const BUFFERED_FROM: u64 = 64 << 10;
-const BUFFERED_TO: u64 = BUFFER_BYTES as u64;
+/// Bytes of a file that are read at a time.
+const STEP_BYTES: u64 = BUFFER_BYTES as u64;
 
 impl Store {
     /// Bytes of an object; `range` is not empty, or nothing is asked.
@@ -33,7 +32,7 @@ impl Store {
         let asked_size = AtomicBool::new(false);
         let got = self.attempt(Kind::Read, len, || async {
             let got = self.get(&path, range.clone(), &asked_size).await?;
-            body(got, &self.shared.buffers).await
+            body(got).await
         });
         let bytes = got.await?;
         self.shared.counts.read_bytes.add(len);
@@ -147,7 +146,7 @@ impl Store {
                 bytes: got.meta.size,
             });
         }
-        body(got, &self.shared.buffers).await
+        body(got).await
     }
 
     pub(super) async fn size_once(&self, path: &Path) -> Result<u64> {
@@ -167,30 +166,22 @@ impl Store {
 }
 
 /// All bytes of an answer, or an error: never fewer.
-async fn body(got: GetResult, buffers: &Arc<Buffers>) -> Result<Bytes> {
+async fn body(got: GetResult) -> Result<Bytes> {
     let range = got.range;
     let len = range.end.saturating_sub(range.start);
     let bytes = match got.payload {
-        GetResultPayload::File(file, _) => match len {
-            BUFFERED_FROM..=BUFFERED_TO => {
-                let buffer = buffers.take().await?;
-                buffer
-                    .fill(Arc::new(file), range)
-                    .done()
-                    .await?
-                    .into_bytes()
-            }
-            _ => {
-                let read = tokio::task::spawn_blocking(move || {
-                    let mut bytes = Vec::new();
-                    read_file(&file, &range, &mut bytes).map(|()| bytes)
-                });
-                let bytes = read
-                    .await
-                    .map_err(|error| StoreError::Failed(error.to_string()))??;
-                bytes.into()
-            }
-        },
+        GetResultPayload::File(file, _) => {
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                read_file(&file, &range, &mut bytes)?;
+                forget(&file, &range);
+                Ok::<_, StoreError>(bytes)
+            });
+            let bytes = read
+                .await
+                .map_err(|error| StoreError::Failed(error.to_string()))??;
+            bytes.into()
+        }
         GetResultPayload::Stream(mut stream) => {
             let mut whole = BytesMut::new();
             while let Some(piece) = stream.next().await {
@@ -226,7 +217,7 @@ async fn pieces<F: FnMut(&[u8]) + Send>(
     match got.payload {
         GetResultPayload::File(file, _) => {
             let file = Arc::new(file);
-            let step = |at: u64| at..range.end.min(at + BUFFERED_TO);
+            let step = |at: u64| at..range.end.min(at + STEP_BYTES);
             let mut steps = (range.start..range.end)
                 .step_by(BUFFER_BYTES)
                 .map(step)
