@@ -42,6 +42,8 @@ impl Message {
             ));
         }
         self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        // That of a response which ended within a message is still there.
+        self.body_left = 0;
         self.fields(from)?;
         Ok(true)
     }
