@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bowstring_wire::error::{Error, Result};
-use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::name::{Key, Namespace, Tenant};
+use bowstring_wire::version::Version;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::engine::Engine;
@@ -63,6 +64,8 @@ pub(crate) struct Space {
     pub(crate) word: Word,
     /// What the load over the base hides of it.
     pub(crate) shadow: Mutex<Shadow>,
+    /// What has come up from below while the last load can be rolled back: it may be that load's.
+    pub(crate) brought: Mutex<Vec<(Key, Version)>>,
     /// Who is told of what leaves.
     pub(crate) watches: Watches,
     /// Held by whoever commits or rolls back: one at a time.
@@ -246,6 +249,7 @@ impl Namespaces {
             own,
             word: Word::new(View::first(number)),
             shadow: Mutex::default(),
+            brought: Mutex::default(),
             watches: Watches::default(),
             turn: tokio::sync::Mutex::default(),
             changes: AtomicBool::new(false),

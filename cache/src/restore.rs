@@ -120,6 +120,7 @@ impl Restored {
         let coming = coming(&self.engine, &self.description, self.space);
         match self.draft.commit(&coming, None) {
             Commit::Done(_) => {
+                engine.note_brought(home, &self.description);
                 let cache = Cache::of(self.engine);
                 let found = cache.peek(&self.description.id);
                 Ok(found.map_or(Back::Taken, Back::Here))

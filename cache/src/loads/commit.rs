@@ -10,6 +10,8 @@ use super::{Load, LoadOutcome, State};
 use crate::below::to_its_end;
 use crate::cache::Cache;
 use crate::engine::Engine;
+use crate::id::Id;
+use crate::lower::Description;
 use crate::namespaces::Space;
 use crate::reserve::Line;
 use crate::room::GROW_TRIES;
@@ -46,6 +48,7 @@ impl Cache {
             State::RolledBack(_) | State::Aborted(_) => return Err(engine.not_open(&load, state)),
         }
         engine.settle_load(home).await?;
+        home.brought.lock().clear();
         let changing = engine.keep_from_below(home);
         // Before it shows: what it takes the place of must not be found again, even where the load's own entry
         // is evicted at once. Until it shows, those keys are missed where only the tier below had them.
@@ -93,6 +96,7 @@ impl Cache {
             )));
         }
         *load.state.lock() = State::RolledBack(outcome);
+        self.take_back_brought(home);
         engine.loads.rolled_back.fetch_add(1, Ordering::Relaxed);
         // What of the load went below is not told apart from the rest there.
         engine.forget_namespace_below(&load, home).await?;
@@ -119,7 +123,37 @@ impl Drop for Closed<'_> {
     }
 }
 
+/// Keys that may come up from below while a load can be rolled back.
+const BROUGHT_MAX: usize = 1 << 16;
+
+impl Cache {
+    /// What has come up since the load that was just rolled back may be of it. No more than a miss where it is not.
+    fn take_back_brought(&self, home: &Space) {
+        for (key, version) in std::mem::take(&mut *home.brought.lock()) {
+            let id = Id {
+                tenant: home.tenant.clone(),
+                namespace: home.namespace.clone(),
+                key,
+            };
+            self.take_back(&id, version);
+        }
+    }
+}
+
 impl Engine {
+    /// An entry has come up from below, in its namespace's turn.
+    pub(crate) fn note_brought(&self, home: &Space, came: &Description) {
+        let mut brought = home.brought.lock();
+        if home.view().beside().is_none() {
+            *brought = Vec::new();
+        } else if brought.len() < BROUGHT_MAX {
+            brought.push((came.id.key.clone(), came.version));
+        } else if let Some(last) = self.loads.registry.lock().unsettled.get(&home.home) {
+            // Too many to tell: what was before is not held any more.
+            last.settling.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Nothing comes into an open load as long as the guard lives; what is asked of the tier below is asked of all
     /// of it.
     fn keep_closed(&self, load: &Load) -> Option<Closed<'_>> {

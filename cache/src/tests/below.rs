@@ -521,3 +521,33 @@ async fn what_memory_has_no_room_for_is_there_all_the_same() {
     cache.unpin(&id("pinned"));
     assert!(cache.expire(&of, Some(u64::MAX)).await.unwrap());
 }
+
+/// A load's entry goes below, comes up again to be compared, and the load is rolled back: it does not show any more.
+#[tokio::test]
+async fn what_a_load_brought_and_came_up_again_is_rolled_back_too() {
+    for replace_all in [false, true] {
+        let (cache, _, _) = cache_over_shelf();
+        let of = id("k");
+        put(&cache, "other", Mode::Create, &[1; 9]).await.unwrap();
+        let load_spec = LoadSpec {
+            replace_all,
+            ..LoadSpec::default()
+        };
+        let begun = cache.begin_load(&of.tenant, &of.namespace, load_spec);
+        let load_id = begun.unwrap();
+        let mut of_load = spec(Mode::Create);
+        of_load.load = cache.load(&of.tenant, &of.namespace, &load_id).unwrap();
+        put_spec(&cache, "k", of_load, &[2; 50]).await.unwrap();
+        cache.commit_load(&of.tenant, &load_id).await.unwrap();
+        for _ in 0..1_000 {
+            cache.hand_down(u64::MAX, || 0);
+        }
+        let kept = put(&cache, "k", Mode::Keep, &[3; 9]).await.unwrap();
+        assert!(kept.existed && cache.peek(&of).is_some());
+        put(&cache, "since", Mode::Create, &[4; 9]).await.unwrap();
+        if cache.rollback_load(&of.tenant, &load_id).await.is_ok() {
+            assert_eq!(load(&cache, "k").await, None);
+            assert_eq!(load(&cache, "since").await.unwrap(), [4; 9]);
+        }
+    }
+}

@@ -3,13 +3,14 @@
 //! `keeping`: what is handed down is read back; `changing`: what is gone while it is on its way; `failing`: stores
 //! that fail, bytes that are damaged; `fencing`: a later start takes over; `elsewhere`: other servers' prefixes;
 //! `starting`: what the next start finds; `warming`: what it brings up; `racing`: all at once; `streaming`: what is read
-//! past memory
+//! past memory; `model`: anything at all, against maps
 
 mod changing;
 mod elsewhere;
 mod failing;
 mod fencing;
 mod keeping;
+mod model;
 mod racing;
 mod starting;
 mod streaming;
