@@ -5,14 +5,17 @@
 //! nothing; the connection's task calls [`Flusher::poll_flush`] once, after h2 has said all that it
 //! has to say. Large frames still go out as they come, in one `writev` with whatever was gathered.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bowstring_cache::clock::Clock;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Writes up to this size are gathered; the size of one gathered write.
 const GATHER_BYTES: usize = 16 * 1024;
@@ -53,6 +56,28 @@ impl<S: AsyncWrite + Unpin> Flusher<S> {
     /// Writes what was gathered.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.lock().poll_drain(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Flusher<S> {
+    /// Says that nothing more comes, and reads until the peer says so too, has been silent for
+    /// `silence` or has taken twenty times as long; to be called when h2 is done with its half.
+    ///
+    /// A socket that is closed at once answers what still comes, a window update, say, with a reset,
+    /// and a reset takes with it what the peer has not read yet.
+    pub async fn close(self, clock: &dyn Clock, silence: Duration) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        let mut io = GatherIo(self.0);
+        io.shutdown().await?;
+        let mut rest = [0; 1024];
+        let mut end = pin!(clock.sleep(20 * silence));
+        loop {
+            tokio::select! {
+                read = io.read(&mut rest) => if read? == 0 { return Ok(()) },
+                () = clock.sleep(silence) => return Ok(()),
+                () = &mut end => return Ok(()),
+            }
+        }
     }
 }
 
@@ -159,8 +184,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GatherIo<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use bowstring_cache::clock::ManualClock;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn what_the_peer_says_after_the_last_answer_does_not_cost_it_the_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap());
+        let (mut far, near) = (far.await.unwrap(), listener.accept().await.unwrap().0);
+        // As much as the kernel takes, so that a part of it is still on our side.
+        near.writable().await.unwrap();
+        let mut sent = 0;
+        while let Ok(n) = near.try_write(&[7; 1 << 16]) {
+            sent += n;
+        }
+        let (io, flusher) = gather(near, Arc::default());
+        drop(io);
+        let clock = ManualClock::new(0);
+        let closed =
+            tokio::spawn(async move { flusher.close(&clock, Duration::from_secs(1)).await });
+        let mut got = vec![0; 1 << 16];
+        far.read_exact(&mut got).await.unwrap();
+        // Each of these would be answered with a reset by a closed socket.
+        for _ in 0..16 {
+            far.write_all(b"more").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        far.read_to_end(&mut got).await.unwrap();
+        assert!(got.len() == sent && got.iter().all(|&byte| byte == 7));
+        assert!(!closed.is_finished());
+        drop(far);
+        closed.await.unwrap().unwrap();
+    }
 
     #[tokio::test]
     async fn small_writes_wait_for_the_flusher_and_large_ones_carry_them() {

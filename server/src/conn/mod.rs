@@ -72,6 +72,9 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 const HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// How long a drained connection without calls has to close.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long a peer that has our last answers may be silent before we close without it. One that does not look
+/// at its socket before its next call has no need of more.
+const LAST_READS: Duration = Duration::from_millis(250);
 /// Bookkeeping for small DATA frames (pipelined requests are one each).
 const DATA_FRAME_BUDGET: usize = 1 << 20;
 
@@ -147,29 +150,35 @@ pub async fn serve(
         Err(end) => end,
         Ok(connection) => {
             let handle = ConnHandle::new(peer, written, running);
-            Driver {
+            let driver = Driver {
                 connection,
-                flusher,
-                handle,
+                flusher: &flusher,
+                handle: handle.clone(),
                 budget,
                 window: None,
+            };
+            let end = driver.run(limits, clock.clone(), drain, on_call).await;
+            if matches!(end, End::Closed) {
+                // Where the peer is gone already, there is nobody to tell.
+                let _ = flusher.close(&*clock, LAST_READS).await;
             }
-            .run(limits, clock, drain, on_call)
-            .await
+            // A drain has waited until here.
+            drop(handle);
+            end
         }
     }
 }
 
-struct Driver {
+struct Driver<'a> {
     connection: Connection<GatherIo<Socket>, Chunk>,
-    flusher: Flusher<Socket>,
+    flusher: &'a Flusher<Socket>,
     handle: Arc<ConnHandle>,
     budget: WireBudget,
     /// Paid for the window beyond what every connection has.
     window: Option<WireBytes>,
 }
 
-impl Driver {
+impl Driver<'_> {
     async fn run(
         mut self,
         limits: ConnLimits,
@@ -192,7 +201,7 @@ impl Driver {
                 }
                 () = handle.window_changed() => self.set_window(),
                 () = &mut silent => return End::Silent,
-                call = flushing(self.connection.accept(), &self.flusher) => match call {
+                call = flushing(self.connection.accept(), self.flusher) => match call {
                     Some(Ok((request, respond))) => on_call(request, respond, &self.handle),
                     Some(Err(error)) => return End::Broken(error),
                     None => return End::Closed,
