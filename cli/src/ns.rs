@@ -21,7 +21,7 @@ pub struct Ns {
     /// Show this one instead of all
     namespace: Option<Namespace>,
     /// Change a setting: default_ttl_ms=12h, mode=replace, bytes_max=2GiB, entries_max=1000000,
-    /// admit=probation, write_policy=memory, compression=none
+    /// admit=probation, write_policy=memory, compression=zstd
     #[arg(long, value_name = "SETTING=VALUE", value_parser = setting, requires = "namespace")]
     set: Vec<(String, Value)>,
     /// Take a setting back

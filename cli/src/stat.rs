@@ -161,12 +161,19 @@ fn server(text: &mut String, stats: &StatsReply, format: Format) {
             count(figure("entries")),
             count(figure("queued"))
         );
-        let moved = format!(
+        let mut moved = format!(
             "{} written, {} read, {} came back into memory",
             bytes(figure("written_bytes")),
             bytes(figure("read_bytes")),
             count(figure("promoted"))
         );
+        if figure("compressed") > 0 {
+            moved += &format!(
+                "; {} compressed to {}",
+                bytes(figure("compressed_bytes")),
+                bytes(figure("compressed_stored_bytes"))
+            );
+        }
         let mut state = match (figure("ready"), figure("degraded")) {
             (0, _) => "its index is being opened: until then it finds nothing".to_owned(),
             (_, 0) => "well".to_owned(),

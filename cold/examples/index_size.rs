@@ -232,6 +232,7 @@ fn stored(n: u64, segment: u64, at: u64) -> Result<Stored> {
             offset: at * TENSOR_BYTES,
         },
         blocks: Vec::new(),
+        frames: Vec::new(),
     })
 }
 

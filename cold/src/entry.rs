@@ -1,5 +1,7 @@
 //! What is known of a tensor in the cold tier, and where its bytes lie.
 
+use std::ops::Range;
+
 pub use bowstring_cache::lower::Description;
 
 /// Bytes that one checksum of a large tensor covers.
@@ -41,4 +43,38 @@ pub struct Stored {
     /// xxh3-64 of each [`BLOCK_BYTES`] of a tensor that has more than one of them; none of others, for
     /// which `description.checksum` is that.
     pub blocks: Vec<u64>,
+    /// Where its bytes lie compressed: those of the frame that stands for each block. The frames lie one behind
+    /// the other. Else none.
+    pub frames: Vec<u32>,
+}
+
+impl Stored {
+    /// Whether its bytes lie compressed.
+    pub fn is_packed(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// Bytes that it has in its segment's file.
+    pub fn file_bytes(&self) -> u64 {
+        match self.is_packed() {
+            true => self.frames_until(self.frames.len()),
+            false => self.description.len,
+        }
+    }
+
+    /// Where in the segment's file those of its bytes are that `blocks` says, which are whole blocks.
+    pub fn in_file(&self, blocks: Range<u64>) -> Range<u64> {
+        let at = |offset: u64, count: u64| match self.is_packed() {
+            true => self.frames_until(usize::try_from(count).unwrap_or(usize::MAX)),
+            false => offset,
+        };
+        let start = at(blocks.start, blocks.start / BLOCK_BYTES);
+        let end = at(blocks.end, blocks.end.div_ceil(BLOCK_BYTES));
+        self.place.offset + start..self.place.offset + end
+    }
+
+    fn frames_until(&self, count: usize) -> u64 {
+        let frames = self.frames.iter().take(count);
+        frames.map(|frame| u64::from(*frame)).sum()
+    }
 }

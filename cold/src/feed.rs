@@ -5,26 +5,27 @@ use twox_hash::XxHash3_128;
 
 use crate::entry::Number;
 use crate::format::{
-    decode_stored, decode_value, encode_gone, encode_sidecar, encode_stored, encode_value,
-    read_gone, read_sidecar,
+    Unpacker, decode_stored, decode_value, encode_gone, encode_sidecar, encode_stored,
+    encode_value, read_gone, read_sidecar,
 };
 
 /// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
-/// seal and its place.
+/// seal and its place, a block's frame.
 pub fn any(bytes: &[u8]) {
     let Some((which, bytes)) = bytes.split_first() else {
         return;
     };
     let mut sealed = bytes.to_vec();
     sealed.extend_from_slice(&XxHash3_128::oneshot(bytes).to_le_bytes());
-    match which % 4 {
+    match which % 5 {
         0 => object(bytes),
         1 => object(&sealed),
         2 => stored(bytes),
-        _ => {
+        3 => {
             sealed.extend_from_slice(&[0; 16]);
             stored(&sealed);
         }
+        _ => frame(bytes),
     }
 }
 
@@ -40,6 +41,20 @@ pub fn stored(bytes: &[u8]) {
     encode_value(&stored, &mut again);
     let id = stored.description.id.clone();
     assert_eq!(decode_value(id, &again), Some(stored));
+}
+
+/// A frame, behind the number of bytes that its block should have.
+pub fn frame(bytes: &[u8]) {
+    let Some((len, frame)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let len = usize::try_from(u32::from_le_bytes(*len) % (1 << 20)).unwrap_or(0);
+    let mut block = Vec::new();
+    if let Ok(mut unpacker) = Unpacker::new() {
+        let is_right = unpacker.unpack(frame, len, &mut block);
+        assert!(!is_right || block.len() == len);
+        assert!(block.capacity() <= len.max(8), "{}", block.capacity());
+    }
 }
 
 /// A sidecar or a log record.

@@ -223,7 +223,7 @@ async fn wrong_settings() {
         "invalid_argument",
         &["settings"],
     );
-    let trivial = json!({"write_policy": "memory", "compression": "none", "admit": "hot"});
+    let trivial = json!({"write_policy": "memory", "compression": "zstd", "admit": "hot"});
     assert_eq!(set(&space, trivial.clone()).await["settings"], trivial);
 }
 

@@ -1,6 +1,7 @@
 """Segments of the cold tier, as PyArrow reads them: the golden files that the Rust tests compare with what is written."""
 
 import json
+import math
 
 import pyarrow as pa
 import pytest
@@ -23,6 +24,8 @@ def values(name, tensors):
     table = opened(name).read_all()
     if name == "opaque":
         return [value.as_py() for value in table["data"]]
+    if name == "packed":
+        return [plain(*row) for row in zip(table["data"].to_pylist(), table["encoding"].to_pylist(), tensors)]
     column = table["tensor"].chunk(0)
     first = tensors[0]
     assert isinstance(column.type, pa.FixedShapeTensorType)
@@ -30,6 +33,16 @@ def values(name, tensors):
     array = column.to_numpy_ndarray()
     assert array.dtype == DTYPES[first["dtype"]] and array.shape[1:] == tuple(first["shape"])
     return [storage_of(one).tobytes() for one in array]
+
+
+def plain(data, encoding, tensor):
+    """The bytes of a tensor that may be compressed: its blocks are frames, one behind the other, which zstd reads as one stream."""
+    if encoding == "none":
+        return data
+    assert encoding == "zstd"
+    size = DTYPES[tensor["dtype"]].itemsize * math.prod(tensor["shape"])
+    assert len(data) < size
+    return pa.decompress(data, decompressed_size=size, codec="zstd", asbytes=True)
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
@@ -40,13 +53,17 @@ def test_a_segment_is_an_arrow_file(name):
     assert reader.metadata == {b"bowstring.format": b"1", b"bowstring.segment": str(segment["number"]).encode()}
     table = reader.read_all()
     table.validate(full=True)
-    of_layout = ["key", "dtype", "shape", "data"] if name == "opaque" else ["key", "tensor"]
-    owner = ["tenant", "namespace"] if name == "opaque" else []
-    assert table.column_names == of_layout + COLUMNS + owner
+    is_opaque = name in ("opaque", "packed")
+    of_layout = ["key", "dtype", "shape", "data"] if is_opaque else ["key", "tensor"]
+    owner = ["tenant", "namespace"] if is_opaque else []
+    encoding = ["encoding"] if name == "packed" else []
+    assert table.column_names == of_layout + COLUMNS + owner + encoding
+    if encoding:
+        assert table["encoding"].to_pylist() == ["zstd", "none", "zstd"]
     for column in ["key", "version", "checksum", "source_version", "expires_at_ms"]:
         assert table[column].to_pylist() == [tensor[column] for tensor in tensors]
     assert [dict(row) for row in table["metadata"].to_pylist()] == [tensor["metadata"] for tensor in tensors]
-    if name == "opaque":
+    if is_opaque:
         for column in ["dtype", "shape", "namespace"]:
             assert table[column].to_pylist() == [tensor[column] for tensor in tensors]
     else:

@@ -110,6 +110,25 @@ pub fn opaque_batch(
     nullable: bool,
     with: &[WithColumn<'_>],
 ) -> Result<RowsBatch> {
+    let bytes = |row: &OpaqueRow<'_>| {
+        let tensor = row.tensor.map(|(dtype, shape)| shape.bytes(dtype));
+        tensor.unwrap_or(Ok(0))
+    };
+    let lens: Result<SmallVec<[u64; 64]>> = rows.iter().map(bytes).collect();
+    encoded_batch(rows, &lens?, nullable, with)
+}
+
+/// As [`opaque_batch`], of rows whose data are not the tensors' own bytes but so many each.
+///
+/// # Errors
+/// As [`opaque_batch`].
+pub fn encoded_batch(
+    rows: &[OpaqueRow<'_>],
+    lens: &[u64],
+    nullable: bool,
+    with: &[WithColumn<'_>],
+) -> Result<RowsBatch> {
+    check_rows(Some(lens.len()), rows.len())?;
     let count = rows.len() as u64;
     let mut body = BodyWriter::default();
     body.utf8(rows.iter().map(|row| Some(row.key)), false)?;
@@ -136,13 +155,11 @@ pub fn opaque_batch(
     body.validity(rows.iter().filter(|_| nullable).map(valid), count);
     let mut data_len = 0u64;
     let mut ends: SmallVec<[u64; 64]> = SmallVec::from_slice(&[0]);
-    for row in rows {
-        if let Some((dtype, shape)) = row.tensor {
-            data_len = data_len
-                .checked_add(shape.bytes(dtype)?)
-                .filter(|len| i64::try_from(*len).is_ok())
-                .ok_or_else(too_large)?;
-        }
+    for len in lens {
+        data_len = data_len
+            .checked_add(*len)
+            .filter(|len| i64::try_from(*len).is_ok())
+            .ok_or_else(too_large)?;
         ends.push(data_len);
     }
     body.buffer(ends.iter().map(|end| end.to_le_bytes()));

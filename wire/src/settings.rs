@@ -20,7 +20,7 @@ words! {
 }
 
 words! {
-    /// How tensors are compressed.
+    /// How tensors are compressed in the cold tier.
     pub enum Compression {
         /// Not at all.
         None = "none",
@@ -53,7 +53,7 @@ pub struct NamespaceSettings {
     /// Where an entry is before its put is answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_policy: Option<WritePolicy>,
-    /// How tensors are compressed.
+    /// How tensors are compressed in the cold tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
 }
@@ -119,9 +119,8 @@ impl SettingsChange {
         if let Some(later) = policy.filter(|policy| *policy != WritePolicy::Memory) {
             return Err(later_value("write_policy", later.as_str(), "memory"));
         }
-        let compression = self.compression.and_then(|compression| compression.0);
-        if let Some(later) = compression.filter(|by| *by != Compression::None) {
-            return Err(later_value("compression", later.as_str(), "none"));
+        if self.compression == Some(Nullable(Some(Compression::Lz4))) {
+            return Err(later_value("compression", "lz4", "none` and `zstd"));
         }
         Ok(())
     }
@@ -181,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_given_is_set_and_null_takes_it_back() {
         let set = SettingsChange::parse(
-            r#"{"default_ttl_ms":5,"mode":"replace","bytes_max":"9007199254740993","admit":"probation","write_policy":"memory","compression":"none"}"#,
+            r#"{"default_ttl_ms":5,"mode":"replace","bytes_max":"9007199254740993","admit":"probation","write_policy":"memory","compression":"zstd"}"#,
         );
         let settings = set.unwrap().apply(&NamespaceSettings::default());
         assert_eq!(settings.bytes_max, Some((1 << 53) + 1));
@@ -189,7 +188,7 @@ mod tests {
         let settings = back.unwrap().apply(&settings);
         assert_eq!(
             json::to_string(&settings),
-            r#"{"default_ttl_ms":5,"entries_max":7,"admit":"probation","write_policy":"memory","compression":"none"}"#
+            r#"{"default_ttl_ms":5,"entries_max":7,"admit":"probation","write_policy":"memory","compression":"zstd"}"#
         );
         let again: NamespaceSettings =
             json::read_reply("settings", json::to_string(&settings).as_bytes()).unwrap();
@@ -216,8 +215,8 @@ mod tests {
                 "unimplemented: a value of a setting",
             ),
             (
-                r#"{"compression":"zstd"}"#,
-                "compression=`zstd` built is `none`",
+                r#"{"compression":"lz4"}"#,
+                "compression=`lz4` built is `none` and `zstd`",
             ),
             (
                 r#"{"compression":"gzip"}"#,

@@ -12,16 +12,18 @@ use arrow_ipc::{Block, FooterBuilder, MessageHeader, MetadataVersion, root_as_me
 use arrow_schema::{DataType, Field, Schema};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
-use bowstring_wire::get_rows::{OpaqueRow, RowsBatch, WithColumn, opaque_batch, rows_batch};
+use bowstring_wire::get_rows::{OpaqueRow, RowsBatch, WithColumn, encoded_batch, rows_batch};
 use bowstring_wire::ipc_write;
 use bowstring_wire::metadata::Metadata;
 use bowstring_wire::schema::{NAMESPACE_KEY, StreamSchema};
+use bowstring_wire::settings::Compression;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::With;
 use bytes::{BufMut, Bytes, BytesMut};
 use flatbuffers::FlatBufferBuilder;
 
 use super::FORMAT_VERSION;
+use super::pack::total;
 use crate::entry::{Description, Number};
 
 /// How tensors lie in a segment's columns.
@@ -34,8 +36,16 @@ pub enum Layout {
         /// The shape of each.
         shape: Shape,
     },
-    /// Any tensors: a row each of blobs, dtypes and shapes.
+    /// Any tensors: a row each of blobs, dtypes and shapes; compressed ones among them.
     Opaque,
+}
+
+/// A tensor, and how it lies in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lying<'a> {
+    pub(super) description: &'a Description,
+    /// The frames of one that is compressed.
+    pub(super) frames: &'a [u32],
 }
 
 /// A file but for the tensors' bytes.
@@ -76,15 +86,11 @@ const WITH: [With; 4] = [
 ///
 /// # Errors
 /// `internal` for tensors that are not of this layout or of none; of one that is too large for a row, and
-/// of too many bytes, as [`rows_batch`] and [`opaque_batch`] say.
-pub(super) fn frame(
-    number: Number,
-    layout: &Layout,
-    descriptions: &[&Description],
-) -> Result<Frame> {
-    check(layout, descriptions)?;
-    let batch = batch(layout, descriptions)?;
-    let schema = schema(layout, descriptions)?;
+/// of too many bytes, as [`rows_batch`] and [`encoded_batch`] say.
+pub(super) fn frame(number: Number, layout: &Layout, tensors: &[Lying<'_>]) -> Result<Frame> {
+    check(layout, tensors)?;
+    let batch = batch(layout, tensors)?;
+    let schema = schema(layout, tensors)?;
     let mut fbb = FlatBufferBuilder::with_capacity(2048);
     let table = IpcSchemaEncoder::new().schema_to_fb_offset(&mut fbb, &schema);
     let message = ipc_write::finish(fbb, MessageHeader::Schema, table.as_union_value(), 0);
@@ -119,11 +125,15 @@ pub(super) fn frame(
     })
 }
 
-fn check(layout: &Layout, descriptions: &[&Description]) -> Result<()> {
-    let Some(first) = descriptions.first() else {
+fn check(layout: &Layout, tensors: &[Lying<'_>]) -> Result<()> {
+    let Some(Lying {
+        description: first, ..
+    }) = tensors.first()
+    else {
         return Err(Error::internal("a segment without a tensor"));
     };
-    for one in descriptions {
+    for tensor in tensors {
+        let one = tensor.description;
         if one.shape.bytes(one.dtype) != Ok(one.len) {
             return Err(Error::internal(format!(
                 "a tensor has other bytes than its shape says; shape=`{}` dtype=`{}` bytes=`{}`",
@@ -134,6 +144,7 @@ fn check(layout: &Layout, descriptions: &[&Description]) -> Result<()> {
             Layout::Opaque => true,
             Layout::Rows { dtype, shape } => {
                 (one.dtype, &one.shape) == (*dtype, shape)
+                    && tensor.frames.is_empty()
                     && one.id.namespace == first.id.namespace
                     && one.id.tenant == first.id.tenant
             }
@@ -149,8 +160,8 @@ fn check(layout: &Layout, descriptions: &[&Description]) -> Result<()> {
     Ok(())
 }
 
-fn batch(layout: &Layout, descriptions: &[&Description]) -> Result<RowsBatch> {
-    let all = || descriptions.iter();
+fn batch(layout: &Layout, tensors: &[Lying<'_>]) -> Result<RowsBatch> {
+    let all = || tensors.iter().map(|tensor| tensor.description);
     let versions: Vec<_> = all().map(|one| Some(one.version)).collect();
     let checksums: Vec<_> = all().map(|one| Some(one.checksum)).collect();
     let metadata: Vec<_> = all()
@@ -184,13 +195,35 @@ fn batch(layout: &Layout, descriptions: &[&Description]) -> Result<RowsBatch> {
             let namespaces: Vec<_> = all().map(|one| Some(one.id.namespace.as_str())).collect();
             with.push(WithColumn::Text(&tenants));
             with.push(WithColumn::Text(&namespaces));
-            opaque_batch(&rows, false, &with)
+            let encodings: Vec<_> = tensors.iter().map(|one| Some(encoding(one))).collect();
+            if has_encodings(tensors) {
+                with.push(WithColumn::Text(&encodings));
+            }
+            let len = |tensor: &Lying<'_>| match tensor.frames {
+                [] => tensor.description.len,
+                frames => total(frames),
+            };
+            let lens: Vec<_> = tensors.iter().map(len).collect();
+            encoded_batch(&rows, &lens, false, &with)
         }
     }
 }
 
+/// Whether the file says of each tensor how it lies: where one is compressed.
+fn has_encodings(tensors: &[Lying<'_>]) -> bool {
+    tensors.iter().any(|one| !one.frames.is_empty())
+}
+
+fn encoding(tensor: &Lying<'_>) -> &'static str {
+    let by = match tensor.frames {
+        [] => Compression::None,
+        _ => Compression::Zstd,
+    };
+    by.as_str()
+}
+
 /// The schema of a get of the same tensors, and what a file says beyond it.
-fn schema(layout: &Layout, descriptions: &[&Description]) -> Result<Schema> {
+fn schema(layout: &Layout, tensors: &[Lying<'_>]) -> Result<Schema> {
     let message = match layout {
         Layout::Rows { dtype, shape } => StreamSchema::Rows {
             dtype: *dtype,
@@ -213,14 +246,20 @@ fn schema(layout: &Layout, descriptions: &[&Description]) -> Result<Schema> {
     fields.push(Field::new("expires_at_ms", DataType::Int64, true).into());
     let mut metadata = got.metadata;
     metadata.insert(FORMAT_KEY.to_owned(), FORMAT_VERSION.to_string());
-    match (layout, descriptions.first()) {
-        (Layout::Rows { .. }, Some(first)) => {
+    match (layout, tensors.first()) {
+        (
+            Layout::Rows { .. },
+            Some(Lying {
+                description: first, ..
+            }),
+        ) => {
             metadata.insert(TENANT_KEY.to_owned(), first.id.tenant.to_string());
             metadata.insert(NAMESPACE_KEY.to_owned(), first.id.namespace.to_string());
         }
         _ => {
             let text = |name| Field::new(name, DataType::Utf8, false).into();
             fields.extend([text("tenant"), text("namespace")]);
+            fields.extend(has_encodings(tensors).then(|| text("encoding")));
         }
     }
     Ok(Schema::new_with_metadata(fields, metadata))

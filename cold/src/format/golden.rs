@@ -15,16 +15,19 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
-use super::{Built, Gone, Large, Layout, build, encode_gone, read_gone, read_sidecar, verify};
-use crate::entry::{BLOCK_BYTES, Description, Number};
+use super::{
+    Built, Gone, Large, Layout, Packer, Tensor, Unpacker, build, encode_gone, read_gone,
+    read_sidecar, verify,
+};
+use crate::entry::{BLOCK_BYTES, Description, Number, Stored};
 
-type Tensor = (Description, Vec<Bytes>);
+type Given = (Description, Vec<Bytes>);
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../proto-notes/vectors/cold/1")
 }
 
-fn tensor(namespace: &str, key: &str, nth: u64, dtype: DType, dims: &[u64]) -> Tensor {
+fn tensor(namespace: &str, key: &str, nth: u64, dtype: DType, dims: &[u64]) -> Given {
     let shape = Shape::new(dims).unwrap();
     let len = shape.bytes(dtype).unwrap();
     let bytes: Bytes = (0..len).map(|i| ((i * 7 + nth * 13) % 113) as u8).collect();
@@ -50,12 +53,12 @@ fn tensor(namespace: &str, key: &str, nth: u64, dtype: DType, dims: &[u64]) -> T
     (description, vec![bytes])
 }
 
-fn rows() -> Vec<Tensor> {
+fn rows() -> Vec<Given> {
     let of = |nth, key| tensor("embeddings", key, nth, DType::Float32, &[2, 3]);
     vec![of(0, "a"), of(1, "b/ä"), of(2, "c")]
 }
 
-fn opaque() -> Vec<Tensor> {
+fn opaque() -> Vec<Given> {
     vec![
         tensor("default", "scalar", 3, DType::Int64, &[]),
         tensor("default", "complex", 4, DType::Complex64, &[3]),
@@ -64,7 +67,7 @@ fn opaque() -> Vec<Tensor> {
     ]
 }
 
-fn large() -> Tensor {
+fn large() -> Given {
     tensor(
         "models",
         "weights",
@@ -72,6 +75,15 @@ fn large() -> Tensor {
         DType::UInt8,
         &[2, BLOCK_BYTES / 2 + 50],
     )
+}
+
+/// Of a namespace that is compressed: a tensor of two blocks, one that is not worth it, a small one.
+fn packed() -> Vec<Given> {
+    vec![
+        tensor("logs", "large", 8, DType::UInt8, &[BLOCK_BYTES + 999]),
+        tensor("logs", "tiny", 9, DType::Float32, &[3]),
+        tensor("logs", "small", 10, DType::Int16, &[40, 25]),
+    ]
 }
 
 fn gone() -> Vec<Gone> {
@@ -82,9 +94,16 @@ fn gone() -> Vec<Gone> {
     ]
 }
 
+fn plain(tensors: Vec<(Description, Vec<Bytes>)>) -> Vec<Tensor> {
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(description, pieces)| Tensor::new(description, pieces).unwrap())
+        .collect()
+}
+
 /// As [`Large`] writes it.
-fn built_large(number: Number, (description, pieces): &Tensor) -> Built {
-    let mut large = Large::begin(number, description.clone()).unwrap();
+fn built_large(number: Number, (description, pieces): &Given) -> Built {
+    let mut large = Large::begin(number, description.clone(), Vec::new()).unwrap();
     let mut file = vec![large.head()];
     for piece in pieces {
         large.pass(piece);
@@ -99,7 +118,7 @@ fn built_large(number: Number, (description, pieces): &Tensor) -> Built {
     }
 }
 
-fn segments() -> Vec<(&'static str, Vec<Tensor>, Built)> {
+fn segments() -> Vec<(&'static str, Vec<Given>, Built)> {
     let shape = Shape::new(&[2, 3]).unwrap();
     let layout = Layout::Rows {
         dtype: DType::Float32,
@@ -107,19 +126,42 @@ fn segments() -> Vec<(&'static str, Vec<Tensor>, Built)> {
     };
     let large = large();
     vec![
-        ("rows", rows(), build(Number(1), &layout, rows()).unwrap()),
+        (
+            "rows",
+            rows(),
+            build(Number(1), &layout, plain(rows())).unwrap(),
+        ),
         (
             "opaque",
             opaque(),
-            build(Number(2), &Layout::Opaque, opaque()).unwrap(),
+            build(Number(2), &Layout::Opaque, plain(opaque())).unwrap(),
         ),
         ("large", vec![large.clone()], built_large(Number(3), &large)),
     ]
 }
 
+/// Its frames may be others with another release of zstd; what is in them is not.
+fn built_packed() -> Built {
+    let mut packer = Packer::new().unwrap();
+    let mut tensors = Vec::new();
+    for (description, pieces) in packed() {
+        let (mut left, mut frames) = (&pieces.concat()[..], Vec::new());
+        let next = |block: &mut [u8]| {
+            block.copy_from_slice(left.split_off(..block.len()).unwrap());
+            Ok(())
+        };
+        let packed = Tensor::pack(&description, &mut packer, next, &mut frames).unwrap();
+        tensors.push(match packed {
+            Some(packed) => Tensor::packed(description, packed, frames.into()),
+            None => Tensor::new(description, pieces).unwrap(),
+        });
+    }
+    build(Number(5), &Layout::Opaque, tensors).unwrap()
+}
+
 /// What another reader should find.
-fn described(segments: &[(&str, Vec<Tensor>, Built)]) -> Value {
-    let one = |(description, _): &Tensor| {
+fn described(segments: &[(&str, Vec<Given>, Built)]) -> Value {
+    let one = |(description, _): &Given| {
         let text = str::from_utf8(&description.metadata).unwrap();
         json!({
             "namespace": description.id.namespace.as_str(),
@@ -144,13 +186,24 @@ fn described(segments: &[(&str, Vec<Tensor>, Built)]) -> Value {
     Value::Object(all.collect())
 }
 
+fn writes() -> bool {
+    std::env::var_os("BOWSTRING_WRITE_VECTORS").is_some()
+}
+
 #[test]
 fn this_release_writes_the_golden_files() {
     let segments = segments();
+    let mut all = segments.clone();
+    all.push(("packed", packed(), built_packed()));
+    if writes() {
+        let (_, _, packed) = &all[3];
+        std::fs::write(folder().join("packed.arrow"), packed.file.concat()).unwrap();
+        std::fs::write(folder().join("packed.idx"), &packed.sidecar).unwrap();
+    }
     let mut files = vec![
         (
             "cold.json".to_owned(),
-            serde_json::to_vec_pretty(&described(&segments)).unwrap(),
+            serde_json::to_vec_pretty(&described(&all)).unwrap(),
         ),
         (
             "gone.log".to_owned(),
@@ -163,7 +216,7 @@ fn this_release_writes_the_golden_files() {
     }
     for (name, bytes) in files {
         let path = folder().join(&name);
-        if std::env::var_os("BOWSTRING_WRITE_VECTORS").is_some() {
+        if writes() {
             std::fs::create_dir_all(folder()).unwrap();
             std::fs::write(&path, &bytes).unwrap();
         }
@@ -197,6 +250,27 @@ fn what_format_1_wrote_is_read() {
         }
     }
     assert_eq!(read_gone(Number(4), &read("gone.log")), Ok(gone()));
+
+    let (file, sidecar) = (read("packed.arrow"), read("packed.idx"));
+    let sidecar = read_sidecar(Number(5), &sidecar).unwrap();
+    assert_eq!(sidecar.file_bytes, file.len() as u64);
+    let is_packed: Vec<bool> = sidecar.entries.iter().map(Stored::is_packed).collect();
+    assert_eq!(is_packed, [true, false, true]);
+    let mut unpacker = Unpacker::new().unwrap();
+    for (stored, (description, pieces)) in sidecar.entries.iter().zip(packed()) {
+        assert_eq!(stored.description, description);
+        let all = pieces.concat();
+        for (nth, block) in all.chunks(BLOCK_BYTES as usize).enumerate() {
+            let at = nth as u64 * BLOCK_BYTES;
+            let lies = stored.in_file(at..at + block.len() as u64);
+            let lies = &file[lies.start as usize..lies.end as usize];
+            let mut out = lies.to_vec();
+            if stored.is_packed() {
+                assert!(unpacker.unpack(lies, block.len(), &mut out));
+            }
+            assert!(out == block && verify(stored, nth, &out));
+        }
+    }
 }
 
 /// Of the file that holds tensors, each bit is one of a tensor, which its checksum finds, or one that we

@@ -4,36 +4,44 @@
 use bowstring_wire::error::Result;
 use bytes::Bytes;
 
-use super::arrow_file::{Frame, Layout, frame};
+use super::arrow_file::{Frame, Layout, Lying, frame};
 use super::blocks::Blocks;
 use super::segment::damaged_in_memory;
 use super::sidecar::encode_sidecar;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A segment of one tensor while it is written: [`Large::head`], then the tensor's bytes, each piece past
-/// [`Large::pass`], then what [`Large::finish`] gives.
+/// [`Large::pass`], then what [`Large::finish`] gives. Of one that is compressed, its frames are written where its
+/// bytes pass.
 pub struct Large {
     number: Number,
     description: Description,
+    frames: Vec<u32>,
     frame: Frame,
     blocks: Blocks,
 }
 
 impl Large {
-    /// A row of a column of `arrow.fixed_shape_tensor`; of blobs, where a row of that cannot be so large.
+    /// A row of a column of `arrow.fixed_shape_tensor`; of blobs, where a row of that cannot be so large, or there are
+    /// `frames`: the file says how long they are before the first of them.
     ///
     /// # Errors
     /// `internal` for a description whose length is not its shape's.
-    pub fn begin(number: Number, description: Description) -> Result<Large> {
+    pub fn begin(number: Number, description: Description, frames: Vec<u32>) -> Result<Large> {
         let rows = Layout::Rows {
             dtype: description.dtype,
             shape: description.shape.clone(),
         };
-        let frame = frame(number, &rows, &[&description])
-            .or_else(|_| frame(number, &Layout::Opaque, &[&description]))?;
+        let lying = [Lying {
+            description: &description,
+            frames: &frames,
+        }];
+        let frame =
+            frame(number, &rows, &lying).or_else(|_| frame(number, &Layout::Opaque, &lying))?;
         Ok(Large {
             number,
             description,
+            frames,
             frame,
             blocks: Blocks::new(),
         })
@@ -62,6 +70,7 @@ impl Large {
         let blocks = self.blocks.finish(&self.description);
         let stored = Stored {
             blocks: blocks.ok_or_else(damaged_in_memory)?,
+            frames: self.frames,
             description: self.description,
             place: Place {
                 prefix: Prefix::OWN,
@@ -83,10 +92,10 @@ mod tests {
 
     use super::*;
     use crate::format::testing::described;
-    use crate::format::{build, read_sidecar};
+    use crate::format::{Tensor, build, read_sidecar};
 
     fn write(description: Description, bytes: &[u8], piece: usize) -> (Vec<u8>, Bytes, Stored) {
-        let mut large = Large::begin(Number(9), description).unwrap();
+        let mut large = Large::begin(Number(9), description, Vec::new()).unwrap();
         let file_bytes = large.file_bytes();
         let mut file = large.head().to_vec();
         for piece in bytes.chunks(piece) {
@@ -107,7 +116,8 @@ mod tests {
             dtype: description.dtype,
             shape: description.shape.clone(),
         };
-        let tensors = vec![(description.clone(), vec![Bytes::from(bytes.clone())])];
+        let pieces = vec![Bytes::from(bytes.clone())];
+        let tensors = vec![Tensor::new(description.clone(), pieces).unwrap()];
         let built = build(Number(9), &layout, tensors).unwrap();
         let (file, sidecar, stored) = write(description, &bytes, 100_000);
         assert_eq!(file, built.file.concat());
@@ -117,10 +127,10 @@ mod tests {
 
     #[test]
     fn other_bytes_than_described_do_not_finish() {
-        let mut large = Large::begin(Number(9), described(&[1, 2])).unwrap();
+        let mut large = Large::begin(Number(9), described(&[1, 2]), Vec::new()).unwrap();
         large.pass(&[1]);
         assert_eq!(large.finish().unwrap_err().code, Code::DataLoss);
-        let mut large = Large::begin(Number(9), described(&[1, 2])).unwrap();
+        let mut large = Large::begin(Number(9), described(&[1, 2]), Vec::new()).unwrap();
         large.pass(&[2, 1]);
         assert_eq!(large.finish().unwrap_err().code, Code::DataLoss);
     }
@@ -130,7 +140,7 @@ mod tests {
         let mut description = described(&[]);
         description.shape = Shape::new(&[3 << 30]).unwrap();
         description.len = 3 << 30;
-        let large = Large::begin(Number(9), description).unwrap();
+        let large = Large::begin(Number(9), description, Vec::new()).unwrap();
         assert!(large.file_bytes() > 3 << 30);
         assert!(large.head().len().is_multiple_of(64));
         let refused = read_sidecar(Number(9), &large.head()).unwrap_err();

@@ -7,7 +7,8 @@
 //! - [`hidden`]: what of others' prefixes is not to be found any more
 //! - [`hot`]: what was in memory, for the next start
 //!
-//! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes),
+//! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes), [`pack`] (its
+//! bytes compressed),
 //! `arrow_file` (what stands around the bytes), `envelope` (what sidecars and log records begin and end
 //! with), `cursor` (numbers and texts).
 //!
@@ -24,6 +25,7 @@ pub mod gone;
 pub mod hidden;
 pub mod hot;
 pub mod large;
+pub mod pack;
 pub mod segment;
 pub mod sidecar;
 pub mod stored;
@@ -35,7 +37,8 @@ pub use gone::{Gone, encode_gone, read_gone};
 pub use hidden::{Grave, encode_hidden, read_hidden};
 pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
-pub use segment::{Built, Layout, build, check};
+pub use pack::{Packer, Unpacker};
+pub use segment::{Built, Layout, Tensor, build, check};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
 pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
 

@@ -4,8 +4,9 @@ use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
 pub use super::arrow_file::Layout;
-use super::arrow_file::frame;
+use super::arrow_file::{Lying, frame};
 use super::blocks::{Blocks, table_len};
+use super::pack::{Packer, is_worth, total};
 use super::sidecar::encode_sidecar;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
@@ -27,37 +28,135 @@ impl Built {
     }
 }
 
-/// Tensors, each with its bytes in pieces, as an Arrow IPC file. There is at least one; with
-/// [`Layout::Rows`] all of them are of one namespace, dtype and shape.
+/// A tensor that is to be written, with its bytes in pieces as they will lie there.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    description: Description,
+    blocks: Vec<u64>,
+    frames: Vec<u32>,
+    pieces: Vec<Bytes>,
+}
+
+impl Tensor {
+    /// As it is.
+    ///
+    /// # Errors
+    /// `data_loss` where one of several blocks has not the bytes that its description says.
+    pub fn new(description: Description, pieces: Vec<Bytes>) -> Result<Tensor> {
+        Ok(Tensor {
+            blocks: table(&description, &pieces)?,
+            frames: Vec::new(),
+            description,
+            pieces,
+        })
+    }
+
+    /// As it lay in another segment, of which `bytes` were checked.
+    pub fn moved(stored: Stored, bytes: Bytes) -> Tensor {
+        Tensor {
+            description: stored.description,
+            blocks: stored.blocks,
+            frames: stored.frames,
+            pieces: vec![bytes],
+        }
+    }
+
+    /// Compressed, if that is worth it: then `out` has its frames behind what was there. `next` copies its bytes, one
+    /// block after the other.
+    ///
+    /// # Errors
+    /// As `next`; `data_loss` where they are not those that its description says.
+    pub fn pack(
+        description: &Description,
+        packer: &mut Packer,
+        mut next: impl FnMut(&mut [u8]) -> Result<()>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Packed>> {
+        let (at, mut blocks, mut frames) = (out.len(), Blocks::new(), Vec::new());
+        let mut left = description.len;
+        while left > 0 {
+            let (block, frame) = packer.pack(left, &mut next)?;
+            blocks.pass(block);
+            left -= block.len() as u64;
+            frames.push(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+            out.extend_from_slice(frame);
+        }
+        let blocks = blocks.finish(description).ok_or_else(damaged_in_memory)?;
+        if is_worth(description.len, &frames) {
+            return Ok(Some(Packed { blocks, frames }));
+        }
+        out.truncate(at);
+        Ok(None)
+    }
+
+    /// One that was compressed, with its frames.
+    pub fn packed(description: Description, packed: Packed, frames: Bytes) -> Tensor {
+        Tensor {
+            description,
+            blocks: packed.blocks,
+            frames: packed.frames,
+            pieces: vec![frames],
+        }
+    }
+
+    fn lying(&self) -> Lying<'_> {
+        Lying {
+            description: &self.description,
+            frames: &self.frames,
+        }
+    }
+}
+
+/// What is known of a tensor whose blocks were compressed.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    blocks: Vec<u64>,
+    frames: Vec<u32>,
+}
+
+impl Packed {
+    /// Bytes of all frames.
+    pub fn bytes(&self) -> u64 {
+        total(&self.frames)
+    }
+}
+
+/// Tensors as an Arrow IPC file. There is at least one; with [`Layout::Rows`] all of them are of one namespace, dtype
+/// and shape. Where one is compressed, the layout is the opaque one.
 ///
 /// # Errors
-/// `data_loss` where a tensor of several blocks has not the bytes that its description says; `internal`
-/// for tensors that do not go together, `invalid_argument` for more than a file can say.
-pub fn build(
-    number: Number,
-    layout: &Layout,
-    tensors: Vec<(Description, Vec<Bytes>)>,
-) -> Result<Built> {
-    let descriptions: Vec<_> = tensors.iter().map(|(description, _)| description).collect();
-    let frame = frame(number, layout, &descriptions)?;
+/// `internal` for tensors that do not go together, or whose bytes are not there; `invalid_argument` for more than a
+/// file can say.
+pub fn build(number: Number, layout: &Layout, tensors: Vec<Tensor>) -> Result<Built> {
+    let lying: Vec<Lying<'_>> = tensors.iter().map(Tensor::lying).collect();
+    let layout = match lying.iter().any(|one| !one.frames.is_empty()) {
+        true => &Layout::Opaque,
+        false => layout,
+    };
+    let frame = frame(number, layout, &lying)?;
     let file_bytes = frame.file_bytes();
     let mut offset = frame.head.len() as u64;
     let mut file = vec![frame.head];
     let mut entries = Vec::with_capacity(tensors.len());
-    for (description, pieces) in tensors {
-        let blocks = table(&description, &pieces)?;
-        file.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
-        let place = Place {
-            prefix: Prefix::OWN,
-            segment: number,
-            offset,
+    for tensor in tensors {
+        let len: u64 = tensor.pieces.iter().map(|piece| piece.len() as u64).sum();
+        let stored = Stored {
+            description: tensor.description,
+            place: Place {
+                prefix: Prefix::OWN,
+                segment: number,
+                offset,
+            },
+            blocks: tensor.blocks,
+            frames: tensor.frames,
         };
-        offset += description.len;
-        entries.push(Stored {
-            description,
-            place,
-            blocks,
-        });
+        if len != stored.file_bytes() {
+            return Err(not_all(len, stored.file_bytes()));
+        }
+        let pieces = tensor.pieces.into_iter();
+        file.extend(pieces.filter(|piece| !piece.is_empty()));
+        offset += len;
+        entries.push(stored);
     }
     file.push(frame.tail);
     Ok(Built {
@@ -70,9 +169,13 @@ pub fn build(
 /// Whether a tensor can be written at all: where [`build`] fails with many, this says with which.
 ///
 /// # Errors
-/// As [`build`].
+/// As [`Tensor::new`] and [`build`].
 pub fn check(description: &Description, pieces: &[Bytes]) -> Result<()> {
-    frame(Number(0), &Layout::Opaque, &[description])?;
+    let lying = Lying {
+        description,
+        frames: &[],
+    };
+    frame(Number(0), &Layout::Opaque, &[lying])?;
     table(description, pieces).map(drop)
 }
 
@@ -81,10 +184,7 @@ pub fn check(description: &Description, pieces: &[Bytes]) -> Result<()> {
 fn table(description: &Description, pieces: &[Bytes]) -> Result<Vec<u64>> {
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     if len != description.len {
-        return Err(Error::internal(format!(
-            "a tensor's pieces are not all of it; bytes=`{len}` expected `{}`",
-            description.len
-        )));
+        return Err(not_all(len, description.len));
     }
     if table_len(len) == 0 {
         return Ok(Vec::new());
@@ -94,6 +194,12 @@ fn table(description: &Description, pieces: &[Bytes]) -> Result<Vec<u64>> {
         blocks.pass(piece);
     }
     blocks.finish(description).ok_or_else(damaged_in_memory)
+}
+
+fn not_all(len: u64, expected: u64) -> Error {
+    Error::internal(format!(
+        "a tensor's pieces are not all of it; bytes=`{len}` expected `{expected}`"
+    ))
 }
 
 /// `data_loss`: what is about to be written is not what was put.
@@ -112,6 +218,13 @@ mod tests {
     use super::*;
     use crate::format::testing::{alike, described, tensors};
     use crate::format::{read_sidecar, verify};
+
+    fn plain(tensors: &[(Description, Vec<Bytes>)]) -> Result<Vec<Tensor>> {
+        let tensors = tensors.iter().cloned();
+        tensors
+            .map(|(description, pieces)| Tensor::new(description, pieces))
+            .collect()
+    }
 
     fn concat(built: &Built) -> Vec<u8> {
         let file = built.file.concat();
@@ -170,17 +283,87 @@ mod tests {
         }
     }
 
+    /// A few that are compressed, and what is not worth it between them.
+    #[test]
+    fn compressed_tensors_are_blobs_that_say_so() {
+        let bytes = |len: usize| (0..len).map(|i| (i / 97 % 250) as u8).collect::<Vec<u8>>();
+        let noise: Vec<u8> = (0..90u64).map(|i| (i * i * 179 % 251) as u8).collect();
+        let all = [
+            bytes(3 << 20),
+            bytes(0),
+            bytes(5_000),
+            noise,
+            bytes((1 << 20) + 1),
+        ];
+        let mut packer = Packer::new().unwrap();
+        let mut tensors = Vec::new();
+        for bytes in &all {
+            let (description, mut left, mut out) = (described(bytes), &bytes[..], vec![1]);
+            let next = |block: &mut [u8]| {
+                block.copy_from_slice(left.split_off(..block.len()).unwrap());
+                Ok(())
+            };
+            let packed = Tensor::pack(&description, &mut packer, next, &mut out).unwrap();
+            tensors.push(match packed {
+                Some(packed) => {
+                    assert_eq!(packed.bytes(), out.len() as u64 - 1);
+                    let frames = Bytes::from(out).slice(1..);
+                    Tensor::packed(description, packed, frames)
+                }
+                None => {
+                    assert_eq!(out, [1]);
+                    Tensor::new(description, vec![Bytes::from(bytes.clone())]).unwrap()
+                }
+            });
+        }
+        let described = &tensors[0].description;
+        let layout = Layout::Rows {
+            dtype: described.dtype,
+            shape: described.shape.clone(),
+        };
+        let built = build(Number(7), &layout, tensors).unwrap();
+        let file = concat(&built);
+        let sidecar = read_sidecar(Number(7), &built.sidecar).unwrap();
+        assert_eq!(sidecar.entries, built.entries);
+        let is_packed: Vec<bool> = sidecar.entries.iter().map(Stored::is_packed).collect();
+        assert_eq!(is_packed, [true, false, true, false, true]);
+
+        let reader = FileReader::try_new(Cursor::new(&file), None).unwrap();
+        let batches: Vec<_> = reader.map(Result::unwrap).collect();
+        let data = batches[0].column_by_name("data").unwrap().to_data();
+        let encodings = batches[0].column_by_name("encoding").unwrap().to_data();
+        assert_eq!(encodings.buffers()[1].as_slice(), b"zstdnonezstdnonezstd");
+        let ends = data.buffers()[0].typed_data::<i64>();
+        for (nth, (stored, bytes)) in sidecar.entries.iter().zip(&all).enumerate() {
+            let at = |offset: u64| usize::try_from(offset).unwrap();
+            let of_file = stored.in_file(0..stored.description.len);
+            assert_eq!(of_file.end - of_file.start, stored.file_bytes());
+            let lies = &file[at(of_file.start)..at(of_file.end)];
+            let row = ends[nth] as usize..ends[nth + 1] as usize;
+            assert_eq!(&data.buffers()[1].as_slice()[row], lies);
+            // Frames one behind the other are one stream.
+            match stored.is_packed() {
+                true => assert!(zstd::bulk::decompress(lies, bytes.len()).unwrap() == *bytes),
+                false => assert!(lies == bytes),
+            }
+        }
+        // And some blocks of it are read without the others.
+        let large = &sidecar.entries[0];
+        let of_file = large.in_file(1 << 20..2 << 20);
+        assert_eq!(of_file.end - of_file.start, u64::from(large.frames[1]));
+    }
+
     proptest! {
         #[test]
         fn opaque_segments_are_read_by_arrow(tensors in tensors(1..6)) {
-            let built = build(Number(5), &Layout::Opaque, tensors.clone()).unwrap();
+            let built = build(Number(5), &Layout::Opaque, plain(&tensors).unwrap()).unwrap();
             check(&built, &Layout::Opaque, &tensors);
         }
 
         #[test]
         fn rows_are_read_by_arrow((dtype, shape, tensors) in alike()) {
             let layout = Layout::Rows { dtype, shape };
-            let built = build(Number(6), &layout, tensors.clone()).unwrap();
+            let built = build(Number(6), &layout, plain(&tensors).unwrap()).unwrap();
             check(&built, &layout, &tensors);
         }
     }
@@ -188,7 +371,8 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         let refused = |layout: &Layout, tensors: &[(Description, Vec<Bytes>)]| {
-            build(Number(1), layout, tensors.to_vec()).unwrap_err().code
+            let built = plain(tensors).and_then(|tensors| build(Number(1), layout, tensors));
+            built.unwrap_err().code
         };
         let small = described(&[1, 2, 3]);
         let rows = Layout::Rows {
@@ -203,7 +387,7 @@ mod tests {
             (described(&[1]), vec![Bytes::from_static(&[1])]),
         ];
         assert_eq!(refused(&rows, &two), Code::Internal);
-        assert!(build(Number(1), &Layout::Opaque, two.to_vec()).is_ok());
+        assert!(build(Number(1), &Layout::Opaque, plain(&two).unwrap()).is_ok());
     }
 
     #[test]
@@ -211,8 +395,7 @@ mod tests {
         let mut bytes = vec![7; (1 << 20) + 1];
         let description = described(&bytes);
         bytes[5] = 8;
-        let tensors = vec![(description, vec![Bytes::from(bytes)])];
-        let refused = build(Number(1), &Layout::Opaque, tensors).unwrap_err();
+        let refused = Tensor::new(description, vec![Bytes::from(bytes)]).unwrap_err();
         assert_eq!(refused.code, Code::DataLoss);
     }
 }

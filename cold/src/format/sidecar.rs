@@ -58,7 +58,7 @@ fn read_body(number: Number, body: &[u8]) -> Option<Sidecar> {
     for _ in 0..count {
         let entry = decode_stored(cursor.bytes()?)?;
         let in_order = entry.place.segment == number && entry.place.offset >= end;
-        end = entry.place.offset.checked_add(entry.description.len)?;
+        end = entry.place.offset.checked_add(entry.file_bytes())?;
         if !in_order || end > file_bytes {
             return None;
         }
@@ -88,7 +88,7 @@ mod tests {
             for entry in &mut entries {
                 entry.place.segment = Number(number);
                 entry.place.offset = end;
-                end += entry.description.len;
+                end += entry.file_bytes();
             }
             Sidecar {
                 number: Number(number),

@@ -7,6 +7,7 @@
 //! described   hlc u64 | start u32 | flags u8 | dtype u8 | rank u8 | dims (varints) | checksum u128
 //!             | [expires_at_ms varint] | [source version, zigzag varint] | [metadata behind its length]
 //!             | xxh3-64 of each block, where there are several
+//!             | [bytes of each block's frame u32, where it lies compressed]
 //! ```
 //! The seal is xxh3-128 over name and described: a description cannot pass for another key's. The place
 //! stands behind it, since compaction moves a tensor and nothing else of it changes; a wrong place gives
@@ -23,11 +24,13 @@ use twox_hash::XxHash3_128;
 
 use super::blocks::table_len;
 use super::cursor::{Cursor, put_bytes, put_varint, unzigzag, zigzag};
+use super::pack::are_frames;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 const EXPIRES: u8 = 1;
 const SOURCE_VERSION: u8 = 2;
 const METADATA: u8 = 4;
+const PACKED: u8 = 8;
 
 /// Bytes of the place, with which a value ends.
 const PLACE_BYTES: usize = 16;
@@ -150,7 +153,8 @@ fn put_described(stored: &Stored, out: &mut Vec<u8>) {
     out.push(
         flag(description.expires_at_ms.is_some(), EXPIRES)
             | flag(description.source_version.is_some(), SOURCE_VERSION)
-            | flag(!description.metadata.is_empty(), METADATA),
+            | flag(!description.metadata.is_empty(), METADATA)
+            | flag(stored.is_packed(), PACKED),
     );
     out.push(description.dtype.code());
     let dims = description.shape.dims();
@@ -172,12 +176,15 @@ fn put_described(stored: &Stored, out: &mut Vec<u8>) {
     for block in &stored.blocks {
         out.extend_from_slice(&block.to_le_bytes());
     }
+    for frame in &stored.frames {
+        out.extend_from_slice(&frame.to_le_bytes());
+    }
 }
 
 fn described(id: Id, mut cursor: Cursor<'_>, place: Place) -> Option<Stored> {
     let version = version(&mut cursor)?;
     let flags = cursor.u8()?;
-    if flags & !(EXPIRES | SOURCE_VERSION | METADATA) != 0 {
+    if flags & !(EXPIRES | SOURCE_VERSION | METADATA | PACKED) != 0 {
         return None;
     }
     let dtype = DType::from_code(cursor.u8()?)?;
@@ -201,8 +208,15 @@ fn described(id: Id, mut cursor: Cursor<'_>, place: Place) -> Option<Stored> {
     if metadata.len() > MAX_METADATA_BYTES {
         return None;
     }
-    let (table, rest) = cursor.left().as_chunks();
-    if !rest.is_empty() || table.len() as u64 != table_len(len) {
+    let table_bytes = usize::try_from(table_len(len)).ok()?.checked_mul(8)?;
+    let (table, _) = cursor.take(table_bytes)?.as_chunks();
+    let (frames, rest) = cursor.left().as_chunks();
+    let frames: Vec<u32> = frames.iter().map(|one| u32::from_le_bytes(*one)).collect();
+    let are_right = match flags & PACKED {
+        0 => frames.is_empty(),
+        _ => are_frames(len, &frames),
+    };
+    if !rest.is_empty() || !are_right {
         return None;
     }
     Some(Stored {
@@ -219,6 +233,7 @@ fn described(id: Id, mut cursor: Cursor<'_>, place: Place) -> Option<Stored> {
         },
         place,
         blocks: table.iter().map(|sum| u64::from_le_bytes(*sum)).collect(),
+        frames,
     })
 }
 

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use twox_hash::XxHash3_128;
 
 use super::blocks::{Blocks, table_len};
+use super::pack::frames_len;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A plain vector of bytes.
@@ -37,6 +38,7 @@ pub(super) fn stored_of(bytes: &[u8]) -> Stored {
     blocks.pass(bytes);
     Stored {
         blocks: blocks.finish(&description).unwrap(),
+        frames: Vec::new(),
         place: Place {
             prefix: Prefix::OWN,
             segment: Number(1),
@@ -98,7 +100,13 @@ pub(super) fn stored() -> impl Strategy<Value = Stored> {
         1 => Just(vec![1; 32]),
         1 => prop::collection::vec(900u64..2_000, 2..3),
     ];
-    (description(shape), any::<(u64, u64)>()).prop_map(|(description, (segment, offset))| Stored {
+    let place = any::<(u64, u64, bool)>();
+    (description(shape), place).prop_map(|(description, (segment, offset, packed))| Stored {
+        // As short as frames can be: only a tensor of more bytes than it has frames is compressed.
+        frames: match packed && description.len > frames_len(description.len) {
+            true => vec![1; frames_len(description.len) as usize],
+            false => Vec::new(),
+        },
         blocks: (0..table_len(description.len))
             .map(|i| i.wrapping_mul(description.version.hlc))
             .collect(),

@@ -40,5 +40,6 @@ pub(super) fn stored(id: Id, hlc: u64, segment: u64, offset: u64) -> Stored {
             offset,
         },
         blocks: Vec::new(),
+        frames: Vec::new(),
     }
 }

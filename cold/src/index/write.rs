@@ -174,8 +174,8 @@ impl Open {
                     .push((old.place.segment, Tell::Lost(old.bytes)));
             }
             if let Some(new) = new {
-                let len = new.description.len;
-                change.tells.push((new.place.segment, Tell::Gained(len)));
+                let bytes = new.file_bytes();
+                change.tells.push((new.place.segment, Tell::Gained(bytes)));
                 change.hlc = change.hlc.max(new.description.version.hlc);
             }
             let value = new.map(|new| {
@@ -232,7 +232,7 @@ impl Seen {
         Seen {
             version: stored.description.version,
             place: stored.place,
-            bytes: stored.description.len,
+            bytes: stored.file_bytes(),
             sunk: false,
         }
     }

@@ -35,6 +35,17 @@ pub struct Upload {
     sink: Sink,
 }
 
+impl Upload {
+    /// Bytes of an object of `len` that are held at most while it is written.
+    pub fn held_bytes(len: u64) -> u64 {
+        len.min(part_bytes(len).saturating_mul(PARTS_AHEAD as u64 + 1))
+    }
+}
+
+fn part_bytes(len: u64) -> u64 {
+    PART_BYTES.max(len.div_ceil(PARTS_MAX))
+}
+
 enum Sink {
     Parts(Parts),
     /// A store that takes parts in order only, each once.
@@ -85,7 +96,7 @@ impl Store {
             store: self.clone(),
             path,
             len,
-            part_bytes: PART_BYTES.max(len.div_ceil(PARTS_MAX)),
+            part_bytes: part_bytes(len),
             taken: 0,
             pending: Vec::new(),
             pending_bytes: 0,

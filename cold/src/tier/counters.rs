@@ -12,6 +12,9 @@ use crate::store::StoreCounters;
 pub(super) struct Counters {
     pub(super) written: Count,
     pub(super) written_bytes: Count,
+    pub(super) packed: Count,
+    pub(super) packed_bytes: Count,
+    pub(super) packed_file_bytes: Count,
     pub(super) segments: Count,
     pub(super) dropped: Count,
     pub(super) dropped_bytes: Count,
@@ -81,6 +84,12 @@ pub struct ColdStats {
     pub written: u64,
     /// Their bytes.
     pub written_bytes: u64,
+    /// Of the entries written, those that lie compressed.
+    pub packed: u64,
+    /// Their bytes before that.
+    pub packed_bytes: u64,
+    /// Their bytes after that.
+    pub packed_file_bytes: u64,
     /// Segments written.
     pub segments: u64,
     /// Entries that were let go because too much was on its way already.
@@ -142,6 +151,9 @@ impl Inner {
             warming: counters.warming.get() > 0,
             written: counters.written.get(),
             written_bytes: counters.written_bytes.get(),
+            packed: counters.packed.get(),
+            packed_bytes: counters.packed_bytes.get(),
+            packed_file_bytes: counters.packed_file_bytes.get(),
             segments: counters.segments.get(),
             dropped: counters.dropped.get(),
             dropped_bytes: counters.dropped_bytes.get(),

@@ -217,7 +217,7 @@ impl Cold {
         let len = piece.range.end - piece.range.start;
         let room = match &piece.wanted[..] {
             [one] if one.stored.description.len > ALONE_BYTES => None,
-            _ => cache.charge(Account::Cold, len),
+            _ => cache.charge(Account::Cold, len + block_room(&piece.wanted)),
         };
         let Some(_room) = room else {
             return self.read_each(cache, piece.wanted).await;
@@ -247,7 +247,7 @@ impl Cold {
                 land,
             } = one;
             let own = slice(&bytes, piece.range.start, &stored);
-            let landed = match restored(cache, &stored, &own).await {
+            let landed = match self.restored(cache, &stored, &own).await {
                 Ok(restored) => self.land(&stored, restored, to_stay).await,
                 Err(error) if error.code == Code::DataLoss => self.damaged(stored.clone()).await,
                 Err(error) => Landed::Failed(error),
@@ -268,6 +268,25 @@ impl Cold {
             let landed = self.load_stored(cache, stored, to_stay).await;
             self.tell(&id, &land, landed);
         }
+    }
+
+    /// A tensor that came with others.
+    pub(super) async fn restored(
+        &self,
+        cache: &Cache,
+        stored: &Stored,
+        bytes: &[u8],
+    ) -> Result<Restored> {
+        let mut restoring = cache.restore(stored.description.clone());
+        restoring.reserve().await?;
+        match stored.is_packed() {
+            true => {
+                let unpackers = &self.inner.unpackers;
+                unpackers.each_block(stored, bytes, |_, block| restoring.write(block))?;
+            }
+            false => restoring.write(bytes)?,
+        }
+        restoring.finish().await
     }
 
     fn tell(&self, id: &Id, land: &watch::Sender<Option<Landed>>, landed: Landed) {
@@ -365,7 +384,7 @@ pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for one in wanted {
         let place = one.stored.place;
-        let end = place.offset + one.stored.description.len;
+        let end = place.offset + one.stored.file_bytes();
         let is_small = |one: &Wanted| one.stored.description.len <= ALONE_BYTES;
         match pieces.last_mut() {
             Some(last)
@@ -393,14 +412,14 @@ pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
 pub(super) fn slice(bytes: &Bytes, start: u64, stored: &Stored) -> Bytes {
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
     let first = at(stored.place.offset - start);
-    bytes.slice(first..first + at(stored.description.len))
+    bytes.slice(first..first + at(stored.file_bytes()))
 }
 
-pub(super) async fn restored(cache: &Cache, stored: &Stored, bytes: &[u8]) -> Result<Restored> {
-    let mut restoring = cache.restore(stored.description.clone());
-    restoring.reserve().await?;
-    restoring.write(bytes)?;
-    restoring.finish().await
+/// What the largest of those takes that are to be decompressed one after the other.
+pub(super) fn block_room(wanted: &[Wanted]) -> u64 {
+    let packed = wanted.iter().filter(|one| one.stored.is_packed());
+    let largest = packed.map(|one| one.stored.description.len).max();
+    largest.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -432,6 +451,7 @@ mod tests {
                     offset,
                 },
                 blocks: Vec::new(),
+                frames: Vec::new(),
             },
             to_stay: false,
             land: watch::channel(None).0,

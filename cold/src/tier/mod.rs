@@ -1,9 +1,11 @@
 //! The tier as the engine sees it: it takes what is evicted, answers misses, and forgets.
 //!
 //! - `queue`: entries on their way down, found until they are there
-//! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it
+//! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it, `large` one
+//!   of a single tensor
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
 //! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
+//! - `unpacking`: what decompresses
 //! - `many`: several keys at once, and which there are
 //! - `forget`: what is gone, before the answer; `owed` is what no log record says yet
 //! - `fence`: a later start has taken over
@@ -24,6 +26,7 @@ mod drain;
 mod fence;
 mod forget;
 mod hot;
+mod large;
 mod many;
 mod others;
 mod owed;
@@ -40,6 +43,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod unpacking;
 mod warm;
 mod writer;
 
@@ -58,6 +62,7 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 pub use counters::ColdStats;
 pub use drain::Saved;
@@ -78,6 +83,7 @@ use passing::Passing;
 use queue::Queue;
 use reader::Flight;
 use seen::Seen;
+use unpacking::Unpackers;
 
 /// Locks of which each name has one: for who puts it back into memory, and who forgets it.
 const STRIPES: usize = 64;
@@ -103,6 +109,9 @@ struct Inner {
     seen: Seen,
     /// Room for what passes in pieces.
     passing: Arc<Passing>,
+    unpackers: Unpackers,
+    /// Who may compress: others want the processors too.
+    packing: Semaphore,
     /// The next number of a segment or log record.
     next: AtomicU64,
     /// The first one of this start.

@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Cold;
 use crate::entry::BLOCK_BYTES;
+use crate::format::Unpacker;
+use crate::format::pack::FRAME_BYTES_MAX;
 
 /// Blocks of one piece: at most so many, and one part in so many of all there are.
 const PIECE_BLOCKS_MAX: usize = 8;
@@ -41,10 +43,10 @@ pub(super) struct Block {
 }
 
 impl Passing {
-    /// Room for `bytes`, and for one block at least.
+    /// Room for `bytes`, and for a block and its frame at least.
     pub(super) fn new(bytes: u64) -> Arc<Self> {
         let blocks = usize::try_from(bytes / BLOCK_BYTES).unwrap_or(usize::MAX);
-        let blocks_max = blocks.clamp(1, Semaphore::MAX_PERMITS);
+        let blocks_max = blocks.clamp(2, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             blocks_max,
             leave: Arc::new(Semaphore::new(blocks_max)),
@@ -111,7 +113,7 @@ impl Passing {
 
 impl Spare {
     fn new(charge: Charge) -> Self {
-        let room = usize::try_from(BLOCK_BYTES).unwrap_or(0);
+        let room = usize::try_from(FRAME_BYTES_MAX).unwrap_or(0);
         Self {
             bytes: Vec::with_capacity(room),
             _charge: charge,
@@ -120,15 +122,21 @@ impl Spare {
 }
 
 impl Block {
-    /// Appends as much of `bytes` as there is room for; gives how much that was.
-    pub(super) fn fill(&mut self, bytes: &[u8]) -> usize {
+    /// Appends as much of `bytes` as makes it `len` bytes long; gives how much that was.
+    pub(super) fn fill(&mut self, bytes: &[u8], len: usize) -> usize {
         let Some(spare) = &mut self.spare else {
             return 0;
         };
-        let room = spare.bytes.capacity() - spare.bytes.len();
+        let room = len.saturating_sub(spare.bytes.len());
         let fits = bytes.len().min(room);
         spare.bytes.extend_from_slice(&bytes[..fits]);
         fits
+    }
+
+    /// Decompresses a block that has `len` bytes into this.
+    pub(super) fn unpack(&mut self, unpacker: &mut Unpacker, frame: &Block, len: usize) -> bool {
+        let spare = self.spare.as_mut();
+        spare.is_some_and(|spare| unpacker.unpack(frame.as_ref(), len, &mut spare.bytes))
     }
 }
 

@@ -1,17 +1,19 @@
 //! A large tensor's blocks out of its segment, in order: some of them at a time, a few such pieces ahead, each with its
-//! room before it is asked for. Who finds no room reads less far ahead, and then waits. Each block is checked.
+//! room before it is asked for. Who finds no room reads less far ahead, and then waits. Each block is checked. One that is
+//! compressed has room for its frame too, until it is decompressed.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bowstring_cache::Cache;
-use bowstring_wire::error::Error;
+use bowstring_wire::error::{Code, Error};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::passing::Block;
-use super::{Cold, failed};
+use super::unpacking::{block_bytes, no_frame};
+use super::{Cold, blocking, failed};
 use crate::entry::{BLOCK_BYTES, Stored};
 use crate::format::verify;
 use crate::store::{ObjectName, StoreError};
@@ -60,15 +62,16 @@ impl Pieces {
         let passing = Arc::clone(&self.cold.inner.passing);
         while self.came.is_empty() {
             if self.ahead.is_empty() && self.asked < self.end {
-                let blocks = passing.take(&self.cache, self.step());
-                let blocks = blocks.await.map_err(Lost::Failed)?;
-                self.ask(blocks);
+                let count = self.step();
+                let room = passing.take(&self.cache, self.room_of(count));
+                let room = room.await.map_err(Lost::Failed)?;
+                self.ask(count, room);
             }
-            while self.ahead.len() < AHEAD
-                && self.asked < self.end
-                && let Some(blocks) = passing.try_take(&self.cache, self.step())
-            {
-                self.ask(blocks);
+            while self.ahead.len() < AHEAD && self.asked < self.end {
+                let count = self.step();
+                let room = passing.try_take(&self.cache, self.room_of(count));
+                let Some(room) = room else { break };
+                self.ask(count, room);
             }
             let Some(first) = self.ahead.front_mut() else {
                 return Ok(None);
@@ -91,9 +94,16 @@ impl Pieces {
         piece.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
-    fn ask(&mut self, blocks: Vec<Block>) {
+    fn room_of(&self, count: usize) -> usize {
+        match self.stored.is_packed() {
+            true => 2 * count,
+            false => count,
+        }
+    }
+
+    fn ask(&mut self, count: usize, room: Vec<Block>) {
         let start = self.asked;
-        self.asked = self.end.min(start + blocks.len() as u64 * BLOCK_BYTES);
+        self.asked = self.end.min(start + count as u64 * BLOCK_BYTES);
         let (cold, stored, range) = (
             self.cold.clone(),
             Arc::clone(&self.stored),
@@ -101,7 +111,7 @@ impl Pieces {
         );
         // On a task of its own: it goes on while what came before is sent, and to its end in any case.
         self.ahead.push_back(tokio::spawn(async move {
-            cold.read_blocks(&stored, range, blocks).await
+            cold.read_blocks(stored, range, room).await
         }));
     }
 }
@@ -109,23 +119,32 @@ impl Pieces {
 impl Cold {
     async fn read_blocks(
         &self,
-        stored: &Stored,
+        stored: Arc<Stored>,
         range: Range<u64>,
-        mut blocks: Vec<Block>,
+        mut room: Vec<Block>,
     ) -> Result<VecDeque<Bytes>, Lost> {
         let (inner, place) = (&self.inner, stored.place);
         inner.is_read(place.prefix, place.segment);
         let store = inner.store_of(place.prefix);
         let name = ObjectName::Segment(place.segment);
+        let first = usize::try_from(range.start / BLOCK_BYTES).unwrap_or(usize::MAX);
+        let blocks = match stored.is_packed() {
+            true => room.split_off(room.len() / 2),
+            false => Vec::new(),
+        };
+        let lies = |nth: usize| match stored.frames.get(nth) {
+            Some(frame) => usize::try_from(*frame).unwrap_or(usize::MAX),
+            None => block_bytes(&stored, nth),
+        };
         let mut at = 0;
         let fill = |mut bytes: &[u8]| {
-            while let Some(block) = blocks.get_mut(at).filter(|_| !bytes.is_empty()) {
-                bytes = &bytes[block.fill(bytes)..];
+            while let Some(block) = room.get_mut(at).filter(|_| !bytes.is_empty()) {
+                bytes = &bytes[block.fill(bytes, lies(first.saturating_add(at)))..];
                 // It is full.
                 at += usize::from(!bytes.is_empty());
             }
         };
-        let of_file = place.offset + range.start..place.offset + range.end;
+        let of_file = stored.in_file(range);
         match store.read_pieces(&name, of_file, fill).await {
             Ok(()) => {}
             Err(StoreError::NotFound | StoreError::Short { .. }) => return Err(Lost::Damaged),
@@ -134,14 +153,44 @@ impl Cold {
                 return Err(Lost::Failed(failed(error)));
             }
         }
-        let first = usize::try_from(range.start / BLOCK_BYTES).unwrap_or(usize::MAX);
-        let are_right = blocks
+        if stored.is_packed() {
+            let cold = self.clone();
+            let unpacked = blocking(move || cold.unpack(&stored, first, room, blocks));
+            return unpacked.await.map_err(Lost::Failed)?;
+        }
+        let are_right = room
             .iter()
             .enumerate()
-            .all(|(nth, block)| verify(stored, first.saturating_add(nth), block.as_ref()));
+            .all(|(nth, block)| verify(&stored, first.saturating_add(nth), block.as_ref()));
         match are_right {
-            true => Ok(blocks.into_iter().map(Bytes::from_owner).collect()),
+            true => Ok(room.into_iter().map(Bytes::from_owner).collect()),
             false => Err(Lost::Damaged),
         }
+    }
+
+    /// The blocks of frames, from the `first` on. What a frame had is free at once.
+    fn unpack(
+        &self,
+        stored: &Stored,
+        first: usize,
+        frames: Vec<Block>,
+        blocks: Vec<Block>,
+    ) -> Result<VecDeque<Bytes>, Lost> {
+        let unpacked = self.inner.unpackers.with(|unpacker| {
+            let mut unpacked = VecDeque::with_capacity(blocks.len());
+            for (nth, (frame, mut block)) in (first..).zip(frames.into_iter().zip(blocks)) {
+                let is_right = block.unpack(unpacker, &frame, block_bytes(stored, nth))
+                    && verify(stored, nth, block.as_ref());
+                if !is_right {
+                    return Err(no_frame());
+                }
+                unpacked.push_back(Bytes::from_owner(block));
+            }
+            Ok(unpacked)
+        });
+        unpacked.map_err(|error| match error.code {
+            Code::DataLoss => Lost::Damaged,
+            _ => Lost::Failed(error),
+        })
     }
 }

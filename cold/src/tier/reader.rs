@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bowstring_cache::lower::{Description, Found, Reading};
 use bowstring_cache::read::Entry;
-use bowstring_cache::restore::{Back, Restored};
+use bowstring_cache::restore::{Back, Restored, Restoring};
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Error, Result};
 use tokio::sync::watch;
 
+use super::pieces::{Lost, Pieces};
 use super::queue::Which;
 use super::stream::Large;
 use super::{Cold, ask, failed};
@@ -318,6 +319,9 @@ impl Cold {
         let mut restoring = cache.restore(stored.description.clone());
         self.wait_for_room(cache, len).await;
         restoring.reserve().await?;
+        if stored.is_packed() {
+            return self.read_packed(cache, stored, restoring).await;
+        }
         let (inner, place) = (&self.inner, stored.place);
         inner.is_read(place.prefix, place.segment);
         let store = inner.store_of(place.prefix);
@@ -337,11 +341,27 @@ impl Cold {
                 return Err(failed(error));
             }
         }
-        match restoring.finish().await {
-            Ok(restored) => Ok(Some(restored)),
-            Err(error) if error.code == Code::DataLoss => Ok(None),
-            Err(error) => Err(error),
+        whole(restoring).await
+    }
+
+    /// The same of one that lies compressed, block by block.
+    async fn read_packed(
+        &self,
+        cache: &Cache,
+        stored: &Stored,
+        mut restoring: Restoring,
+    ) -> Result<Option<Restored>> {
+        let (stored, all) = (Arc::new(stored.clone()), 0..stored.description.len);
+        let mut pieces = Pieces::new(self, cache, &stored, all);
+        loop {
+            match pieces.next().await {
+                Ok(Some(block)) => restoring.write(&block)?,
+                Ok(None) => break,
+                Err(Lost::Damaged) => return Ok(None),
+                Err(Lost::Failed(error)) => return Err(error),
+            }
         }
+        whole(restoring).await
     }
 
     /// An entry whose bytes are not there any more: a miss from now on.
@@ -367,6 +387,15 @@ impl Cold {
             Ok(_) => Landed::Missing,
             Err(error) => Landed::Failed(error),
         }
+    }
+}
+
+/// What was read, if it is what was written.
+async fn whole(restoring: Restoring) -> Result<Option<Restored>> {
+    match restoring.finish().await {
+        Ok(restored) => Ok(Some(restored)),
+        Err(error) if error.code == Code::DataLoss => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

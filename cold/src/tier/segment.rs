@@ -1,7 +1,7 @@
 //! One segment: its number, its file, its sidecar, its entries in the index. What fails is tried again for as
 //! long as it takes: until then its entries stay where they are found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,24 +10,29 @@ use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Error, Result};
+use bowstring_wire::settings::Compression;
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 
 use super::forget::gone_meanwhile;
 use super::packing::Batch;
 use super::queue::{Fate, Waiting, Which};
 use super::{Cold, Inner, ask, blocking, failed};
 use crate::entry::{Number, Stored};
-use crate::format::{Large, build, check};
+use crate::format::pack::PACKER_BYTES;
+use crate::format::{Built, Layout, Packer, Tensor, build, check};
 use crate::store::ObjectName;
 
 /// How long after a write that failed it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often memory for a segment is asked for.
 const ROOM_TICK: Duration = Duration::from_millis(5);
+/// One processor in so many compresses.
+const PACK_SHARE: usize = 4;
 /// Tensors of fewer bytes are copied together before they are written.
 const COPIED_BELOW_BYTES: u64 = 64 << 10;
 /// Bytes of a large tensor that are handed on at a time.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 impl Cold {
     pub(super) async fn write_batch(&self, cache: &Cache, mut batch: Batch) {
@@ -159,7 +164,7 @@ impl Cold {
         let entries = match waiting {
             [] => return Ok(()),
             [large] if large.entry.len() >= inner.settings.large_bytes => {
-                vec![self.write_large(number, large).await?]
+                vec![self.write_large(cache, number, large).await?]
             }
             _ => self.write_small(cache, number, batch, waiting).await?,
         };
@@ -167,9 +172,13 @@ impl Cold {
             .iter()
             .map(|one| one.description.id.clone())
             .collect();
+        let packed = entries.iter().filter(|one| one.is_packed());
+        let packed: HashMap<Id, u64> = packed
+            .map(|one| (one.description.id.clone(), one.file_bytes()))
+            .collect();
         let file_bytes = entries
             .iter()
-            .map(|one| one.place.offset + one.description.len)
+            .map(|one| one.place.offset + one.file_bytes())
             .max();
         let inserted = ask(self, move |index| {
             index.add_segment(number, file_bytes.unwrap_or(0))?;
@@ -184,6 +193,11 @@ impl Cold {
         for one in waiting.iter().filter(|one| !refused.contains(&one.id)) {
             inner.counters.written.add(1);
             inner.counters.written_bytes.add(one.entry.len());
+            if let Some(file_bytes) = packed.get(&one.id) {
+                inner.counters.packed.add(1);
+                inner.counters.packed_bytes.add(one.entry.len());
+                inner.counters.packed_file_bytes.add(*file_bytes);
+            }
             inner.queue.done(one, Fate::Written);
         }
         Ok(())
@@ -197,83 +211,38 @@ impl Cold {
         waiting: &[Arc<Waiting>],
     ) -> Result<Vec<Stored>> {
         let inner = &self.inner;
-        // Small ones first: they are copied side by side, the others are written from where they lie.
-        let (mut waiting, large): (Vec<_>, Vec<_>) = waiting
-            .iter()
-            .cloned()
-            .partition(|one| one.entry.len() < COPIED_BELOW_BYTES);
-        let copied = waiting.len();
-        let bytes = waiting.iter().map(|one| one.entry.len()).sum();
-        waiting.extend(large);
-        let charge = self.charge(cache, bytes).await;
+        let all = waiting.iter().cloned();
+        let (to_pack, plain): (Vec<_>, Vec<_>) = all.partition(|one| may_pack(cache, &one.id));
+        let len = |one: &Arc<Waiting>| one.entry.len();
+        let copied = plain.iter().filter(|one| is_copied(one));
+        // What is not worth being compressed is copied into the room of its frames.
+        let bytes: u64 = to_pack.iter().chain(copied).map(len).sum();
+        let (mut room, mut leave) = (bytes, None);
+        if !to_pack.is_empty() {
+            room += PACKER_BYTES;
+            leave = Some(self.leave_to_pack().await?);
+        }
+        let charge = self.charge(cache, room).await;
         let layout = batch.layout.clone();
         let built = blocking(move || {
-            let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-            let mut at = 0;
-            for one in &waiting[..copied] {
-                let len = usize::try_from(one.entry.len()).unwrap_or(usize::MAX);
-                share(&one.entry)?
-                    .reader(0..one.entry.len())?
-                    .copy_to(&mut buffer[at..at + len])?;
-                at += len;
-            }
-            let buffer = Bytes::from_owner(Charged {
-                bytes: buffer,
-                _charge: charge,
-            });
-            let mut tensors = Vec::with_capacity(waiting.len());
-            let mut left = buffer.clone();
-            let mut pieces_of_large = Vec::new();
-            for (at, one) in waiting.iter().enumerate() {
-                let len = usize::try_from(one.entry.len()).unwrap_or(usize::MAX);
-                let pieces = if at < copied {
-                    vec![left.split_to(len)]
-                } else {
-                    let pieces = pieces(&one.entry)?;
-                    pieces_of_large.extend(pieces.iter().cloned());
-                    pieces
-                };
-                tensors.push((Description::of(&one.entry)?, pieces));
-            }
-            let mut built = build(number, &layout, tensors)?;
-            // The copied ones as the one piece that they are, not as thousands.
-            if let (Some(head), Some(tail)) = (built.file.first(), built.file.last()) {
-                let around = (head.clone(), tail.clone());
-                built.file = vec![around.0, buffer];
-                built.file.extend(pieces_of_large);
-                built.file.push(around.1);
-            }
-            Ok::<_, Error>(built)
+            let room = usize::try_from(bytes).unwrap_or(usize::MAX);
+            build_small(number, &layout, to_pack, plain, (room, charge))
         });
         let built = built.await??;
+        drop(leave);
         create(inner, ObjectName::Segment(number), built.file).await?;
         self.write_sidecar(number, built.sidecar).await?;
         Ok(built.entries)
     }
 
-    async fn write_large(&self, number: Number, waiting: &Waiting) -> Result<Stored> {
-        let inner = &self.inner;
-        let mut large = Large::begin(number, Description::of(&waiting.entry)?)?;
-        let name = ObjectName::Segment(number);
-        let upload = inner.store.upload(&name, large.file_bytes()).await;
-        let mut upload = upload.map_err(failed)?;
-        upload.write(large.head()).await.map_err(failed)?;
-        let mut reader = share(&waiting.entry)?.reader(0..waiting.entry.len())?;
-        while reader.remaining() > 0 {
-            for piece in reader.take(PIECE_BYTES)? {
-                large.pass(&piece);
-                upload.write(piece).await.map_err(failed)?;
-            }
-        }
-        let (tail, sidecar, stored) = large.finish()?;
-        upload.write(tail).await.map_err(failed)?;
-        upload.finish().await.map_err(failed)?;
-        self.write_sidecar(number, sidecar).await?;
-        Ok(stored)
+    /// Waits for others who compress.
+    pub(super) async fn leave_to_pack(&self) -> Result<SemaphorePermit<'_>> {
+        let leave = self.inner.packing.acquire().await;
+        leave.map_err(|_| Error::unavailable("the cold tier is being shut down"))
     }
 
     /// Memory for a segment's bytes.
-    async fn charge(&self, cache: &Cache, bytes: u64) -> Charge {
+    pub(super) async fn charge(&self, cache: &Cache, bytes: u64) -> Charge {
         loop {
             if let Some(charge) = cache.charge(Account::Cold, bytes) {
                 return charge;
@@ -281,6 +250,88 @@ impl Cold {
             self.inner.clock.sleep(ROOM_TICK).await;
         }
     }
+}
+
+/// How many may compress at one time: most of the processors are for those who are served.
+pub(super) fn packers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / PACK_SHARE).max(1)
+}
+
+/// Whether a key's namespace has its tensors compressed, where that is worth it.
+pub(super) fn may_pack(cache: &Cache, id: &Id) -> bool {
+    let settings = cache.settings(&id.tenant, &id.namespace);
+    settings.compression == Some(Compression::Zstd)
+}
+
+fn is_copied(waiting: &Waiting) -> bool {
+    waiting.entry.len() < COPIED_BELOW_BYTES
+}
+
+/// A segment out of what is to be compressed and what is not. Frames and small tensors are copied side by side, the
+/// others are written from where they lie.
+fn build_small(
+    number: Number,
+    layout: &Layout,
+    to_pack: Vec<Arc<Waiting>>,
+    mut plain: Vec<Arc<Waiting>>,
+    (room, charge): (usize, Charge),
+) -> Result<Built> {
+    let mut buffer = Vec::with_capacity(room);
+    let mut packed = Vec::new();
+    if !to_pack.is_empty() {
+        let mut packer = Packer::new()?;
+        for one in to_pack {
+            let description = Description::of(&one.entry)?;
+            let mut reader = share(&one.entry)?.reader(0..one.entry.len())?;
+            let next = |block: &mut [u8]| reader.copy_to(block);
+            match Tensor::pack(&description, &mut packer, next, &mut buffer)? {
+                Some(frames) => packed.push((description, frames)),
+                None => plain.push(one),
+            }
+        }
+    }
+    let (copied, large): (Vec<_>, Vec<_>) = plain.into_iter().partition(|one| is_copied(one));
+    for one in &copied {
+        let at = buffer.len();
+        buffer.resize(at + length(one.entry.len()), 0);
+        share(&one.entry)?
+            .reader(0..one.entry.len())?
+            .copy_to(&mut buffer[at..])?;
+    }
+    let buffer = Bytes::from_owner(Charged {
+        bytes: buffer,
+        _charge: charge,
+    });
+    let mut left = buffer.clone();
+    let mut tensors = Vec::with_capacity(packed.len() + copied.len() + large.len());
+    for (description, packed) in packed {
+        let frames = left.split_to(length(packed.bytes()));
+        tensors.push(Tensor::packed(description, packed, frames));
+    }
+    for one in &copied {
+        let bytes = left.split_to(length(one.entry.len()));
+        tensors.push(Tensor::new(Description::of(&one.entry)?, vec![bytes])?);
+    }
+    let mut pieces_of_large = Vec::new();
+    for one in &large {
+        let pieces = pieces(&one.entry)?;
+        pieces_of_large.extend(pieces.iter().cloned());
+        tensors.push(Tensor::new(Description::of(&one.entry)?, pieces)?);
+    }
+    let mut built = build(number, layout, tensors)?;
+    // The copied ones as the one piece that they are, not as thousands.
+    if let (Some(head), Some(tail)) = (built.file.first(), built.file.last()) {
+        let around = (head.clone(), tail.clone());
+        built.file = vec![around.0, buffer];
+        built.file.extend(pieces_of_large);
+        built.file.push(around.1);
+    }
+    Ok(built)
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Bytes of a segment, paid for until they are written.
@@ -295,7 +346,7 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn share(entry: &Entry) -> Result<Entry> {
+pub(super) fn share(entry: &Entry) -> Result<Entry> {
     let shared = entry.share();
     shared.ok_or_else(|| Error::unavailable("too many readers have the entry"))
 }

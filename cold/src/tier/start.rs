@@ -13,6 +13,7 @@ use bowstring_wire::name::{Namespace, Tenant};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::counters::Counters;
 use super::degraded::Trust;
@@ -24,7 +25,9 @@ use super::owed::Owed;
 use super::passing::Passing;
 use super::queue::Queue;
 use super::seen::Seen;
+use super::segment::packers;
 use super::settings::ColdSettings;
+use super::unpacking::Unpackers;
 use super::{Cold, Inner, blocking, failed};
 use crate::entry::{Number, Stored};
 use crate::format::{FORMAT_VERSION, Gone, encode_gone, read_gone, read_sidecar};
@@ -174,6 +177,8 @@ impl Cold {
                 hash: std::hash::RandomState::new(),
                 seen: Seen::new(),
                 passing: Passing::new(settings.passing_bytes),
+                unpackers: Unpackers::default(),
+                packing: Semaphore::new(packers()),
                 next: AtomicU64::new(first),
                 first: Number(first),
                 open: Mutex::new(BTreeSet::new()),

@@ -13,9 +13,9 @@ use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
 use super::start::RECORD_BYTES_MAX;
-use super::{Cold, ask, failed};
+use super::{Cold, ask, blocking, failed};
 use crate::entry::{BLOCK_BYTES, Number, Place, Stored};
-use crate::format::{Layout, build, read_sidecar, verify};
+use crate::format::{Layout, Tensor, build, read_sidecar};
 use crate::index::Segment;
 use crate::store::{Folder, ObjectName, StoreError};
 
@@ -75,7 +75,9 @@ impl Cold {
     }
 
     fn charge_own(&self, cache: &Cache, charge: &mut Option<Charge>) {
-        let bytes = self.inner.stats().index_bytes + self.inner.store.buffer_bytes();
+        let inner = &self.inner;
+        let bytes =
+            inner.stats().index_bytes + inner.store.buffer_bytes() + inner.unpackers.bytes();
         let fits = charge.as_mut().is_some_and(|charge| charge.resize(bytes));
         if !fits {
             *charge = None;
@@ -179,13 +181,14 @@ impl Cold {
     }
 
     /// Rewrites, together, segments of which little is alive and those that are small.
-    async fn rewrite_some(&self, cache: &Cache) -> Result<()> {
+    pub(super) async fn rewrite_some(&self, cache: &Cache) -> Result<()> {
         let inner = &self.inner;
         let (from, bytes) = chosen(self.segments().await?, inner.settings.segment_bytes);
         if from.is_empty() {
             return Ok(());
         }
-        let Some(_charge) = cache.charge(Account::Cold, bytes) else {
+        // And a block, for one that is to be decompressed.
+        let Some(_charge) = cache.charge(Account::Cold, bytes + BLOCK_BYTES) else {
             return Ok(());
         };
         let mut entries = Vec::new();
@@ -218,7 +221,7 @@ impl Cold {
         let (mut tensors, mut moved, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         let mut read = 0;
         for stored in live {
-            let len = stored.description.len;
+            let len = stored.file_bytes();
             let range = stored.place.offset..stored.place.offset + len;
             let name = ObjectName::Segment(stored.place.segment);
             let bytes = match len {
@@ -226,11 +229,15 @@ impl Cold {
                 _ => inner.store.read(&name, range).await.map_err(failed)?,
             };
             read += len;
-            if inner.is_expired(stored.description.expires_at_ms) || !is_whole(&stored, &bytes) {
-                dead.push((stored.description.id, stored.place));
-            } else {
+            // What lies compressed moves as it is.
+            let cold = self.clone();
+            let checked = blocking(move || (cold.is_whole(&stored, &bytes), stored, bytes));
+            let (is_whole, stored, bytes) = checked.await?;
+            if is_whole {
                 moved.push(stored.place);
-                tensors.push((stored.description, vec![bytes]));
+                tensors.push(Tensor::moved(stored, bytes));
+            } else {
+                dead.push((stored.description.id, stored.place));
             }
         }
         if !dead.is_empty() {
@@ -253,6 +260,13 @@ impl Cold {
         .await?;
         inner.counters.rewritten.add(1);
         Ok(read)
+    }
+
+    /// Whether a tensor is not expired, and these are its bytes.
+    fn is_whole(&self, stored: &Stored, bytes: &[u8]) -> bool {
+        let inner = &self.inner;
+        !inner.is_expired(stored.description.expires_at_ms)
+            && inner.unpackers.are_right(stored, bytes)
     }
 
     /// Objects of an earlier start that the index knows nothing of: their writes were not acknowledged.
@@ -317,14 +331,6 @@ fn chosen(segments: Vec<Segment>, segment_bytes: u64) -> (Vec<Number>, u64) {
     let taken: Vec<Segment> = taken.copied().collect();
     let bytes = taken.iter().map(|segment| segment.live_bytes).sum();
     (taken.iter().map(|segment| segment.number).collect(), bytes)
-}
-
-/// Whether these are the bytes of a tensor.
-fn is_whole(stored: &Stored, bytes: &Bytes) -> bool {
-    let step = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
-    let mut blocks = bytes.chunks(step).enumerate();
-    bytes.len() as u64 == stored.description.len
-        && (bytes.is_empty() || blocks.all(|(at, block)| verify(stored, at, block)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bowstring_wire::error::Result;
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::many::{Piece, Wanted, pieces, restored, slice};
+use super::many::{Piece, Wanted, block_room, pieces, slice};
 use super::reader::Landed;
 use super::writer::free_wanted;
 use super::{Cold, failed};
@@ -128,7 +128,7 @@ impl Cold {
         }
         let len = piece.range.end - piece.range.start;
         let name = ObjectName::Segment(piece.segment);
-        let Some(_charge) = cache.charge(Account::Cold, len) else {
+        let Some(_charge) = cache.charge(Account::Cold, len + block_room(&piece.wanted)) else {
             return;
         };
         let store = self.inner.store_of(piece.prefix);
@@ -137,7 +137,7 @@ impl Cold {
         };
         for one in &piece.wanted {
             let own = slice(&bytes, piece.range.start, &one.stored);
-            if let Ok(restored) = restored(cache, &one.stored, &own).await {
+            if let Ok(restored) = self.restored(cache, &one.stored, &own).await {
                 self.warmed(&one.stored, restored).await;
             }
         }

@@ -170,7 +170,7 @@ fn a_file_that_is_no_settings_file() {
         wrong.contains("member=`bytes`") && wrong.contains("bytes_max"),
         "{wrong}"
     );
-    let wrong = error_of(&[], Some("[namespace.x]\ncompression = 'zstd'"));
+    let wrong = error_of(&[], Some("[namespace.x]\ncompression = 'lz4'"));
     assert!(wrong.contains("unimplemented"), "{wrong}");
     assert!(error_of(&[], Some("namespace = 'x'")).contains("must be tables"));
     assert!(

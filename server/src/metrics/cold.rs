@@ -51,10 +51,25 @@ pub fn gauges(stats: &ColdStats) -> [Figure; 9] {
 }
 
 /// What has happened since the start.
-pub fn counters(stats: &ColdStats) -> [Figure; 27] {
+pub fn counters(stats: &ColdStats) -> [Figure; 30] {
     [
         ("written", "Entries written.", stats.written),
         ("written_bytes", "Their bytes.", stats.written_bytes),
+        (
+            "compressed",
+            "Of the entries written, those that are compressed.",
+            stats.packed,
+        ),
+        (
+            "compressed_bytes",
+            "Their bytes before that.",
+            stats.packed_bytes,
+        ),
+        (
+            "compressed_stored_bytes",
+            "Their bytes after that.",
+            stats.packed_file_bytes,
+        ),
         ("segments", "Segments written.", stats.segments),
         (
             "dropped",

@@ -156,6 +156,7 @@ fn row(id: &Id, hlc: u64, number: u64) -> Option<Stored> {
             offset: 0,
         },
         blocks: Vec::new(),
+        frames: Vec::new(),
     })
 }
 
