@@ -215,16 +215,9 @@ impl Engine {
                 at
             }
         };
+        self.arena.set_tag(one.slot, one.handle.get());
+        self.fill_record(one, version, fields);
         let record = self.record(handle);
-        self.arena.set_tag(one.slot, handle.get());
-        record.set_loc(one.slot.to_bits());
-        record.set(&Fields {
-            len: one.len,
-            checksum: one.checksum,
-            version: (version.hlc, version.start),
-            expires_at_ms: one.expires_at_ms,
-            ..*fields
-        });
         let old = one.expected.as_ref();
         let replaced = old.is_some_and(|old| base.order.replace_near(finger, old.handle, handle));
         if !replaced && (base.order.insert_near(finger, key, handle, &**self)).is_err() {
@@ -239,6 +232,44 @@ impl Engine {
             None => shard.insert_reserved(handle, publish),
         }
         true
+    }
+
+    /// Publishes one whose key the namespace is known not to have; false, with nothing changed, where there is no room.
+    pub(crate) fn enter_new(
+        self: &Arc<Self>,
+        shards: &mut Shards<'_>,
+        base: &mut Base<'_>,
+        finger: &mut Finger,
+        one: &Arrival<'_>,
+        version: Version,
+        fields: &Fields,
+    ) -> bool {
+        let Some(shard) = shards.of(one.hash) else {
+            return false;
+        };
+        if shard.reserve().is_err() {
+            return false;
+        }
+        self.fill_record(one, version, fields);
+        let key = one.key.as_bytes();
+        if (base.order.insert_near(finger, key, one.handle, &**self)).is_err() {
+            return false;
+        }
+        let record = self.record(one.handle);
+        shard.insert_reserved(one.handle, || record.publish());
+        true
+    }
+
+    fn fill_record(&self, one: &Arrival<'_>, version: Version, fields: &Fields) {
+        let record = self.record(one.handle);
+        record.set_loc(one.slot.to_bits());
+        record.set(&Fields {
+            len: one.len,
+            checksum: one.checksum,
+            version: (version.hlc, version.start),
+            expires_at_ms: one.expires_at_ms,
+            ..*fields
+        });
     }
 
     /// Whether all of them may be more than a limit of their namespace allows.

@@ -81,6 +81,8 @@ impl Arena {
         let adopted = is_slab && self.inner.space.claim(&[extent]);
         if adopted {
             self.inner.slots.adopt(&self.inner.space, slab);
+            // Of each slot something is read soon.
+            self.inner.space.regions.map_ahead(extent);
         }
         adopted
     }

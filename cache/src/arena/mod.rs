@@ -82,7 +82,7 @@ pub use self::extent::{Extent, ExtentList, PAGE_BYTES, PAGE_BYTES_U64, pages_for
 pub use self::hold::PageHold;
 pub use self::loc::Loc;
 pub use self::pages::Pages;
-pub(crate) use self::prefetch::prefetch;
+pub(crate) use self::prefetch::{LINE_BYTES, prefetch};
 use self::region::Regions;
 pub use self::slot::{SLOT_PAYLOAD_MAX, SLOT_TAIL_MAX, Slot, SlotBatch, slot_bytes_for};
 use self::slot::{TAG_BYTES, payload_bytes, payload_class};

@@ -9,7 +9,8 @@ use super::loc::Loc;
 use super::region::Regions;
 use super::slot::payload_bytes;
 
-const LINE: usize = 64;
+/// Bytes that the processor fetches at once.
+pub(crate) const LINE_BYTES: usize = 64;
 /// From here on the processor sees by itself that a copy goes on.
 const FIRST_LINES: usize = 4;
 
@@ -22,7 +23,7 @@ pub(crate) fn prefetch<T>(at: &T) {
 pub(super) fn slot(regions: &Regions, loc: Loc, also: usize) {
     let bytes = payload_bytes(loc);
     let start = regions.address(loc.page(), loc.offset(), bytes).as_ptr();
-    let lines = (0..bytes).step_by(LINE).take(FIRST_LINES);
+    let lines = (0..bytes).step_by(LINE_BYTES).take(FIRST_LINES);
     for at in lines.chain([also.min(bytes)]) {
         line(start.wrapping_add(at));
     }

@@ -207,6 +207,13 @@ impl Regions {
         region.memory.commit(at * PAGE_BYTES, bytes)
     }
 
+    /// A hint, of pages that were committed.
+    pub(super) fn map_ahead(&self, extent: Extent) {
+        let (region, at) = self.locate(extent);
+        let bytes = extent.pages as usize * PAGE_BYTES;
+        region.memory.map_ahead(at * PAGE_BYTES, bytes);
+    }
+
     pub(super) fn decommit(&self, extent: Extent) -> io::Result<()> {
         let (region, at) = self.locate(extent);
         let bytes = extent.pages as usize * PAGE_BYTES;

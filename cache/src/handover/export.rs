@@ -1,16 +1,23 @@
 //! The predecessor's side: what is in the regions, written down.
 
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use super::format::{BLOCK_ROWS, Encoder, Header, Row, SpaceRow, head_checksum};
+use crate::arena::{LINE_BYTES, Loc};
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::head::{Rest, split};
 use crate::index::Handle;
 use crate::index::record::ACCESS_MODULUS;
 use crate::namespaces::Space;
+
+/// Threads that look at entries, at most.
+const THREADS_MAX: usize = 4;
+/// Blocks that each of them looks at in a turn.
+const TURN_BLOCKS: usize = 16;
 
 /// What was written down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,24 +84,63 @@ impl Engine {
         exported: &mut Exported,
     ) -> io::Result<()> {
         let now_ms = self.clock.now_ms();
-        let mut rows = Vec::with_capacity(BLOCK_ROWS);
         let shown = self.spaces.shown(home);
-        for handle in shown.keys(self, b"", None) {
-            let Some(row) = self.row(handle, now_ms) else {
-                continue;
-            };
-            exported.entries += 1;
-            exported.bytes += row.len;
-            rows.push(row);
-            if rows.len() == BLOCK_ROWS {
-                encoder.block(&rows)?;
-                rows.clear();
+        let mut keys = shown.keys(self, b"", None);
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = threads.min(THREADS_MAX);
+        loop {
+            let handles: Vec<Handle> = (keys.by_ref())
+                .take(threads * TURN_BLOCKS * BLOCK_ROWS)
+                .collect();
+            if handles.is_empty() {
+                return encoder.block(&[]);
+            }
+            let share = handles.len().div_ceil(threads).max(BLOCK_ROWS);
+            let blocks = std::thread::scope(|scope| {
+                // Whoever has started one has a share of its own to look at meanwhile.
+                let (own, others) = handles.split_at(share.min(handles.len()));
+                let others: Vec<_> = (others.chunks(share))
+                    .map(|some| scope.spawn(|| self.rows(some, now_ms)))
+                    .collect();
+                let mut blocks = self.rows(own, now_ms);
+                for other in others {
+                    let rows = other.join();
+                    blocks.extend(rows.map_err(|_| io::Error::other("a thread has died"))?);
+                }
+                io::Result::Ok(blocks)
+            })?;
+            for rows in blocks.iter().filter(|rows| !rows.is_empty()) {
+                exported.entries += rows.len() as u64;
+                exported.bytes += rows.iter().map(|row| row.len).sum::<u64>();
+                encoder.block(rows)?;
             }
         }
-        if !rows.is_empty() {
-            encoder.block(&rows)?;
+    }
+
+    /// A block after the other. Their order is locked.
+    fn rows(&self, handles: &[Handle], now_ms: u64) -> Vec<Vec<Row>> {
+        let blocks = handles.chunks(BLOCK_ROWS).map(|handles| {
+            self.look_ahead_at(handles);
+            let rows = handles
+                .iter()
+                .filter_map(|&handle| self.row(handle, now_ms));
+            rows.collect()
+        });
+        blocks.collect()
+    }
+
+    /// Has the processor fetch what is read of these entries: they lie anywhere, and so the waits for them overlap.
+    fn look_ahead_at(&self, handles: &[Handle]) {
+        for handle in handles {
+            self.index.records.prefetch(*handle);
         }
-        encoder.block(&[])
+        for record in handles.iter().map(|handle| self.record(*handle)) {
+            if let Some(loc) = Loc::from_bits(record.loc()) {
+                let head = split(record.len()).inline;
+                self.arena.prefetch_line(loc, head);
+                self.arena.prefetch_line(loc, head + LINE_BYTES);
+            }
+        }
     }
 
     /// An entry whose order is locked; `None` where it is of no use any more.

@@ -2,7 +2,7 @@
 //!
 //! - `format`: the snapshot, which is a contract between releases (`proto-notes/takeover.md`)
 //! - `export`: the predecessor writes it
-//! - `adopt`: the successor reads it, and believes only what fits together
+//! - `adopt`: the successor's side; `find` reads the snapshot, and believes only what fits together; `enter` fills the index
 //!
 //! What is passed on is what namespaces show: an open load is not, nor what a committed one could be rolled back to.
 //! Entries lie in the regions as they were, their heads with them; so the format's version stands for those too.
@@ -13,7 +13,9 @@
 //! [`Cache::export`]: crate::Cache::export
 
 mod adopt;
+mod enter;
 mod export;
+mod find;
 mod format;
 
 pub use adopt::{Adopted, Adoption, Handed};

@@ -117,6 +117,11 @@ unsafe impl Backing for Memfd {
         Ok(())
     }
 
+    fn map_ahead(&self, offset: usize, bytes: usize) {
+        // A kernel older than 5.14 does it when they are read.
+        drop(self.map.advise_range(Advice::PopulateRead, offset, bytes));
+    }
+
     fn decommit(&self, offset: usize, bytes: usize) -> io::Result<()> {
         fallocate(
             &self.file,

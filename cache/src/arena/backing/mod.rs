@@ -57,6 +57,10 @@ pub(super) unsafe trait Backing: Send + Sync {
     /// Afterwards they read as 0. The caller keeps everyone else off them.
     fn commit(&self, offset: usize, bytes: usize) -> io::Result<()>;
 
+    /// Maps bytes that were committed before, by whomever: one step for many of them instead of one for each page that
+    /// is read. A hint.
+    fn map_ahead(&self, _offset: usize, _bytes: usize) {}
+
     /// Gives bytes back to the system; they are not to be used until they have
     /// been committed again. The caller keeps everyone else off them.
     fn decommit(&self, offset: usize, bytes: usize) -> io::Result<()>;
