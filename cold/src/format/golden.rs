@@ -86,11 +86,14 @@ fn packed() -> Vec<Given> {
     ]
 }
 
-fn gone() -> Vec<Gone> {
+fn gone() -> Vec<(Gone, Number)> {
     let (one, _) = tensor("default", "scalar", 3, DType::Int64, &[]);
     vec![
-        Gone::Name(one.id),
-        Gone::Namespace(Tenant::public(), Namespace::parse("other").unwrap()),
+        (Gone::Name(one.id), Number(3)),
+        (
+            Gone::Namespace(Tenant::public(), Namespace::parse("other").unwrap()),
+            Number(4),
+        ),
     ]
 }
 

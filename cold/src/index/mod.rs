@@ -98,6 +98,8 @@ pub struct Pending {
     row: Vec<u8>,
     /// What.
     pub gone: Gone,
+    /// From all segments below this number.
+    pub below: Number,
 }
 
 /// The index. One process at a time has a directory; all threads of it share this.
@@ -253,6 +255,23 @@ impl ColdIndex {
         self.in_chunks(ids, |open, ids| open.remove(ids, log, true))
     }
 
+    /// What a log record names is gone from segments below the number beside it: what is in the index of those, and
+    /// what comes in of them later.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::insert_all`].
+    pub fn remove_logged(&self, gone: &[(Gone, Number)]) -> Result<()> {
+        let mut names = Vec::new();
+        for (gone, below) in gone {
+            match gone {
+                Gone::Name(id) => names.push((id, *below)),
+                Gone::Namespace(tenant, namespace) => self.clear(tenant, namespace, *below)?,
+            }
+        }
+        let removed = self.in_chunks(&names, |open, names| open.remove_below(names));
+        removed.map(drop)
+    }
+
     /// Removes entries that are still where they are said to be: their segment is given up. Gives which of them
     /// were.
     ///
@@ -282,9 +301,9 @@ impl ColdIndex {
     /// What is gone and not yet said in the store's log, at most `limit` of it, what went first before the rest.
     pub fn pending(&self, limit: usize) -> Vec<Pending> {
         let read = |row: &Vec<u8>| {
-            let (_, gone) = rows::pending(row)?;
+            let (below, gone) = rows::pending(row)?;
             let row = row.clone();
-            Some(Pending { row, gone })
+            Some(Pending { row, gone, below })
         };
         self.peek(|open| {
             let pending = open.pending.lock();

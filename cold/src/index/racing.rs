@@ -162,10 +162,19 @@ fn an_index_built_anew_is_the_one_that_was_lost() {
     let mut rebuild = Rebuild::begin(IndexSettings::new(&dir)).unwrap();
     rebuild.segment(Number(1), 100, &entries(1, 0..10)).unwrap();
     rebuild.segment(Number(2), 100, &entries(2, 5..8)).unwrap();
-    rebuild.gone(Number(3), &[gone(0), gone(5)]).unwrap();
+    // The last one was put again before that was said.
+    let said = [
+        (gone(0), Number(3)),
+        (gone(5), Number(3)),
+        (gone(7), Number(2)),
+    ];
+    rebuild.gone(Number(3), &said).unwrap();
     rebuild.segment(Number(4), 100, &[other]).unwrap();
     rebuild
-        .gone(Number(5), &[Gone::Namespace(Tenant::public(), namespace)])
+        .gone(
+            Number(5),
+            &[(Gone::Namespace(Tenant::public(), namespace), Number(5))],
+        )
         .unwrap();
     rebuild.segment(Number(6), 100, &entries(6, 0..1)).unwrap();
     let index = rebuild.finish("memory:", 3).unwrap();

@@ -34,22 +34,13 @@ impl Rebuild {
         self.index.insert_all(entries).map(drop)
     }
 
-    /// Takes in a log record: what it names is gone from all segments so far.
+    /// Takes in a log record: what it names is gone from all segments below the number beside it.
     ///
     /// # Errors
     /// `Lost`, `Corrupt`.
-    pub fn gone(&mut self, number: Number, gone: &[Gone]) -> Result<()> {
+    pub fn gone(&mut self, number: Number, gone: &[(Gone, Number)]) -> Result<()> {
         self.in_order(number);
-        let mut names = Vec::new();
-        for gone in gone {
-            match gone {
-                Gone::Name(id) => names.push((id.clone(), None)),
-                Gone::Namespace(tenant, namespace) => {
-                    self.index.clear(tenant, namespace, number)?
-                }
-            }
-        }
-        self.index.remove_all(&names, number).map(drop)
+        self.index.remove_logged(gone)
     }
 
     /// The index of this store, whole in this epoch.

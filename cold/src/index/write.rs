@@ -111,6 +111,22 @@ impl Open {
         Ok(removed)
     }
 
+    /// Takes away what lies in a segment below the number beside its name.
+    pub(super) fn remove_below(&self, names: &[(&Id, Number)]) -> Result<Vec<()>> {
+        self.change(
+            names,
+            |(id, _)| *id,
+            Vec::new(),
+            |name, old, (_, below)| {
+                self.graves.lock().bury(name.hash, *below, None);
+                match old {
+                    Some(old) if old.sunk || old.place.segment < *below => ((), Decision::Take),
+                    _ => ((), Decision::Keep),
+                }
+            },
+        )
+    }
+
     /// Takes away entries that are still where they are said to be.
     pub(super) fn take_placed(&self, entries: &[(Id, Place)]) -> Result<Vec<bool>> {
         self.change(

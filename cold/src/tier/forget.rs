@@ -3,7 +3,7 @@
 //! index does not outlast the process. An index that does remembers, in the same write, what the store's log is
 //! still to be told for who builds it anew.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bowstring_cache::lower::{Gone, NewExpiry};
@@ -56,9 +56,8 @@ impl Cold {
             }
             let names = || gone.iter().map(|gone| GoneBefore::Name(gone.id.clone()));
             let below = if self.forget_later(names)? {
-                if debt.is_empty() {
-                    debt = inner.owed.owe(named());
-                }
+                // Anew: what was in the queue till now may be in a segment of a lower number.
+                debt = inner.owed.owe(named(), inner.number());
                 vec![None; gone.len()]
             } else {
                 // After that: what was in the queue till now may be in a segment of a lower number.
@@ -118,7 +117,7 @@ impl Cold {
         if self.forget_later(|| std::iter::once(of()))? {
             self.leave_all(tenant, namespace, prefix);
             // Nobody knows the names now: who builds the index anew leaves out more than was asked for.
-            let debt = inner.owed.owe(std::iter::once(all_of_it()));
+            let debt = inner.owed.owe(std::iter::once(all_of_it()), inner.number());
             self.pay(debt).await?;
             return Ok(went);
         }
@@ -288,7 +287,7 @@ impl Cold {
     fn owe(&self, gone: impl Iterator<Item = format::Gone>) -> Debt {
         match self.notes() && self.working().is_some() {
             true => Debt::new(),
-            false => self.inner.owed.owe(gone),
+            false => self.inner.owed.owe(gone, self.inner.number()),
         }
     }
 
@@ -299,15 +298,15 @@ impl Cold {
         if debt.is_empty() || self.notes() && inner.index.get().is_some() {
             return Ok(());
         }
-        let gone: Vec<format::Gone> = debt.iter().map(|(gone, _)| gone.clone()).collect();
-        self.write_log(&gone).await?;
+        let below = inner.number();
+        let gone = debt.iter().map(|(gone, _)| (gone.clone(), below));
+        self.write_log(&gone.collect::<Vec<_>>()).await?;
         inner.owed.paid(&debt);
         Ok(())
     }
 
-    async fn write_log(&self, gone: &[format::Gone]) -> Result<()> {
+    async fn write_log(&self, gone: &[(format::Gone, Number)]) -> Result<()> {
         self.may_write().await?;
-        // Its own number: later than all segments in which they may be.
         let number = self.inner.number();
         let record = encode_gone(number, gone);
         let name = ObjectName::Log(number);
@@ -344,9 +343,14 @@ impl Cold {
             if owed.is_empty() && pending.is_empty() {
                 return Ok(());
             }
-            let gone = owed.iter().map(|(gone, _)| gone);
-            let gone = gone.chain(pending.iter().map(|pending| &pending.gone));
-            let gone: HashSet<format::Gone> = gone.cloned().collect();
+            let owed_gone = owed.iter().map(|(gone, owing)| (gone, owing.below));
+            let pending_gone = pending.iter().map(|one| (&one.gone, one.below));
+            // Not below the record's own number: what was put again since may be in a segment.
+            let mut gone: HashMap<format::Gone, Number> = HashMap::new();
+            for (what, below) in owed_gone.chain(pending_gone) {
+                let highest = gone.entry(what.clone()).or_insert(below);
+                *highest = below.max(*highest);
+            }
             self.write_log(&gone.into_iter().collect::<Vec<_>>())
                 .await?;
             inner.owed.paid(&owed);

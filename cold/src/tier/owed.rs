@@ -8,10 +8,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bowstring_cache::Id;
 use parking_lot::Mutex;
 
+use crate::entry::Number;
 use crate::format::Gone;
 
-/// Something that is owed, as often as it was.
-pub(super) type Debt = Vec<(Gone, u64)>;
+/// Something that is owed.
+pub(super) type Debt = Vec<(Gone, Owing)>;
+
+/// Since when, and what of it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owing {
+    /// It was owed again since where this is another one.
+    turn: u64,
+    /// All that lies in segments of a lower number.
+    pub(super) below: Number,
+}
 
 #[derive(Default)]
 pub(super) struct Owed {
@@ -22,7 +32,7 @@ pub(super) struct Owed {
 
 #[derive(Default)]
 struct State {
-    gone: HashMap<Gone, u64>,
+    gone: HashMap<Gone, Owing>,
     last: u64,
 }
 
@@ -42,11 +52,11 @@ impl Owed {
         state.gone.contains_key(&name) || state.gone.contains_key(&all_of_it)
     }
 
-    pub(super) fn owe(&self, gone: impl Iterator<Item = Gone>) -> Debt {
+    pub(super) fn owe(&self, gone: impl Iterator<Item = Gone>, below: Number) -> Debt {
         let mut state = self.state.lock();
         state.last += 1;
         let turn = state.last;
-        let debt: Debt = gone.map(|gone| (gone, turn)).collect();
+        let debt: Debt = gone.map(|gone| (gone, Owing { turn, below })).collect();
         state.gone.extend(debt.iter().cloned());
         self.count.store(state.gone.len(), Ordering::Release);
         debt
@@ -59,14 +69,18 @@ impl Owed {
         }
         let state = self.state.lock();
         let some = state.gone.iter().take(limit);
-        some.map(|(gone, turn)| (gone.clone(), *turn)).collect()
+        some.map(|(gone, owing)| (gone.clone(), *owing)).collect()
     }
 
     /// The log says these; what was owed again since stays so.
     pub(super) fn paid(&self, debt: &Debt) {
         let mut state = self.state.lock();
-        for (gone, turn) in debt {
-            if state.gone.get(gone) == Some(turn) {
+        for (gone, paid) in debt {
+            if state
+                .gone
+                .get(gone)
+                .is_some_and(|owing| owing.turn == paid.turn)
+            {
                 state.gone.remove(gone);
             }
         }
@@ -88,14 +102,17 @@ mod tests {
     fn what_is_owed_again_is_not_paid_by_what_was_paid_before() {
         let owed = Owed::default();
         assert!(!owed.has(&id("a")));
-        let first = owed.owe([Gone::Name(id("a")), Gone::Name(id("b"))].into_iter());
-        let again = owed.owe(std::iter::once(Gone::Name(id("a"))));
+        let first = owed.owe(
+            [Gone::Name(id("a")), Gone::Name(id("b"))].into_iter(),
+            Number(1),
+        );
+        let again = owed.owe(std::iter::once(Gone::Name(id("a"))), Number(2));
         owed.paid(&first);
         assert!(owed.has(&id("a")) && !owed.has(&id("b")));
         owed.paid(&again);
         assert!(owed.is_empty());
         let all = Gone::Namespace(Tenant::public(), Namespace::default());
-        let all = owed.owe(std::iter::once(all));
+        let all = owed.owe(std::iter::once(all), Number(3));
         assert!(owed.has(&id("c")));
         assert_eq!(owed.some(9), all);
     }

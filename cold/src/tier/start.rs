@@ -264,8 +264,10 @@ impl Cold {
                                 "cold tier: nobody knows what a log record says is gone: all that is older is left out"
                             );
                             let all = namespaces.drain();
-                            all.map(|(tenant, namespace)| Gone::Namespace(tenant, namespace))
-                                .collect()
+                            all.map(|(tenant, namespace)| {
+                                (Gone::Namespace(tenant, namespace), number)
+                            })
+                            .collect()
                         }
                     };
                     index_step(move || {
@@ -335,7 +337,8 @@ fn open_index(settings: IndexSettings) -> std::result::Result<Option<ColdIndex>,
 async fn tell(store: &Store, pending: &[Pending], next: &mut u64) -> Result<Vec<Listed>> {
     let mut records = Vec::new();
     for pending in pending.chunks(RECORD_NAMES) {
-        let gone: Vec<Gone> = pending.iter().map(|one| one.gone.clone()).collect();
+        let gone = pending.iter().map(|one| (one.gone.clone(), one.below));
+        let gone: Vec<(Gone, Number)> = gone.collect();
         let number = Number(*next);
         *next += 1;
         let (name, record) = (ObjectName::Log(number), encode_gone(number, &gone));

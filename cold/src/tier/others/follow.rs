@@ -165,11 +165,11 @@ impl Cold {
                         tell_damage(other, number, error)?;
                         // Nobody knows what it says is gone: all that is older is left out.
                         let all = known.namespaces.iter().cloned();
-                        all.map(|(tenant, namespace)| Gone::Namespace(tenant, namespace))
+                        all.map(|(tenant, namespace)| (Gone::Namespace(tenant, namespace), number))
                             .collect()
                     }
                 };
-                self.index_step(other, move |index| take_gone(index, number, gone))
+                self.index_step(other, move |index| index.remove_logged(&gone))
                     .await?;
                 known.logs.insert(number);
             }
@@ -202,21 +202,6 @@ impl Cold {
         });
         done.await?.map_err(|error| index_failed(&error))
     }
-}
-
-fn take_gone(
-    index: &ColdIndex,
-    number: Number,
-    gone: Vec<Gone>,
-) -> std::result::Result<(), IndexError> {
-    let mut names = Vec::new();
-    for gone in gone {
-        match gone {
-            Gone::Name(id) => names.push((id, None)),
-            Gone::Namespace(tenant, namespace) => index.clear(&tenant, &namespace, number)?,
-        }
-    }
-    index.remove_all(&names, number).map(drop)
 }
 
 /// A record that cannot be read is left out; an error where a newer release wrote it.

@@ -583,7 +583,7 @@ impl Play {
         } else if self.roll(2) == 0 {
             self.node().cold.flush().await.unwrap();
         }
-        if keeps_index && (clean || self.node().cold.stats().queued == 0) {
+        if clean || keeps_index && self.node().cold.stats().queued == 0 {
             self.sure = self.written().await;
         }
         if !clean && !keeps_index {

@@ -53,6 +53,41 @@ async fn what_was_written_is_there_and_what_went_is_not() {
     }
 }
 
+/// A record of what went is written after that, when what was put in its place may be in a segment already.
+#[tokio::test]
+async fn what_was_put_again_before_the_log_said_that_it_went_is_found_without_the_directory() {
+    let (disk, dir) = (Disk::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&disk, &in_dir(&dir)).await;
+    let keys = ["deleted", "p1", "replaced", "cleared"];
+    for key in keys {
+        node.put_below(key, b"old").await.unwrap();
+    }
+    node.delete("deleted").await;
+    node.delete_prefix("p").await;
+    node.put_below("replaced", b"new").await.unwrap();
+    for key in ["deleted", "p1"] {
+        node.put_below(key, b"new").await.unwrap();
+    }
+    node.put_below("gone", b"new").await.unwrap();
+    node.delete("gone").await;
+    node.cold.write_noted().await.unwrap();
+    node.kill().await;
+    let node = Node::start(&disk, &in_dir(&tempfile::tempdir().unwrap())).await;
+    for key in ["deleted", "p1", "replaced"] {
+        assert_eq!(node.get(key).await.as_deref(), Some(&b"new"[..]), "{key}");
+    }
+    assert_eq!(node.get("cleared").await.as_deref(), Some(&b"old"[..]));
+    assert_eq!(node.get("gone").await, None);
+    // And the same of all names at once.
+    node.delete_prefix("").await;
+    node.put_below("cleared", b"new").await.unwrap();
+    node.cold.write_noted().await.unwrap();
+    node.kill().await;
+    let node = Node::start(&disk, &in_dir(&tempfile::tempdir().unwrap())).await;
+    assert_eq!(node.get("cleared").await.as_deref(), Some(&b"new"[..]));
+    assert_eq!(node.get("replaced").await, None);
+}
+
 /// What was gone has taken numbers that no object on the store tells of.
 #[tokio::test]
 async fn numbers_go_on_above_what_was_promised_gone() {
