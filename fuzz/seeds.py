@@ -52,9 +52,18 @@ def main():
 
 
 def cold():
-    """Sidecars and log records as they are; and without their seals, which the target puts behind them."""
-    files = [*sorted(VECTORS.glob("cold/*/*.idx")), *sorted(VECTORS.glob("cold/*/*.log"))]
-    return [seed for file in files for seed in (b"\x00" + file.read_bytes(), b"\x01" + file.read_bytes()[:-16])]
+    """Sidecars and records as they are; without their seals, which the target puts behind them; and frames of compressed blocks."""
+    files = [file for kind in ("idx", "log", "hot", "hid") for file in sorted(VECTORS.glob(f"cold/*/*.{kind}"))]
+    objects = [seed for file in files for seed in (b"\x00" + file.read_bytes(), b"\x01" + file.read_bytes()[:-16])]
+    return objects + [b"\x04" + struct.pack("<I", size) + frame for size, frame in frames()]
+
+
+def frames():
+    """Those of the golden segment: each begins with zstd's magic number, and the last one is followed by other columns."""
+    file = (VECTORS / "cold" / "1" / "packed.arrow").read_bytes()
+    starts = [at for at in range(len(file)) if file.startswith(b"\x28\xb5\x2f\xfd", at)]
+    sizes = [1 << 20, 999, 2000]
+    return [(size, file[start:end]) for size, start, end in zip(sizes, starts, [*starts[1:], len(file)])]
 
 
 def texts(target, file):

@@ -1,12 +1,13 @@
 //! Bytes as a damaged or hostile store may give them: each function takes any, and panics only where we
 //! are wrong. `fuzz/` calls these with inputs that coverage leads to, property tests with their own.
 
+use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
-use crate::entry::Number;
+use crate::entry::{BLOCK_BYTES, Number};
 use crate::format::{
-    Unpacker, decode_stored, decode_value, encode_gone, encode_sidecar, encode_stored,
-    encode_value, read_gone, read_sidecar,
+    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_sidecar,
+    encode_stored, encode_value, read_gone, read_hidden, read_hot, read_sidecar,
 };
 
 /// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
@@ -48,7 +49,7 @@ pub fn frame(bytes: &[u8]) {
     let Some((len, frame)) = bytes.split_first_chunk() else {
         return;
     };
-    let len = usize::try_from(u32::from_le_bytes(*len) % (1 << 20)).unwrap_or(0);
+    let len = usize::try_from(u64::from(u32::from_le_bytes(*len)) % (BLOCK_BYTES + 1)).unwrap_or(0);
     let mut block = Vec::new();
     if let Ok(mut unpacker) = Unpacker::new() {
         let is_right = unpacker.unpack(frame, len, &mut block);
@@ -57,7 +58,7 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// A sidecar or a log record.
+/// A sidecar, a log record, a list of names or a record of what is hidden.
 pub fn object(bytes: &[u8]) {
     // Where the number of one stands: any is its own.
     let number = bytes.get(12..).and_then(|rest| rest.first_chunk());
@@ -68,5 +69,11 @@ pub fn object(bytes: &[u8]) {
     }
     if let Ok(gone) = read_gone(number, bytes) {
         assert_eq!(encode_gone(number, &gone), bytes, "{gone:?}");
+    }
+    if let Ok(hidden) = read_hidden(number, bytes) {
+        assert_eq!(encode_hidden(number, &hidden), bytes, "{hidden:?}");
+    }
+    if let Ok(names) = read_hot(number, &Bytes::copy_from_slice(bytes)) {
+        assert!(names.count() <= bytes.len());
     }
 }

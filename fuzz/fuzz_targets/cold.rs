@@ -1,4 +1,4 @@
-//! Sidecars, log records and descriptions of the cold tier. The first byte says which, and whether a seal is put
+//! Sidecars, records, descriptions and compressed blocks of the cold tier. The first byte says which, and whether a seal is put
 //! behind the rest: without one nothing is read beyond it.
 #![no_main]
 

@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Built, Gone, Large, Layout, Packer, Tensor, Unpacker, build, encode_gone, read_gone,
-    read_sidecar, verify,
+    Built, Gone, Grave, Large, Layout, Packer, Tensor, Unpacker, build, encode_gone, encode_hidden,
+    encode_hot, read_gone, read_hidden, read_hot, read_sidecar, verify,
 };
 use crate::entry::{BLOCK_BYTES, Description, Number, Stored};
 
 type Given = (Description, Vec<Bytes>);
+type Space = (Tenant, Namespace);
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../proto-notes/vectors/cold/1")
@@ -102,6 +103,28 @@ fn plain(tensors: Vec<(Description, Vec<Bytes>)>) -> Vec<Tensor> {
     tensors
         .map(|(description, pieces)| Tensor::new(description, pieces).unwrap())
         .collect()
+}
+
+/// What memory had, the hottest first.
+fn hot() -> (Vec<Space>, [(usize, &'static str); 4]) {
+    let of = |namespace| (Tenant::public(), Namespace::parse(namespace).unwrap());
+    let names = [(1, "weights"), (0, "a"), (0, "b/ä"), (2, "gone since")];
+    (vec![of("embeddings"), of("models"), of("other")], names)
+}
+
+fn encoded_hot() -> Bytes {
+    let (namespaces, names) = hot();
+    encode_hot(Number(6), &namespaces, names.into_iter())
+}
+
+fn hidden() -> Vec<Grave> {
+    let (one, _) = tensor("embeddings", "b/ä", 1, DType::Int64, &[]);
+    let of = |namespace| (Tenant::public(), Namespace::parse(namespace).unwrap());
+    vec![
+        Grave::Name(one.id, one.version.hlc),
+        Grave::Prefix(of("models"), "we".to_owned(), one.version.hlc + 1),
+        Grave::Prefix(of("other"), String::new(), u64::MAX),
+    ]
 }
 
 /// As [`Large`] writes it.
@@ -212,6 +235,11 @@ fn this_release_writes_the_golden_files() {
             "gone.log".to_owned(),
             encode_gone(Number(4), &gone()).to_vec(),
         ),
+        ("memory.hot".to_owned(), encoded_hot().to_vec()),
+        (
+            "others.hid".to_owned(),
+            encode_hidden(Number(7), &hidden()).to_vec(),
+        ),
     ];
     for (name, _, built) in &segments {
         files.push((format!("{name}.arrow"), built.file.concat()));
@@ -253,6 +281,14 @@ fn what_format_1_wrote_is_read() {
         }
     }
     assert_eq!(read_gone(Number(4), &read("gone.log")), Ok(gone()));
+    assert_eq!(read_hidden(Number(7), &read("others.hid")), Ok(hidden()));
+    let names = read_hot(Number(6), &read("memory.hot").into()).unwrap();
+    let (namespaces, expected) = hot();
+    let names: Vec<_> = names.collect();
+    assert_eq!(names.len(), expected.len());
+    for (id, (at, key)) in names.iter().zip(expected) {
+        assert_eq!((id.key.as_str(), &id.namespace), (key, &namespaces[at].1));
+    }
 
     let (file, sidecar) = (read("packed.arrow"), read("packed.idx"));
     let sidecar = read_sidecar(Number(5), &sidecar).unwrap();
