@@ -2,7 +2,7 @@
 //! once. The harness is the library of this crate.
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
-//! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`
+//! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`; what passes to a successor: `taking_over`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`; what does not fit in memory: `cold`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
@@ -47,5 +47,6 @@ mod settings;
 mod snapshots;
 mod sockets;
 mod spaces;
+mod taking_over;
 mod transport;
 mod watching;
