@@ -6,6 +6,7 @@
 //! - `connect`: stock clients of it, over TCP and Unix sockets
 //! - `observe`: what an operator sees: `/metrics`, the `stats` action, `/proc`
 //! - `covered`: which dtypes a test has had
+//! - `disk`: a disk that fails as it is told; `s3`: an S3 server that does
 //! - `wait`: for something that takes a while; no test asserts how long
 //!
 //! A test that looks at memory or at counters starts a server of its own; all others share one
@@ -15,8 +16,10 @@ mod binary;
 mod cli;
 mod connect;
 mod covered;
+mod disk;
 mod observe;
 mod output;
+mod s3;
 mod server;
 mod wait;
 
@@ -24,6 +27,8 @@ pub use binary::binary;
 pub use cli::{Cli, Told};
 pub use connect::{MESSAGE_BYTES_MAX, channel, flight};
 pub use covered::covered;
+pub use disk::{Call, FaultyDisk, Folder, How};
 pub use observe::{Metrics, ResidentMemory};
+pub use s3::{S3, Spoil, Spoiled};
 pub use server::{Builder, Exit, Server};
 pub use wait::{PATIENCE, pause, until, within};

@@ -1,46 +1,19 @@
 //! An S3 server of the test's own, whose answers the test may spoil, and a real one.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bowstring_cache::clock::SystemClock;
 use bowstring_cold::entry::Number;
 use bowstring_cold::store::{Folder, ObjectName, Store, StoreError, StoreSettings};
-use bytes::Bytes;
+use bowstring_tests::{S3, Spoiled};
 use futures::future::join_all;
-use futures::stream;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::Service;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use object_store::aws::AmazonS3Builder;
-use s3s::auth::SimpleAuth;
-use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s_fs::FileSystem;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::contract::Races;
 use crate::failing::mixed;
 use crate::{bytes, contract, patient, run};
-
-/// What becomes of a request, by its number.
-type Spoil = fn(u64) -> Option<Spoiled>;
-
-enum Spoiled {
-    /// This status, and nothing done.
-    Status(StatusCode),
-    /// The connection is closed before anything is done, or after all is.
-    Reset { done: bool },
-    /// Done after longer than the client waits.
-    Late,
-    /// Of the answer half comes, then the connection is closed.
-    Cut,
-}
 
 /// Rarely a store this bad: 503 on 10 in a hundred, 429 on 5, a reset on 15, late 10, cut 10.
 fn bad_day(nth: u64) -> Option<Spoiled> {
@@ -50,12 +23,13 @@ fn bad_day(nth: u64) -> Option<Spoiled> {
         15..30 => Some(Spoiled::Reset {
             done: nth.is_multiple_of(2),
         }),
-        30..40 => Some(Spoiled::Late),
+        30..40 => Some(Spoiled::Late(LATE)),
         40..50 => Some(Spoiled::Cut),
         _ => None,
     }
 }
 
+/// Longer than the client waits.
 const LATE: Duration = Duration::from_millis(700);
 
 pub fn builder(endpoint: &str) -> AmazonS3Builder {
@@ -68,10 +42,10 @@ pub fn builder(endpoint: &str) -> AmazonS3Builder {
         .with_url("s3://bucket/a/prefix")
 }
 
-fn open(server: &Server, settings: StoreSettings) -> Store {
+fn open(server: &S3, settings: StoreSettings) -> Store {
     let clock = Arc::new(SystemClock::new());
     Store::s3(
-        builder(&server.endpoint),
+        builder(&server.endpoint()),
         "s3://bucket/a/prefix",
         settings,
         clock,
@@ -79,84 +53,10 @@ fn open(server: &Server, settings: StoreSettings) -> Store {
     .unwrap()
 }
 
-struct Server {
-    endpoint: String,
-    requests: Arc<AtomicU64>,
-    /// Where its buckets are.
-    _root: TempDir,
-}
-
-type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
-
-async fn serve(spoil: Spoil) -> Server {
-    let root = tempfile::tempdir().unwrap();
-    std::fs::create_dir(root.path().join("bucket")).unwrap();
-    let mut service = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
-    service.set_auth(SimpleAuth::from_single("test", "secret"));
-    let service = service.build();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let requests = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&requests);
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (service, count) = (service.clone(), Arc::clone(&count));
-            let answer = hyper::service::service_fn(move |request| {
-                let spoiled = spoil(count.fetch_add(1, Ordering::Relaxed));
-                answer(service.clone(), request, spoiled)
-            });
-            let connection = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(connection.serve_connection(TokioIo::new(socket), answer));
-        }
-    });
-    Server {
-        endpoint,
-        requests,
-        _root: root,
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a server that is late")]
-async fn answer(
-    service: S3Service,
-    request: Request<Incoming>,
-    spoiled: Option<Spoiled>,
-) -> io::Result<Answer> {
-    let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
-    match &spoiled {
-        Some(Spoiled::Status(status)) => {
-            let nothing = Full::default().map_err(|never| match never {});
-            let mut answer = Response::new(nothing.boxed_unsync());
-            *answer.status_mut() = *status;
-            return Ok(answer);
-        }
-        Some(Spoiled::Reset { done: false }) => return Err(reset()),
-        Some(Spoiled::Late) => tokio::time::sleep(LATE).await,
-        _ => {}
-    }
-    let answer = Service::call(&service, request)
-        .await
-        .map_err(|_| reset())?;
-    match spoiled {
-        Some(Spoiled::Reset { .. }) => Err(reset()),
-        Some(Spoiled::Cut) => {
-            let (head, body) = answer.into_parts();
-            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            let half = Frame::data(body.slice(..body.len() / 2));
-            let pieces = stream::iter([Ok(half), Err(reset())]);
-            Ok(Response::from_parts(
-                head,
-                StreamBody::new(pieces).boxed_unsync(),
-            ))
-        }
-        _ => Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync())),
-    }
-}
-
 #[test]
 fn s3_in_process() {
     run(async {
-        let server = serve(|_| None).await;
+        let server = S3::start().await;
         contract::all(&open(&server, patient()), Races::Undecided).await;
     });
 }
@@ -165,7 +65,8 @@ fn s3_in_process() {
 #[test]
 fn s3_on_a_bad_day() {
     run(async {
-        let server = serve(bad_day).await;
+        let server = S3::start().await;
+        server.spoil(bad_day);
         let settings = StoreSettings {
             concurrency: 128,
             timeout: Duration::from_millis(600),
@@ -228,20 +129,20 @@ fn s3_on_a_bad_day() {
             counters.retries > 1_000 && counters.timeouts > 100,
             "{counters:?}"
         );
-        assert!(server.requests.load(Ordering::Relaxed) >= 4_400);
+        assert!(server.requests() >= 4_400);
     });
 }
 
 #[test]
 fn wrong_credentials_are_a_refusal_and_not_tried_again() {
     run(async {
-        let server = serve(|_| None).await;
-        let wrong = builder(&server.endpoint).with_secret_access_key("hunter2");
+        let server = S3::start().await;
+        let wrong = builder(&server.endpoint()).with_secret_access_key("hunter2");
         let clock = Arc::new(SystemClock::new());
         let store = Store::s3(wrong, "s3://bucket/a/prefix", patient(), clock).unwrap();
         let refused = store.read_all(&ObjectName::Epoch(1), 10).await.unwrap_err();
         assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
         assert!(!refused.to_string().contains("hunter2"), "{refused}");
-        assert_eq!(server.requests.load(Ordering::Relaxed), 1);
+        assert_eq!(server.requests(), 1);
     });
 }

@@ -3,60 +3,71 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use arrow_flight::Action;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use bowstring_client::{Address, Code, Connection, Descriptor, Shape};
 use bowstring_tests::{Builder, Server};
 use bowstring_wire::dtype::DType;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
 use super::content::{len_of, of};
 use super::dice::Dice;
-use super::raw::Raw;
 use super::scaled;
-use super::state::{act, charged_bytes, ledger_used};
+use super::state::{charged_bytes, ledger_used};
 
 const MEMORY: u64 = 64 << 20;
 /// Between looks at a server that opens its tier.
-const TICK: Duration = Duration::from_millis(5);
+pub const TICK: Duration = Duration::from_millis(5);
 const KEYS: u64 = 600;
 const LEAST: usize = 1 << 10;
 const MOST: usize = 2 << 20;
 
 /// A store, the directory of its index, and what was said of each key.
-struct Place {
-    store: TempDir,
-    state: TempDir,
+pub struct Place {
+    pub store: TempDir,
+    pub state: TempDir,
     /// The puts that may be read: the last one acknowledged, and one that nobody knows of. None is a delete.
-    said: BTreeMap<u64, Vec<Option<u64>>>,
-    puts: u64,
-    dice: Dice,
+    pub said: BTreeMap<u64, Vec<Option<u64>>>,
+    pub puts: u64,
+    pub dice: Dice,
+    /// The keys that are changed.
+    pub keys: Range<u64>,
 }
 
-/// A server and its connections.
-struct Node {
-    server: Server,
+/// A server and its client.
+pub struct Node {
+    pub server: Server,
+    pub client: Client,
+}
+
+/// Connections to a server.
+pub struct Client {
     connection: Connection,
     runtime: tokio::runtime::Runtime,
-    raw: Raw,
+    actions: FlightServiceClient<Channel>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new(keys: Range<u64>) -> Self {
         let dir = || tempfile::tempdir().expect("a directory");
         Self {
             store: dir(),
             state: dir(),
             said: BTreeMap::new(),
             puts: 0,
-            dice: Dice::new(8),
+            dice: Dice::new(keys.start ^ 8),
+            keys,
         }
     }
 
-    fn builder(&self, with_state: bool) -> Builder {
+    pub fn builder(&self, with_state: bool) -> Builder {
         let url = format!("file://{}", self.store.path().display());
         let builder = Server::builder()
             .memory(&MEMORY.to_string())
@@ -67,15 +78,20 @@ impl Place {
         }
     }
 
-    /// Puts or deletes a key; false where the server is no more.
-    fn change(&mut self, node: &mut Node) -> bool {
-        let key = self.dice.next() % KEYS;
+    pub fn key(&mut self) -> u64 {
+        let Range { start, end } = self.keys;
+        start + self.dice.next() % (end - start)
+    }
+
+    /// Puts or deletes a key; false where that was not acknowledged: then nobody knows.
+    pub fn change(&mut self, client: &mut Client) -> bool {
+        let key = self.key();
         self.puts += 1;
         let put = (!self.dice.once_in(5)).then_some(self.puts);
         self.said.entry(key).or_default().push(put);
         let done = match put {
-            Some(put) => node.put(key, put),
-            None => node.delete(key),
+            Some(put) => client.put(key, put),
+            None => client.delete(key),
         };
         if done {
             self.said.insert(key, vec![put]);
@@ -84,30 +100,36 @@ impl Place {
     }
 
     /// Reads every key; gives how many were there.
-    fn check(&self, node: &mut Node) -> u64 {
-        let mut hits = 0;
+    pub fn check(&self, client: &mut Client) -> u64 {
+        let read = self.said.keys().map(|key| self.read(client, *key));
+        read.filter(|is_there| *is_there).count() as u64
+    }
+
+    /// Reads a key; whether it was there.
+    pub fn read(&self, client: &mut Client, key: u64) -> bool {
+        let said = self.said.get(&key).map_or(&[None][..], |said| said);
+        let ticket = json!({"key": key.to_string()}).to_string();
         let mut buffer = Vec::new();
-        for (key, said) in &self.said {
-            let ticket = json!({"key": key.to_string()}).to_string();
-            match node.connection.get_into(ticket.as_bytes(), &mut buffer) {
-                Ok(_) => {
-                    let len = len_of(*key, LEAST, MOST);
-                    let mut puts = said.iter().flatten();
-                    assert!(
-                        puts.any(|put| buffer == of(*key, *put, len)),
-                        "{key} is none of {said:?}"
-                    );
-                    hits += 1;
-                }
-                // Behind its first block, which was on its way by then: from now on it is a miss.
-                Err(error) if error.code == Code::DataLoss => {
-                    let again = node.connection.get_into(ticket.as_bytes(), &mut buffer);
-                    assert!(again.is_err_and(|error| error.code == Code::NotFound));
-                }
-                Err(error) => assert_eq!(error.code, Code::NotFound, "{error}"),
+        let mut get = || client.connection.get_into(ticket.as_bytes(), &mut buffer);
+        match get() {
+            Ok(_) => {
+                let len = len_of(key, LEAST, MOST);
+                let mut puts = said.iter().flatten();
+                assert!(
+                    puts.any(|put| buffer == of(key, *put, len)),
+                    "{key} is none of {said:?}"
+                );
+                return true;
             }
+            // Behind its first block, which was on its way by then: from now on it is a miss.
+            Err(error) if error.code == Code::DataLoss => {
+                assert!(get().is_err_and(|error| error.code == Code::NotFound));
+            }
+            // The store did not answer any more, behind the first block.
+            Err(error) if error.code == Code::Unavailable && client.connection.is_open() => {}
+            Err(error) => assert_eq!(error.code, Code::NotFound, "{error}"),
         }
-        hits
+        false
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -119,25 +141,37 @@ impl Place {
 }
 
 impl Node {
-    fn start(builder: &Builder) -> Self {
+    pub fn start(builder: &Builder) -> Self {
         let server = builder.start();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
         while server.metrics().count("bowstring_cold_ready") == 0 {
             thread::sleep(TICK);
         }
-        let address: Address = server.uri().parse().expect("an address");
         Self {
-            connection: Connection::connect(&address).expect("a connection"),
-            raw: runtime.block_on(Raw::connect(server.address())),
-            runtime,
+            client: Client::of(&server),
             server,
         }
     }
 
-    fn put(&mut self, key: u64, put: u64) -> bool {
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+}
+
+impl Client {
+    pub fn of(server: &Server) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let address: Address = server.uri().parse().expect("an address");
+        Self {
+            connection: Connection::connect(&address).expect("a connection"),
+            actions: runtime.block_on(server.client()),
+            runtime,
+        }
+    }
+
+    pub fn put(&mut self, key: u64, put: u64) -> bool {
         let bytes = of(key, put, len_of(key, LEAST, MOST));
         let command = json!({"key": key.to_string(), "mode": "replace"}).to_string();
         let shape = Shape::new(&[bytes.len() as u64]).expect("a shape");
@@ -145,14 +179,23 @@ impl Node {
         self.connection.put(to, DType::UInt8, &shape, bytes).is_ok()
     }
 
-    fn delete(&mut self, key: u64) -> bool {
-        let body = json!({"keys": [key.to_string()]});
-        self.runtime.block_on(act(&mut self.raw, "delete", &body));
-        true
+    pub fn delete(&mut self, key: u64) -> bool {
+        self.act("delete", &json!({"keys": [key.to_string()]}))
     }
 
-    fn kill(mut self) {
-        self.server.kill();
+    /// Whether an action was done.
+    pub fn act(&mut self, name: &str, body: &Value) -> bool {
+        let action = Action {
+            r#type: name.to_owned(),
+            body: body.to_string().into(),
+        };
+        self.runtime.block_on(async {
+            let replies = self.actions.do_action(action).await;
+            match replies {
+                Ok(mut replies) => replies.get_mut().message().await.is_ok(),
+                Err(_) => false,
+            }
+        })
     }
 }
 
@@ -169,19 +212,19 @@ fn files_under(dir: &Path, files: &mut Vec<PathBuf>) {
 
 #[test]
 fn a_server_that_is_killed_reads_what_was_acknowledged_or_misses() {
-    let mut place = Place::new();
+    let mut place = Place::new(0..KEYS);
     let (mut hits, mut charged) = (0, 0);
     let kills = scaled(20);
     for round in 0..kills {
         let mut node = Node::start(&place.builder(true));
-        hits += place.check(&mut node);
+        hits += place.check(&mut node.client);
         if round % 4 == 3 {
             // Right after the start.
             node.kill();
             continue;
         }
         for _ in 0..100 + place.dice.below(300) {
-            assert!(place.change(&mut node), "it still runs");
+            assert!(place.change(&mut node.client), "it still runs");
         }
         let metrics = node.server.metrics();
         assert!(ledger_used(&metrics) <= MEMORY as f64);
@@ -193,8 +236,8 @@ fn a_server_that_is_killed_reads_what_was_acknowledged_or_misses() {
         node.kill();
     }
     let mut node = Node::start(&place.builder(true));
-    assert!(place.change(&mut node));
-    hits += place.check(&mut node);
+    assert!(place.change(&mut node.client));
+    hits += place.check(&mut node.client);
     eprintln!(
         "{kills} kills, {} changes: {hits} reads right, {} keys; charged at most {} MiB",
         place.puts,
@@ -206,14 +249,14 @@ fn a_server_that_is_killed_reads_what_was_acknowledged_or_misses() {
 
 #[test]
 fn a_store_that_was_damaged_is_misses() {
-    let mut place = Place::new();
+    let mut place = Place::new(0..KEYS);
     let (mut hits, mut damaged) = (0, 0);
     for round in 0..scaled(20) {
         let with_state = round % 2 == 0;
         let mut node = Node::start(&place.builder(with_state));
-        hits += place.check(&mut node);
+        hits += place.check(&mut node.client);
         for _ in 0..150 {
-            assert!(place.change(&mut node), "it goes on");
+            assert!(place.change(&mut node.client), "it goes on");
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         assert_eq!(runtime.block_on(node.server.stop()), Some(0));

@@ -11,6 +11,7 @@
 //! - `beside_puts`: readers beside puts that receive as much as they may
 //! - `floods`: connections and frames without end
 //! - `unended`: requests that are never ended, and answers larger than their request
+//! - `cold`: a server with a cold tier, killed, and one whose store was damaged; `disk`: one whose disk is full or fails, `store`: one over S3 on a bad day
 //! - `upgrade`: a server that is stopped, or replaced by one that takes over its memory (with `crowd`, clients that try again)
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames`
@@ -26,6 +27,7 @@ mod cold;
 mod content;
 mod crowd;
 mod dice;
+mod disk;
 mod exchanged;
 mod floods;
 mod frames;
@@ -43,6 +45,7 @@ mod raw;
 mod refusals;
 mod stalled;
 mod state;
+mod store;
 mod stream;
 mod unended;
 mod upgrade;
