@@ -1,5 +1,6 @@
 //! The `mux` exchange against our own client, and by hand where that cannot be made to.
 
+mod below;
 pub mod by_hand;
 mod ends;
 mod requests;

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use bowstring_cache::Cache;
 use bowstring_cache::ahead::AHEAD_MAX;
 use bowstring_cache::generation::Generation;
 use bowstring_cache::lower::{Found, Reading};
@@ -22,6 +23,11 @@ const BELOW_BYTES: u64 = 8 << 20;
 const BELOW_SHARE: u64 = 128;
 /// How far ahead they are looked for among those that memory has.
 const BELOW_AHEAD: usize = 4_096;
+
+/// What one reader may have of what is read from below ahead of its turn.
+pub fn below_bytes(cache: &Cache) -> u64 {
+    BELOW_BYTES.min(cache.config().memory / BELOW_SHARE)
+}
 
 /// Keys, and where to look for them.
 pub struct Lookup<'a> {
@@ -159,7 +165,7 @@ impl<'a> Lookup<'a> {
                 break;
             }
         }
-        let bytes_max = BELOW_BYTES.min(cache.config().memory / BELOW_SHARE);
+        let bytes_max = below_bytes(cache);
         let came = cache.lower().open_all(cache, &ids, bytes_max, self.reading);
         let came = came.await?;
         self.ahead = places.into_iter().zip(came).collect();

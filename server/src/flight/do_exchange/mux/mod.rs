@@ -4,14 +4,17 @@
 //! anything is sent. A small reply is copied into the answer at once. A large one is sent in chunks
 //! that take turns with each other and with the small replies between them. While as many are under
 //! way as may be, or the client does not read, no request is taken: the stream's window fills up.
+//! What has to be loaded from below memory is answered when it is there, and nobody behind it waits for it.
 //!
 //! - `ahead`: requests that have come and whose turn is not yet
+//! - `below`: gets of what memory has not
 //! - `request`: what a request asks of the cache
 //! - `put`: a tensor on its way in
 //! - `replies`: messages on their way out
 //! - `timed`: requests in the counters and the slow-request log
 
 mod ahead;
+mod below;
 mod put;
 mod replies;
 mod request;
@@ -33,6 +36,7 @@ use crate::flight::out::{Failure, Out};
 use crate::flight::service::Service;
 use crate::grpc::Responder;
 use ahead::Ahead;
+use below::{Below, Came};
 use put::Receiving;
 use replies::Replies;
 use request::{Asked, Requests};
@@ -55,6 +59,7 @@ pub async fn run(
         frames,
         requests: Requests::new(service, principal, namespace),
         receiving: None,
+        below: Below::new(service),
         replies: Replies::new(service, out),
         draining: service.draining(),
     };
@@ -70,6 +75,7 @@ struct Mux<'a> {
     requests: Requests<'a>,
     /// The put whose body is coming.
     receiving: Option<(Box<Receiving>, Timed)>,
+    below: Below<'a>,
     replies: Replies<'a>,
     draining: CancellationToken,
 }
@@ -85,23 +91,28 @@ impl Mux<'_> {
         loop {
             let draining = self.draining.is_cancelled();
             let open = draining || self.take_requests().await?;
-            self.replies.chunk().await?;
+            self.below.begin(self.replies.under_way());
+            if let Some(came) = self.replies.chunk(self.below.next()).await? {
+                self.came(came).await?;
+            }
             self.replies.flush().await?;
             if !self.replies.are_under_way() {
-                if draining {
-                    return Err(Failure::Refused(super::draining()));
+                if self.below.is_empty() {
+                    if draining {
+                        return Err(Failure::Refused(super::draining()));
+                    }
+                    if !open {
+                        return Ok(self.messages.finish()?);
+                    }
                 }
-                if !open {
-                    return Ok(self.messages.finish()?);
-                }
-                self.wait().await?;
+                self.wait(open && !draining).await?;
             }
         }
     }
 
     /// Takes every request that is there; false at the end of the stream.
     async fn take_requests(&mut self) -> Result<bool, Failure> {
-        while self.replies.under_way() < MUX_LARGE_MAX {
+        while self.replies.under_way() < MUX_LARGE_MAX && self.below.has_room() {
             match self.next_event()? {
                 Some(MuxEvent::Message { header, body }) => self.begin(&header, body).await?,
                 Some(MuxEvent::Body(piece)) => self.body(&piece).await?,
@@ -132,15 +143,36 @@ impl Mux<'_> {
         }
     }
 
-    async fn wait(&mut self) -> Result<()> {
+    /// Waits for what comes first: a load, or a request where `more` may come.
+    async fn wait(&mut self, more: bool) -> Result<(), Failure> {
         // A put that has begun holds room: then its client may not be silent for long.
         self.frames.holds_room = self.receiving.is_some();
-        tokio::select! {
+        let takes = more && self.below.has_room();
+        let came = tokio::select! {
             biased;
-            frame = self.frames.frame() => if let Some(frame) = frame? {
-                self.messages.push(frame);
-            },
-            () = self.draining.cancelled() => {}
+            came = self.below.next() => came,
+            frame = self.frames.frame(), if takes => {
+                if let Some(frame) = frame? {
+                    self.messages.push(frame);
+                }
+                return Ok(());
+            }
+            () = self.draining.cancelled(), if more => return Ok(()),
+        };
+        self.came(came).await
+    }
+
+    /// Answers gets that have waited.
+    async fn came(&mut self, came: Vec<Came>) -> Result<(), Failure> {
+        for Came { number, timed, hit } in came {
+            match hit {
+                Ok((tensor, content)) => {
+                    self.replies
+                        .tensor(number, tensor, Some(content), timed)
+                        .await?;
+                }
+                Err(error) => self.failed(number, error, &timed, Duration::ZERO).await?,
+            }
         }
         Ok(())
     }
@@ -149,7 +181,7 @@ impl Mux<'_> {
     /// has a number.
     async fn begin(&mut self, header: &Bytes, body: u64) -> Result<(), Failure> {
         let id = id_of(header)?;
-        if self.replies.is_under_way(id) {
+        if self.replies.is_under_way(id) || self.below.is_waiting(id) {
             return self.cancel_or_refuse(id, header).await;
         }
         let timed = Timed::now(
@@ -161,6 +193,10 @@ impl Mux<'_> {
         match self.requests.answer(id, header, body).await {
             Ok(Asked::Entry(tensor, content)) => {
                 self.replies.tensor(id, tensor, content, timed).await
+            }
+            Ok(Asked::Below(wanted)) => {
+                self.below.ask(wanted, timed);
+                Ok(())
             }
             Ok(Asked::Put(put)) if body == 0 => self.stored(put, &timed).await,
             Ok(Asked::Put(put)) => {
@@ -189,14 +225,15 @@ impl Mux<'_> {
         self.replies.one(id, &MuxReply::Failed(error)).await
     }
 
-    /// The number of a reply that is under way can only be cancelled.
+    /// The number of a reply that is under way, or waited for, can only be cancelled.
     async fn cancel_or_refuse(&mut self, id: u32, header: &[u8]) -> Result<(), Failure> {
         if !request::is_cancel(header) {
             return Err(Failure::Refused(Error::invalid(format!(
                 "a request has the number of one whose reply is under way; id=`{id}`"
             ))));
         }
-        self.replies.cancel(id).await
+        let waiting = self.below.cancel(id);
+        self.replies.cancel(id, waiting).await
     }
 
     /// The next piece of a message's body; that of no put, or of one that failed, is thrown away.

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::pin::pin;
 use std::time::Duration;
 
 use bowstring_wire::error::{Code, Error};
 use bowstring_wire::limits::MUX_CHUNK_BYTES;
 use bowstring_wire::mux::{MuxPrefix, MuxReply, MuxTensor};
 use futures::FutureExt;
-use futures::future::select_all;
+use futures::future::{Either, select, select_all};
 
 use super::timed::{Ended, Timed};
 use crate::flight::gather::GATHER_BELOW_BYTES;
@@ -119,22 +120,29 @@ impl<'a> Replies<'a> {
         Ok(())
     }
 
-    /// The next chunk of the large reply whose turn it is, if there is one: of the first that has something at hand.
-    pub async fn chunk(&mut self) -> Result<(), Failure> {
+    /// The next chunk of the large reply whose turn it is, if there is one: of the first that has something at hand. Where
+    /// `other` is done before there is any, gives what that came to instead.
+    pub async fn chunk<T>(&mut self, other: impl Future<Output = T>) -> Result<Option<T>, Failure> {
         if self.large.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         // All of them are waited for: each may have what another one waits for.
         let more = self
             .large
             .iter_mut()
             .map(|large| large.source.more().boxed());
-        let (more, at, _) = self.out.waiting(select_all(more)).await?;
+        let other = pin!(other);
+        let first = select(other, select_all(more));
+        let (more, at) = match self.out.waiting(first).await? {
+            Either::Left((done, _)) => return Ok(Some(done)),
+            Either::Right(((more, at, _), _)) => (more, at),
+        };
         let Some(mut large) = self.large.remove(at) else {
-            return Ok(());
+            return Ok(None);
         };
         if let Err(error) = more {
-            return self.broken(large, error).await;
+            self.broken(large, error).await?;
+            return Ok(None);
         }
         let bytes = large.left.min(MUX_CHUNK_BYTES).min(large.source.at_hand());
         large.left -= bytes;
@@ -150,7 +158,7 @@ impl<'a> Replies<'a> {
         } else {
             self.ended(&large.timed, large.bytes);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A reply whose bytes do not come any more. The others go on.
@@ -164,16 +172,16 @@ impl<'a> Replies<'a> {
         self.one(id, &MuxReply::Failed(error)).await
     }
 
-    /// Ends a reply that is being sent in chunks.
-    pub async fn cancel(&mut self, id: u32) -> Result<(), Failure> {
-        if let Some(at) = self.large.iter().position(|large| large.id == id)
-            && let Some(large) = self.large.remove(at)
-        {
+    /// Ends a reply that is being sent in chunks, or one that has not begun.
+    pub async fn cancel(&mut self, id: u32, waiting: Option<Timed>) -> Result<(), Failure> {
+        let large = self.large.iter().position(|large| large.id == id);
+        let large = large.and_then(|at| self.large.remove(at));
+        if let Some(timed) = waiting.or(large.map(|large| large.timed)) {
             let ended = Ended {
                 code: Some(Code::Cancelled),
                 ..Ended::default()
             };
-            large.timed.answered(self.service, ended, self.waited());
+            timed.answered(self.service, ended, self.waited());
         }
         let error = Error::new(Code::Cancelled, "cancelled, as was asked");
         self.one(id, &MuxReply::Failed(error)).await

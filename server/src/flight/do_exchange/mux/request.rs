@@ -3,24 +3,27 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use bowstring_cache::lower::{Description, Reading};
+use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::mux::{MuxOp, MuxRequest, MuxTensor};
 use bowstring_wire::name::{Key, Namespace};
 use bowstring_wire::version::Version;
 
+use super::below::Wanted;
 use super::put::Receiving;
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
 use crate::flight::known::Known;
-use crate::flight::select::{id, not_found, rows_of};
+use crate::flight::select::{id, not_found};
 use crate::flight::service::Service;
-use crate::flight::source::{self, Ready};
+use crate::flight::source::Ready;
 
 /// What became of a request.
 pub enum Asked {
     /// An entry's description and, for a get, which of its bytes are sent.
     Entry(MuxTensor, Option<(Ready, Range<u64>)>),
+    /// A get of what memory has not.
+    Below(Wanted),
     /// A put, whose body comes next.
     Put(Box<Receiving>),
     /// A cancel of what has ended: there is nothing to say.
@@ -105,25 +108,21 @@ impl<'a> Requests<'a> {
                 rows,
                 unless_version,
             } => {
-                let wanted = |known: &Known<&Entry, &Description>| {
-                    if unless_version == Some(known.version()) {
-                        return Err(not_modified(known.version()));
-                    }
-                    let (mut tensor, mut range) = (describe(known), 0..known.bytes());
-                    if let Some(rows) = rows {
-                        (tensor.shape, range) = rows_of(&tensor.shape, known.bytes(), rows)?;
-                        tensor.checksum = None;
-                    }
-                    Ok(((tensor, range.clone()), range))
+                let wanted = Wanted {
+                    number,
+                    id,
+                    rows,
+                    unless_version,
                 };
-                let reading = match rows {
-                    Some(_) => Reading::Part,
-                    None => Reading::Whole,
-                };
-                let found = source::find(self.service, &id, reading, wanted).await?;
-                let found = found.ok_or_else(|| not_found(&id.namespace, &id.key));
-                let ((tensor, range), ready) = found?;
-                Ok(Asked::Entry(tensor, Some((ready, range))))
+                let cache = &self.service.cache;
+                match cache.get(&wanted.id) {
+                    Some(entry) => {
+                        let (tensor, content) = wanted.here(entry)?;
+                        Ok(Asked::Entry(tensor, Some(content)))
+                    }
+                    None if cache.may_be_below(&wanted.id) => Ok(Asked::Below(wanted)),
+                    None => Err(not_found(&wanted.id.namespace, &wanted.id.key)),
+                }
             }
             MuxOp::Exists | MuxOp::Cancel => {
                 let known = Known::find(self.service, &id).await?;
@@ -146,7 +145,8 @@ impl<'a> Requests<'a> {
     }
 }
 
-fn describe(known: &Known<impl Borrow<Entry>, impl Borrow<Description>>) -> MuxTensor {
+/// What a reply says of an entry.
+pub fn describe(known: &Known<impl Borrow<Entry>, impl Borrow<Description>>) -> MuxTensor {
     let (dtype, shape) = known.description();
     MuxTensor {
         dtype,
@@ -156,7 +156,8 @@ fn describe(known: &Known<impl Borrow<Entry>, impl Borrow<Description>>) -> MuxT
     }
 }
 
-fn not_modified(version: Version) -> Error {
+/// The refusal of a get of what the client has.
+pub fn not_modified(version: Version) -> Error {
     Error::new(
         Code::NotModified,
         format!("the entry still has the version that you have; version=`{version}`"),
