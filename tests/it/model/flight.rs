@@ -254,7 +254,7 @@ fn tensor(coming: &Coming, rows: &[usize]) -> Tensor {
 }
 
 /// The rows of a stream, whichever layout it has.
-fn rows(got: &Got) -> Vec<Seen> {
+pub fn rows(got: &Got) -> Vec<Seen> {
     let row = |(key, bytes)| Seen {
         key,
         bytes: Some(bytes),
@@ -283,7 +283,7 @@ fn version(text: &Value) -> Version {
     Version::parse(text.as_str().unwrap()).unwrap()
 }
 
-fn said(error: FlightError) -> Error {
+pub fn said(error: FlightError) -> Error {
     let FlightError::Tonic(status) = error else {
         panic!("not an answer of the server: {error:?}");
     };

@@ -3,10 +3,12 @@
 //! - `step`: the operations, and how they are drawn; `map`: what should be there
 //! - `play`: does each operation to both and compares; `puts` (and deletes), `reads`, `keep` (expiry, pins, limits), `held`, `loads`: by kind
 //! - `target`: what they are done to: `engine`, `flight`
+//! - `below`: by itself, a server most of whose tensors are in its cold tier, with restarts
 //!
 //! Each run begins with a seed of its own, which a failure prints, with the few operations that are
 //! enough to fail. `BOWSTRING_MODEL_SEED=SEED` does only the run of that seed.
 
+mod below;
 mod engine;
 mod flight;
 mod held;

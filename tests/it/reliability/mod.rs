@@ -24,9 +24,9 @@
 
 mod beside_puts;
 mod cold;
-mod content;
+pub mod content;
 mod crowd;
-mod dice;
+pub mod dice;
 mod disk;
 mod exchanged;
 mod floods;
