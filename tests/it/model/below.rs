@@ -137,12 +137,15 @@ impl Play {
         }
     }
 
-    fn bytes(&self, key: u64, put: u64) -> &'static [u8] {
+    /// No two puts have the same.
+    fn bytes(&self, key: u64, put: u64) -> Vec<u8> {
         let len = match self.short.contains(&put) {
             true => LENS.0,
             false => len_of(key, LENS.0, LENS.1),
         };
-        of(key, put, len)
+        let mut bytes = of(key, put, len).to_vec();
+        bytes[..8].copy_from_slice(&put.to_le_bytes());
+        bytes
     }
 
     async fn step(&mut self) {
@@ -204,7 +207,7 @@ impl Play {
     async fn put_with(&mut self, key: u64, members: Value) {
         self.puts += 1;
         let put = self.puts;
-        let bytes = self.bytes(key, put).to_vec();
+        let bytes = self.bytes(key, put);
         let tensor = Tensor {
             dtype: DType::UInt8,
             shape: vec![bytes.len()],

@@ -377,6 +377,8 @@ impl Play {
         let is_wrong = |there: &Option<usize>| {
             there.is_some_and(|there| Some(self.known[there].version) != wanted)
         };
+        // One that found no version to delete leaves what a rollback would bring back.
+        let touched = wanted.is_none() || matches!(deleted, Ok(Some(_)));
         match deleted {
             Err(refused) if refused.code == Code::FailedPrecondition => {
                 assert!(wanted.is_some() && may_be.iter().any(is_wrong));
@@ -390,7 +392,9 @@ impl Play {
                 "{key}"
             ),
         }
-        self.touch(&key);
+        if touched {
+            self.touch(&key);
+        }
         self.map.remove(&key);
     }
 
