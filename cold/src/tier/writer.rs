@@ -171,7 +171,7 @@ impl Cold {
         }
     }
 
-    /// Waits until all that is in the queue now is written or let go.
+    /// Waits until all that is in the queue now is written or let go, and the log says what has gone.
     ///
     /// # Errors
     /// `unavailable` where a write fails: what it was for is still tried.
@@ -198,7 +198,9 @@ impl Cold {
             }
         }
         inner.flushes.fetch_sub(1, Ordering::AcqRel);
-        result
+        result?;
+        // The store then says of itself what is there and what is not, whatever becomes of the state directory.
+        self.write_noted().await
     }
 }
 
