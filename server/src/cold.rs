@@ -22,7 +22,12 @@ const PASSING_SHARE: u64 = 8;
 const BUFFER_SHARE: u64 = 32 << 20;
 const BUFFERS_MAX: usize = 32;
 
-/// Opens the tier that the settings name, if they do.
+/// How long a store may not answer before a start gives up.
+const STORE_WAIT: Duration = Duration::from_secs(10);
+/// From one try to the next.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Opens the tier that the settings name, if they do. A store that does not answer is asked for ten seconds.
 ///
 /// # Errors
 /// As [`Cold::open`].
@@ -57,7 +62,16 @@ pub async fn open(
         },
         ..ColdSettings::new(url)
     };
-    let (cold, mut unread) = Cold::open(settings, clock).await?;
+    let until = clock.monotonic() + STORE_WAIT;
+    let (cold, mut unread) = loop {
+        match Cold::open(settings.clone(), Arc::clone(&clock)).await {
+            Err(error) if error.code == Code::Unavailable && clock.monotonic() < until => {
+                tracing::warn!(error = %error.message, "the cold tier cannot be opened: trying again");
+                clock.sleep(AGAIN).await;
+            }
+            opened => break opened?,
+        }
+    };
     // Where that takes no time, a put may wait for the tier from the first moment on.
     if let Some(nothing) = unread.take_if(|unread| unread.is_empty()) {
         cold.build(nothing).await?;
