@@ -188,6 +188,7 @@ fn a_store_on_a_bad_day_costs_misses_and_no_wrong_byte() {
     assert!(node.server.metrics().count("bowstring_cold_hits_total") > before);
 }
 
+/// Until the store takes all again, and has been told what was deleted.
 fn recovers(node: &mut Node) {
     let mut waited = Duration::ZERO;
     while !node.client.act("flush", &json!({}))
@@ -197,8 +198,6 @@ fn recovers(node: &mut Node) {
         waited += TICK;
         assert!(waited < PATIENCE, "it does not recover");
     }
-    // What was deleted is in the store's log within a second.
-    thread::sleep(Duration::from_secs(2));
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no clock handle")]
