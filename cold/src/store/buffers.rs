@@ -81,10 +81,11 @@ impl Buffers {
 }
 
 impl Buffer {
-    /// Reads `range`, which is no longer than a buffer, where that holds nobody up. It is read whether anybody
-    /// waits for it or not.
-    pub(super) fn fill(mut self, file: Arc<File>, range: Range<u64>) -> Filling {
+    /// Reads `range`, which is no longer than a buffer, where that holds nobody up, once the system was told of `next`.
+    /// It is read whether anybody waits for it or not.
+    pub(super) fn fill(mut self, file: Arc<File>, range: Range<u64>, next: Range<u64>) -> Filling {
         Filling(tokio::task::spawn_blocking(move || {
+            announce(&file, &next);
             read_file(&file, &range, &mut self.bytes)?;
             forget(&file, &range);
             Ok(self)
@@ -129,6 +130,14 @@ pub(super) fn read_file(file: &File, range: &Range<u64>, bytes: &mut Vec<u8>) ->
     Ok(())
 }
 
+/// Has the system read what somebody will wait for soon. Advice that is not taken costs nothing but time.
+pub(super) fn announce(file: &File, range: &Range<u64>) {
+    let len = std::num::NonZero::new(range.end.saturating_sub(range.start));
+    if len.is_some() {
+        let _ = fadvise(file, range.start, len, Advice::WillNeed);
+    }
+}
+
 /// Has the page cache forget what was read, where that was much: a tensor of that size that is read a second time is
 /// in memory by then, and the cache is better used for indices. Advice that is not taken costs nothing but the cache.
 pub(super) fn forget(file: &File, range: &Range<u64>) {
@@ -169,7 +178,11 @@ mod tests {
         let (file, buffers) = (Arc::new(file), Buffers::new(1));
         for (range, expected) in [(2..8, &b"234567"[..]), (7..20, b"789"), (30..40, b"")] {
             let buffer = buffers.take().await.unwrap();
-            let filled = buffer.fill(Arc::clone(&file), range).done().await.unwrap();
+            let filled = buffer
+                .fill(Arc::clone(&file), range.clone(), range)
+                .done()
+                .await
+                .unwrap();
             assert_eq!(filled.as_ref(), expected);
         }
         assert_eq!(buffers.bytes(), BUFFER_BYTES as u64);

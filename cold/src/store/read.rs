@@ -1,22 +1,27 @@
 //! Bytes of an object, all that were asked for.
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 use parking_lot::Mutex;
 
 use super::attempt::Kind;
-use super::buffers::{BUFFER_BYTES, Buffers, Filling, forget, read_file};
+use super::buffers::{BUFFER_BYTES, Buffer, Buffers, Filling, announce, forget, read_file};
 use super::error::{Result, StoreError};
 use super::{ObjectName, Store};
 
 /// Bytes of a file that are read at a time.
 const STEP_BYTES: u64 = BUFFER_BYTES as u64;
+/// Bytes of a file that the system is told of before they are read: by itself it begins with 128 KiB.
+const AHEAD_BYTES: u64 = 4 << 20;
+/// Ranges of an object that are asked for at one time, where each is a request.
+const RANGES: usize = 8;
 
 impl Store {
     /// Bytes of an object; `range` is not empty, or nothing is asked.
@@ -37,6 +42,42 @@ impl Store {
         let bytes = got.await?;
         self.shared.counts.read_bytes.add(len);
         Ok(bytes)
+    }
+
+    /// Bytes of several ranges of an object, which are in order and do not overlap. Of a file in one request, whose
+    /// reads the disk has side by side; else in several at a time.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn read_ranges(
+        &self,
+        name: &ObjectName,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Ok(Vec::new());
+        };
+        let all = first.start..last.end;
+        if ranges.len() == 1 || all.is_empty() || self.shared.backend.local.is_none() {
+            let each = ranges.iter().map(|range| self.read(name, range.clone()));
+            let each: Vec<_> = each.collect();
+            return stream::iter(each).buffered(RANGES).try_collect().await;
+        }
+        let path = self.path(name);
+        let asked_size = AtomicBool::new(false);
+        let len = ranges.iter().map(|range| range.end - range.start).sum();
+        let got = self.attempt(Kind::Read, len, || async {
+            let got = self.get(&path, all.clone(), &asked_size).await?;
+            match got.payload {
+                GetResultPayload::File(file, _) => file_ranges(file, ranges.to_vec()).await,
+                GetResultPayload::Stream(_) => {
+                    Err(StoreError::Failed("a directory gave no file".to_owned()))
+                }
+            }
+        });
+        let read = got.await?;
+        self.shared.counts.read_bytes.add(len);
+        Ok(read)
     }
 
     /// Hands on bytes of an object in order, as they come; `range` is not empty, or nothing is asked. Where a try
@@ -173,6 +214,7 @@ async fn body(got: GetResult) -> Result<Bytes> {
         GetResultPayload::File(file, _) => {
             let read = tokio::task::spawn_blocking(move || {
                 let mut bytes = Vec::new();
+                announce(&file, &range);
                 read_file(&file, &range, &mut bytes)?;
                 forget(&file, &range);
                 Ok::<_, StoreError>(bytes)
@@ -199,10 +241,30 @@ async fn body(got: GetResult) -> Result<Bytes> {
             whole.freeze()
         }
     };
+    whole(bytes, len)
+}
+
+fn whole(bytes: Bytes, len: u64) -> Result<Bytes> {
     match bytes.len() as u64 == len {
         true => Ok(bytes),
         false => Err(cut(bytes.len() as u64, len)),
     }
+}
+
+/// Ranges of a file, all of which are known to the system before the first is waited for.
+async fn file_ranges(file: File, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+    let read = tokio::task::spawn_blocking(move || {
+        ranges.iter().for_each(|range| announce(&file, range));
+        let read = |range: &Range<u64>| {
+            let mut bytes = Vec::new();
+            read_file(&file, range, &mut bytes)?;
+            forget(&file, range);
+            whole(bytes.into(), range.end - range.start)
+        };
+        ranges.iter().map(read).collect()
+    });
+    let read = read.await;
+    read.map_err(|error| StoreError::Failed(error.to_string()))?
 }
 
 /// Hands on the bytes of an answer, as they come.
@@ -222,18 +284,24 @@ async fn pieces<F: FnMut(&[u8]) + Send>(
                 .step_by(BUFFER_BYTES)
                 .map(step)
                 .peekable();
+            let mut told = range.start;
+            let mut fill = |buffer: Buffer, now: Range<u64>| {
+                let until = range.end.min(now.end + AHEAD_BYTES);
+                let next = std::mem::replace(&mut told, until)..until;
+                buffer.fill(Arc::clone(&file), now, next)
+            };
             let mut ahead: Option<Filling> = None;
             while let Some(now) = steps.next() {
                 let expected = now.end - now.start;
                 let filling = match ahead.take() {
                     Some(filling) => filling,
-                    None => buffers.take().await?.fill(Arc::clone(&file), now),
+                    None => fill(buffers.take().await?, now),
                 };
                 let filled = filling.done().await?;
                 // While one is used, the next is read.
                 if let Some(next) = steps.peek() {
                     let buffer = buffers.try_take();
-                    ahead = buffer.map(|buffer| buffer.fill(Arc::clone(&file), next.clone()));
+                    ahead = buffer.map(|buffer| fill(buffer, next.clone()));
                 }
                 let bytes = filled.as_ref();
                 if bytes.len() as u64 != expected {

@@ -2,7 +2,6 @@
 //! piece. One load a key here too, however many wait for it: they all run on one task.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bowstring_cache::ledger::Account;
@@ -12,21 +11,18 @@ use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Result};
 use bowstring_wire::name::{Namespace, Tenant};
-use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use tokio::sync::watch;
 
+use super::joined::{Piece, Wanted, pieces};
 use super::reader::{Flight, Landed, Way};
 use super::{Cold, ask, failed, is_under};
-use crate::entry::{BLOCK_BYTES, Number, Prefix, Stored};
+use crate::entry::{BLOCK_BYTES, Stored};
 use crate::store::{ObjectName, StoreError};
 
-/// Bytes between two tensors that are read rather than asked for apart.
-const GAP_BYTES: u64 = 64 << 10;
-/// Bytes that are read in one piece.
-const RANGE_BYTES: u64 = 1 << 20;
-/// A tensor of more is read by itself, piece by piece into its place.
-const ALONE_BYTES: u64 = 256 << 10;
+/// Names that one thread looks up.
+const LOOK_UPS: usize = 128;
 /// Pieces that are read at one time.
 const RANGES: usize = 8;
 
@@ -39,21 +35,6 @@ enum Comes {
     Lands(Flight),
     /// By itself.
     Alone,
-}
-
-/// Something to be read, and who is told.
-pub(super) struct Wanted {
-    pub(super) stored: Stored,
-    pub(super) to_stay: bool,
-    pub(super) land: watch::Sender<Option<Landed>>,
-}
-
-/// What is read in one piece.
-pub(super) struct Piece {
-    pub(super) prefix: Prefix,
-    pub(super) segment: Number,
-    pub(super) range: Range<u64>,
-    pub(super) wanted: Vec<Wanted>,
 }
 
 impl Cold {
@@ -214,39 +195,37 @@ impl Cold {
 
     async fn read_piece(&self, cache: &Cache, piece: Piece) {
         let inner = &self.inner;
-        let len = piece.range.end - piece.range.start;
-        let room = match &piece.wanted[..] {
-            [one] if one.stored.description.len > ALONE_BYTES => None,
-            _ => cache.charge(Account::Cold, len + block_room(&piece.wanted)),
+        let room = match piece.is_alone() {
+            true => None,
+            false => cache.charge(Account::Cold, piece.room()),
         };
         let Some(_room) = room else {
-            return self.read_each(cache, piece.wanted).await;
+            return self.read_each(cache, piece.into_wanted().collect()).await;
         };
         inner.is_read(piece.prefix, piece.segment);
         let name = ObjectName::Segment(piece.segment);
         let store = inner.store_of(piece.prefix);
-        let bytes = match store.read(&name, piece.range.clone()).await {
-            Ok(bytes) => bytes,
+        let read = match store.read_ranges(&name, &piece.ranges()).await {
+            Ok(read) => read,
             // Some of them may be whole.
             Err(StoreError::NotFound | StoreError::Short { .. }) => {
-                return self.read_each(cache, piece.wanted).await;
+                return self.read_each(cache, piece.into_wanted().collect()).await;
             }
             Err(error) => {
                 inner.counters.failed_reads.add(1);
                 let error = failed(error);
-                for Wanted { stored, land, .. } in piece.wanted {
+                for Wanted { stored, land, .. } in piece.into_wanted() {
                     self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
                 }
                 return;
             }
         };
-        for one in piece.wanted {
+        for (one, own) in piece.each(read) {
             let Wanted {
                 stored,
                 to_stay,
                 land,
             } = one;
-            let own = slice(&bytes, piece.range.start, &stored);
             let landed = match self.restored(cache, &stored, &own).await {
                 Ok(restored) => self.land(&stored, restored, to_stay).await,
                 Err(error) if error.code == Code::DataLoss => self.damaged(stored.clone()).await,
@@ -302,6 +281,15 @@ impl Cold {
     }
 
     async fn look_up_own(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        // A thread for some of them each: a block of the index is read and decompressed for almost every name.
+        let parts = ids
+            .chunks(LOOK_UPS)
+            .map(|ids| self.look_up_some(ids.to_vec()));
+        let found = try_join_all(parts).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn look_up_some(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
         let count = ids.len();
         let index = self.working();
         if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
@@ -375,118 +363,5 @@ impl Cold {
             listed.entry(key).or_insert(found.description);
         }
         Ok(listed.into_values().take(limit).collect())
-    }
-}
-
-/// What lies side by side, or almost, together.
-pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
-    wanted.sort_by_key(|wanted| wanted.stored.place);
-    let mut pieces: Vec<Piece> = Vec::new();
-    for one in wanted {
-        let place = one.stored.place;
-        let end = place.offset + one.stored.file_bytes();
-        let is_small = |one: &Wanted| one.stored.description.len <= ALONE_BYTES;
-        match pieces.last_mut() {
-            Some(last)
-                if (last.prefix, last.segment) == (place.prefix, place.segment)
-                    && is_small(&one)
-                    && last.wanted.last().is_some_and(is_small)
-                    && place.offset <= last.range.end + GAP_BYTES
-                    && end.max(last.range.end) - last.range.start <= RANGE_BYTES =>
-            {
-                last.range.end = last.range.end.max(end);
-                last.wanted.push(one);
-            }
-            _ => pieces.push(Piece {
-                prefix: place.prefix,
-                segment: place.segment,
-                range: place.offset..end,
-                wanted: vec![one],
-            }),
-        }
-    }
-    pieces
-}
-
-/// A tensor's own bytes of what was read.
-pub(super) fn slice(bytes: &Bytes, start: u64, stored: &Stored) -> Bytes {
-    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
-    let first = at(stored.place.offset - start);
-    bytes.slice(first..first + at(stored.file_bytes()))
-}
-
-/// What the largest of those takes that are to be decompressed one after the other.
-pub(super) fn block_room(wanted: &[Wanted]) -> u64 {
-    let packed = wanted.iter().filter(|one| one.stored.is_packed());
-    let largest = packed.map(|one| one.stored.description.len).max();
-    largest.unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::Place;
-    use bowstring_wire::dtype::DType;
-    use bowstring_wire::name::Key;
-    use bowstring_wire::shape::Shape;
-    use bowstring_wire::version::Version;
-
-    fn wanted(segment: u64, offset: u64, len: u64) -> Wanted {
-        Wanted {
-            stored: Stored {
-                description: Description {
-                    id: Id::public(Namespace::default(), Key::parse("k").unwrap()),
-                    version: Version { hlc: 77, start: 5 },
-                    dtype: DType::UInt8,
-                    shape: Shape::new(&[len]).unwrap(),
-                    len,
-                    checksum: 0,
-                    expires_at_ms: None,
-                    source_version: None,
-                    metadata: Vec::new(),
-                },
-                place: Place {
-                    prefix: Prefix::OWN,
-                    segment: Number(segment),
-                    offset,
-                },
-                blocks: Vec::new(),
-                frames: Vec::new(),
-            },
-            to_stay: false,
-            land: watch::channel(None).0,
-        }
-    }
-
-    fn read(wanted: Vec<Wanted>) -> Vec<(u64, Range<u64>, usize)> {
-        let pieces = pieces(wanted).into_iter();
-        pieces
-            .map(|piece| (piece.segment.0, piece.range, piece.wanted.len()))
-            .collect()
-    }
-
-    #[test]
-    fn neighbours_are_read_in_one_piece_and_others_apart() {
-        let near = vec![wanted(1, 500, 100), wanted(1, 0, 100), wanted(2, 700, 0)];
-        assert_eq!(read(near), [(1, 0..600, 2), (2, 700..700, 1)]);
-        let far = 100 + GAP_BYTES;
-        let apart = vec![
-            wanted(1, 0, 100),
-            wanted(1, far, 1),
-            wanted(1, far + 2 + GAP_BYTES, 1),
-        ];
-        let next = far + 2 + GAP_BYTES;
-        assert_eq!(read(apart), [(1, 0..far + 1, 2), (1, next..next + 1, 1)]);
-        let large = ALONE_BYTES + 1;
-        let large = vec![
-            wanted(1, 0, 9),
-            wanted(1, 9, large),
-            wanted(1, 9 + large, 9),
-        ];
-        assert_eq!(read(large).len(), 3);
-        let many = (0..10).map(|at| wanted(1, at << 18, 1 << 18)).collect();
-        let counts: Vec<usize> = read(many).into_iter().map(|piece| piece.2).collect();
-        assert_eq!(counts, [4, 4, 2]);
-        assert_eq!(read(Vec::new()), []);
     }
 }

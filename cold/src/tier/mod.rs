@@ -6,7 +6,7 @@
 //! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
 //! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
 //! - `unpacking`: what decompresses
-//! - `many`: several keys at once, and which there are
+//! - `many`: several keys at once, and which there are; `joined` is what is read of them together
 //! - `forget`: what is gone, before the answer; `owed` is what no log record says yet
 //! - `fence`: a later start has taken over
 //! - `others`: prefixes of other servers, which are read only
@@ -26,6 +26,7 @@ mod drain;
 mod fence;
 mod forget;
 mod hot;
+mod joined;
 mod large;
 mod many;
 mod others;

@@ -11,7 +11,7 @@ use bowstring_wire::error::Result;
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::many::{Piece, Wanted, block_room, pieces, slice};
+use super::joined::{Piece, Wanted, pieces};
 use super::reader::Landed;
 use super::writer::free_wanted;
 use super::{Cold, failed};
@@ -120,23 +120,23 @@ impl Cold {
 
     /// What does not come is left to who asks for it.
     async fn warm_piece(&self, cache: &Cache, piece: Piece) {
-        if let [one] = &piece.wanted[..] {
-            if let Ok(Some(restored)) = self.read(cache, &one.stored).await {
-                self.warmed(&one.stored, restored).await;
+        let name = ObjectName::Segment(piece.segment);
+        if piece.is_alone() {
+            for one in piece.into_wanted() {
+                if let Ok(Some(restored)) = self.read(cache, &one.stored).await {
+                    self.warmed(&one.stored, restored).await;
+                }
             }
             return;
         }
-        let len = piece.range.end - piece.range.start;
-        let name = ObjectName::Segment(piece.segment);
-        let Some(_charge) = cache.charge(Account::Cold, len + block_room(&piece.wanted)) else {
+        let Some(_charge) = cache.charge(Account::Cold, piece.room()) else {
             return;
         };
         let store = self.inner.store_of(piece.prefix);
-        let Ok(bytes) = store.read(&name, piece.range.clone()).await else {
+        let Ok(read) = store.read_ranges(&name, &piece.ranges()).await else {
             return;
         };
-        for one in &piece.wanted {
-            let own = slice(&bytes, piece.range.start, &one.stored);
+        for (one, own) in piece.each(read) {
             if let Ok(restored) = self.restored(cache, &one.stored, &own).await {
                 self.warmed(&one.stored, restored).await;
             }
@@ -179,8 +179,7 @@ impl Room<'_> {
     }
 
     fn takes(&self, piece: &Piece) -> bool {
-        let each = piece.wanted.iter();
-        let bytes: u64 = each.map(|one| one.stored.description.len).sum();
+        let bytes: u64 = piece.wanted().map(|one| one.stored.description.len).sum();
         bytes <= self.left()
     }
 }

@@ -89,6 +89,9 @@ async fn what_is_not_there(store: &Store) {
     let name = ObjectName::Segment(Number(2));
     assert_eq!(store.read(&name, 0..1).await, Err(StoreError::NotFound));
     assert_eq!(store.read_all(&name, 1).await, Err(StoreError::NotFound));
+    let two = [0..1, 5..6];
+    let missing = Err(StoreError::NotFound);
+    assert_eq!(store.read_ranges(&name, &two).await, missing);
     assert_eq!(store.size(&name).await, Err(StoreError::NotFound));
     assert_eq!(store.delete(&name).await, Ok(()));
 }
@@ -112,6 +115,7 @@ async fn ranges(store: &Store) {
         );
     }
     assert_eq!(store.read(&name, 7..7).await.unwrap(), Bytes::new());
+    several_ranges(store, &name, &whole).await;
     let short = Err(StoreError::Short {
         expected: 300_001,
         bytes: 300_000,
@@ -124,6 +128,25 @@ async fn ranges(store: &Store) {
     });
     assert_eq!(store.read_all(&name, 299_999).await, too_long);
     store.delete(&name).await.unwrap();
+}
+
+async fn several_ranges(store: &Store, name: &ObjectName, whole: &Bytes) {
+    let scattered = (0..100).map(|nth| nth * 3_000..nth * 3_000 + nth);
+    for ranges in [
+        Vec::new(),
+        vec![8..8, 8..8],
+        vec![0..0, 0..5, 9..9, 299_999..300_000],
+        scattered.collect(),
+    ] {
+        let read = store.read_ranges(name, &ranges).await.unwrap();
+        let expected: Vec<Bytes> = ranges
+            .iter()
+            .map(|range| whole.slice(range.start as usize..range.end as usize))
+            .collect();
+        assert_eq!(read, expected, "{ranges:?}");
+    }
+    let short = store.read_ranges(name, &[0..1, 299_999..300_001]).await;
+    assert!(matches!(short, Err(StoreError::Short { .. })), "{short:?}");
 }
 
 async fn large_objects(store: &Store) {
