@@ -53,7 +53,7 @@ def main():
 
 def cold():
     """Sidecars and records as they are; without their seals, which the target puts behind them; and frames of compressed blocks."""
-    files = [file for kind in ("idx", "log", "hot", "hid") for file in sorted(VECTORS.glob(f"cold/*/*.{kind}"))]
+    files = [file for kind in ("idx", "log", "hot", "hid", "set") for file in sorted(VECTORS.glob(f"cold/*/*.{kind}"))]
     objects = [seed for file in files for seed in (b"\x00" + file.read_bytes(), b"\x01" + file.read_bytes()[:-16])]
     return objects + [b"\x04" + struct.pack("<I", size) + frame for size, frame in frames()]
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
+use bowstring_wire::settings::NamespaceSettings;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 use bytes::Bytes;
@@ -128,6 +129,19 @@ pub struct Gone {
 /// Unix milliseconds from when on a key is a miss, from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewExpiry(pub Option<u64>);
+
+/// What calls have set of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsOf {
+    /// Whose.
+    pub tenant: Tenant,
+    /// Of which.
+    pub namespace: Namespace,
+    /// What is set.
+    pub settings: NamespaceSettings,
+    /// The version of that: of two, the later one counts.
+    pub version: Version,
+}
 
 /// A tier below memory.
 pub trait LowerTier: Send + Sync + 'static {
@@ -277,6 +291,14 @@ pub trait LowerTier: Send + Sync + 'static {
         namespace: &'a Namespace,
         prefix: &'a str,
     ) -> Later<'a, u64>;
+
+    /// Keeps what is set of a namespace for the next start, whatever happens to this process.
+    ///
+    /// # Errors
+    /// Where that cannot be promised: then the settings stay as they were.
+    fn keep_settings<'a>(&'a self, _of: &'a SettingsOf) -> Later<'a, ()> {
+        at_once(())
+    }
 }
 
 /// There is nothing below: a miss is a miss.

@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::event::Why;
 use crate::index::record::ACCESS_MODULUS;
 use crate::index::{Handle, Record};
+use crate::lower::SettingsOf;
 use crate::namespaces::{Alone, Space, Totals};
 
 /// Entries that are compared for one to go. Redis takes 5 of them by default, 10 to be near to true
@@ -32,10 +33,14 @@ const ALL_MAX: u64 = 64;
 const VICTIMS_A_TURN: u32 = 256;
 /// No limit.
 const NONE: u64 = u64::MAX;
+/// The version of settings that were never set.
+const NEVER: Version = Version { hlc: 0, start: 0 };
 
 /// See above. Counters count from the start.
 pub(crate) struct Own {
     held: RwLock<Held>,
+    /// One change at a time: it may wait for what is below.
+    turn: tokio::sync::Mutex<()>,
     /// The limits once more, for those who hold the order's lock.
     bytes_max: AtomicU64,
     entries_max: AtomicU64,
@@ -48,16 +53,20 @@ pub(crate) struct Own {
 
 #[derive(Default)]
 struct Held {
-    settings: NamespaceSettings,
-    version: Option<Version>,
+    /// What calls have set.
+    given: NamespaceSettings,
     /// What the settings file says, which nobody changes.
     fixed: SettingsChange,
+    /// Both together.
+    settings: NamespaceSettings,
+    version: Option<Version>,
 }
 
 impl Default for Own {
     fn default() -> Self {
         Self {
             held: RwLock::default(),
+            turn: tokio::sync::Mutex::default(),
             bytes_max: AtomicU64::new(NONE),
             entries_max: AtomicU64::new(NONE),
             default_ttl_ms: AtomicU64::new(0),
@@ -75,12 +84,22 @@ impl Own {
         (held.settings.clone(), held.version)
     }
 
-    /// As they were in a predecessor.
-    pub(crate) fn adopt(&self, settings: NamespaceSettings, version: Version) {
-        self.set(&mut self.held.write(), settings, version);
+    /// What calls have set, without what the settings file says, and the version.
+    pub(crate) fn given(&self) -> (NamespaceSettings, Option<Version>) {
+        let held = self.held.read();
+        (held.given.clone(), held.version)
     }
 
-    fn set(&self, held: &mut Held, settings: NamespaceSettings, version: Version) {
+    /// Takes over what calls have set before this start, where that is later than what is there.
+    pub(crate) fn adopt(&self, given: NamespaceSettings, version: Version) {
+        let mut held = self.held.write();
+        if held.version < Some(version) {
+            self.set(&mut held, given, version);
+        }
+    }
+
+    fn set(&self, held: &mut Held, given: NamespaceSettings, version: Version) {
+        let settings = held.fixed.apply(&given);
         let limit = |max: Option<u64>| max.unwrap_or(NONE);
         self.bytes_max
             .store(limit(settings.bytes_max), Ordering::Relaxed);
@@ -88,8 +107,35 @@ impl Own {
             .store(limit(settings.entries_max), Ordering::Relaxed);
         let ttl = settings.default_ttl_ms.unwrap_or(0);
         self.default_ttl_ms.store(ttl, Ordering::Relaxed);
+        held.given = given;
         held.settings = settings;
         held.version = Some(version);
+    }
+}
+
+impl Held {
+    /// The version, where the settings may be changed so.
+    fn check(
+        &self,
+        namespace: &Namespace,
+        change: &SettingsChange,
+        if_version: Option<Version>,
+    ) -> Result<Version> {
+        let version = self.version.unwrap_or(NEVER);
+        if let Some(wanted) = if_version.filter(|wanted| *wanted != version) {
+            return Err(Error::precondition(format!(
+                "the settings have another version; namespace=`{}` version=`{version}` \
+                 if_version=`{wanted}`",
+                namespace.as_str()
+            )));
+        }
+        if let Some(name) = change.differs_from(&self.fixed) {
+            return Err(Error::precondition(format!(
+                "a setting is fixed by the settings file; namespace=`{}` setting=`{name}`",
+                namespace.as_str()
+            )));
+        }
+        Ok(version)
     }
 }
 
@@ -103,13 +149,14 @@ impl Cache {
         space.map_or_else(NamespaceSettings::default, |space| space.own.settings().0)
     }
 
-    /// Changes settings of a namespace, and gives what they are now, with their version. Where
-    /// limits are lower than what is there, its entries go.
+    /// Changes settings of a namespace, and gives what they are now, with their version. What is below
+    /// memory has them before. Where limits are lower than what is there, its entries go.
     ///
     /// # Errors
     /// `failed_precondition` where the settings have another version than `if_version` (0 where
     /// they were never set), or where one of them is fixed by [`Cache::fix_settings`];
-    /// `resource_exhausted` for a namespace too many.
+    /// `resource_exhausted` for a namespace too many; those of
+    /// [`LowerTier::keep_settings`](crate::lower::LowerTier::keep_settings). Then nothing is changed.
     pub async fn set_settings(
         &self,
         tenant: &Tenant,
@@ -118,42 +165,41 @@ impl Cache {
         if_version: Option<Version>,
     ) -> Result<(NamespaceSettings, Version)> {
         let engine = self.engine();
-        let never = Version { hlc: 0, start: 0 };
         // Whoever only asks makes no namespace.
         let asks = *change == SettingsChange::default();
         let number = match engine.spaces.find(tenant, namespace) {
             Some(number) => number,
-            None if asks && if_version.is_none_or(|wanted| wanted == never) => {
-                return Ok((NamespaceSettings::default(), never));
+            None if asks && if_version.is_none_or(|wanted| wanted == NEVER) => {
+                return Ok((NamespaceSettings::default(), NEVER));
             }
             None => engine.spaces.intern(tenant, namespace)?,
         };
         let Some(space) = engine.spaces.at(number) else {
             return Err(Error::internal("a namespace is not known"));
         };
+        if asks {
+            let held = space.own.held.read();
+            let version = held.check(namespace, change, if_version)?;
+            return Ok((held.settings.clone(), version));
+        }
+        let _one_at_a_time = space.own.turn.lock().await;
+        let (settings, version) = {
+            let held = space.own.held.read();
+            held.check(namespace, change, if_version)?;
+            let version = engine.hlc.next(engine.clock.now_ms());
+            (change.apply(&held.given), version)
+        };
+        let of = SettingsOf {
+            tenant: tenant.clone(),
+            namespace: namespace.clone(),
+            settings,
+            version,
+        };
+        self.lower().keep_settings(&of).await?;
         let set = {
             let mut held = space.own.held.write();
-            let version = held.version.unwrap_or(never);
-            if let Some(wanted) = if_version.filter(|wanted| *wanted != version) {
-                return Err(Error::precondition(format!(
-                    "the settings have another version; namespace=`{}` version=`{version}` \
-                     if_version=`{wanted}`",
-                    namespace.as_str()
-                )));
-            }
-            if let Some(name) = change.differs_from(&held.fixed) {
-                return Err(Error::precondition(format!(
-                    "a setting is fixed by the settings file; namespace=`{}` setting=`{name}`",
-                    namespace.as_str()
-                )));
-            }
-            if asks {
-                return Ok((held.settings.clone(), version));
-            }
-            let settings = change.apply(&held.settings);
-            let version = engine.hlc.next(engine.clock.now_ms());
-            space.own.set(&mut held, settings.clone(), version);
-            (settings, version)
+            space.own.set(&mut held, of.settings, version);
+            (held.settings.clone(), version)
         };
         // What cannot go, because it is pinned, stays: the limits are for what comes.
         engine.keep_own_limits(space).await;
@@ -174,11 +220,25 @@ impl Cache {
         let number = engine.spaces.intern(tenant, namespace)?;
         if let Some(space) = engine.spaces.at(number) {
             let mut held = space.own.held.write();
-            let settings = fixed.apply(&held.settings);
+            let given = held.given.clone();
             let version = engine.hlc.next(engine.clock.now_ms());
             held.fixed = fixed;
-            space.own.set(&mut held, settings, version);
+            space.own.set(&mut held, given, version);
         }
+        Ok(())
+    }
+
+    /// Gives a namespace the settings that were kept of it, where it has no later ones. Called at the start.
+    ///
+    /// # Errors
+    /// `resource_exhausted` for a namespace too many.
+    pub fn restore_settings(&self, of: SettingsOf) -> Result<()> {
+        let engine = self.engine();
+        let number = engine.spaces.intern(&of.tenant, &of.namespace)?;
+        if let Some(space) = engine.spaces.at(number) {
+            space.own.adopt(of.settings, of.version);
+        }
+        engine.hlc.observe(of.version.hlc);
         Ok(())
     }
 }

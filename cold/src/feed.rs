@@ -6,8 +6,9 @@ use twox_hash::XxHash3_128;
 
 use crate::entry::{BLOCK_BYTES, Number};
 use crate::format::{
-    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_sidecar,
-    encode_stored, encode_value, read_gone, read_hidden, read_hot, read_sidecar,
+    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_settings,
+    encode_sidecar, encode_stored, encode_value, read_gone, read_hidden, read_hot, read_settings,
+    read_sidecar,
 };
 
 /// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
@@ -58,7 +59,7 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// A sidecar, a log record, a list of names or a record of what is hidden.
+/// A sidecar, a log record, a list of names, a record of what is hidden or one of settings.
 pub fn object(bytes: &[u8]) {
     // Where the number of one stands: any is its own.
     let number = bytes.get(12..).and_then(|rest| rest.first_chunk());
@@ -72,6 +73,9 @@ pub fn object(bytes: &[u8]) {
     }
     if let Ok(hidden) = read_hidden(number, bytes) {
         assert_eq!(encode_hidden(number, &hidden), bytes, "{hidden:?}");
+    }
+    if let Ok(rows) = read_settings(number, bytes) {
+        assert_eq!(encode_settings(number, &rows), bytes, "{rows:?}");
     }
     if let Ok(names) = read_hot(number, &Bytes::copy_from_slice(bytes)) {
         assert!(names.count() <= bytes.len());

@@ -112,6 +112,7 @@ pub async fn run_with(
     let cold = below.map(|(cold, unread)| {
         cache.set_lower(Arc::new(cold.clone()));
         cache.observe(cold.max_hlc());
+        cold.give_settings(&cache);
         // What a predecessor has handed on is warm.
         let warm = config.warm.filter(|_| adopted.is_none());
         let running = spawn(cold::run(cold.clone(), unread, cache.clone(), warm));

@@ -174,7 +174,8 @@ impl Engine {
 
 fn describe(home: &Space) -> SpaceRow {
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (settings, version) = home.own.settings();
+    // A successor has a settings file of its own.
+    let (settings, version) = home.own.given();
     SpaceRow {
         tenant: home.tenant.as_str().to_owned(),
         namespace: home.namespace.as_str().to_owned(),

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Gone = 2,
     Hot = 3,
     Hidden = 4,
+    Settings = 5,
 }
 
 impl Kind {
@@ -37,6 +38,7 @@ impl Kind {
             Kind::Gone => "log record",
             Kind::Hot => "list of what was in memory",
             Kind::Hidden => "record of what is hidden",
+            Kind::Settings => "record of settings",
         }
     }
 }

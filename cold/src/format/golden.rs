@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Built, Gone, Grave, Large, Layout, Packer, Tensor, Unpacker, build, encode_gone, encode_hidden,
-    encode_hot, read_gone, read_hidden, read_hot, read_sidecar, verify,
+    Built, Gone, Grave, Large, Layout, Packer, SettingsRow, Tensor, Unpacker, build, encode_gone,
+    encode_hidden, encode_hot, encode_settings, read_gone, read_hidden, read_hot, read_settings,
+    read_sidecar, verify,
 };
 use crate::entry::{BLOCK_BYTES, Description, Number, Stored};
 
@@ -124,6 +125,19 @@ fn hidden() -> Vec<Grave> {
         Grave::Name(one.id, one.version.hlc),
         Grave::Prefix(of("models"), "we".to_owned(), one.version.hlc + 1),
         Grave::Prefix(of("other"), String::new(), u64::MAX),
+    ]
+}
+
+fn settings() -> Vec<SettingsRow> {
+    let of = |namespace, nth, json: &str| SettingsRow {
+        tenant: Tenant::public(),
+        namespace: Namespace::parse(namespace).unwrap(),
+        version: Version::from_parts(1_700_000_000_000 + nth, 3, 0xbeef),
+        json: json.to_owned(),
+    };
+    vec![
+        of("embeddings", 11, r#"{"default_ttl_ms":86400000,"mode":"replace","bytes_max":"9007199254740993","entries_max":7,"admit":"probation","write_policy":"memory","compression":"zstd"}"#),
+        of("other", 12, "{}"),
     ]
 }
 
@@ -240,6 +254,10 @@ fn this_release_writes_the_golden_files() {
             "others.hid".to_owned(),
             encode_hidden(Number(7), &hidden()).to_vec(),
         ),
+        (
+            "namespaces.set".to_owned(),
+            encode_settings(Number(8), &settings()).to_vec(),
+        ),
     ];
     for (name, _, built) in &segments {
         files.push((format!("{name}.arrow"), built.file.concat()));
@@ -282,6 +300,8 @@ fn what_format_1_wrote_is_read() {
     }
     assert_eq!(read_gone(Number(4), &read("gone.log")), Ok(gone()));
     assert_eq!(read_hidden(Number(7), &read("others.hid")), Ok(hidden()));
+    let rows = read_settings(Number(8), &read("namespaces.set"));
+    assert_eq!(rows, Ok(settings()));
     let names = read_hot(Number(6), &read("memory.hot").into()).unwrap();
     let (namespaces, expected) = hot();
     let names: Vec<_> = names.collect();

@@ -6,6 +6,7 @@
 //! - [`gone`]: log records of what was deleted
 //! - [`hidden`]: what of others' prefixes is not to be found any more
 //! - [`hot`]: what was in memory, for the next start
+//! - [`settings`]: what is set of namespaces
 //!
 //! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes), [`pack`] (its
 //! bytes compressed),
@@ -27,6 +28,7 @@ pub mod hot;
 pub mod large;
 pub mod pack;
 pub mod segment;
+pub mod settings;
 pub mod sidecar;
 pub mod stored;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
 pub use pack::{Packer, Unpacker};
 pub use segment::{Built, Layout, Tensor, build, check};
+pub use settings::{SettingsRow, encode_settings, read_settings};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
 pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
 

@@ -138,7 +138,7 @@ pub(super) fn tenant(cursor: &mut Cursor<'_>) -> Option<Tenant> {
     }
 }
 
-fn version(cursor: &mut Cursor<'_>) -> Option<Version> {
+pub(super) fn version(cursor: &mut Cursor<'_>) -> Option<Version> {
     Some(Version {
         hlc: cursor.u64()?,
         start: cursor.u32()?,

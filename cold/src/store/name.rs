@@ -22,6 +22,8 @@ pub enum ObjectName {
     Hot(u64),
     /// What of others' prefixes is not to be found any more.
     Hidden(u64),
+    /// What is set of namespaces.
+    Settings(u64),
 }
 
 /// Where objects of a kind lie.
@@ -37,16 +39,19 @@ pub enum Folder {
     Hot,
     /// [`ObjectName::Hidden`].
     Hidden,
+    /// [`ObjectName::Settings`].
+    Settings,
 }
 
 impl Folder {
     /// All of them.
-    pub const ALL: [Folder; 5] = [
+    pub const ALL: [Folder; 6] = [
         Folder::Segments,
         Folder::Log,
         Folder::Epochs,
         Folder::Hot,
         Folder::Hidden,
+        Folder::Settings,
     ];
 
     /// The folder's own name, under the prefix.
@@ -57,6 +62,7 @@ impl Folder {
             Folder::Epochs => "epoch",
             Folder::Hot => "hot",
             Folder::Hidden => "hidden",
+            Folder::Settings => "settings",
         }
     }
 
@@ -76,6 +82,7 @@ impl ObjectName {
             ObjectName::Epoch(_) => Folder::Epochs,
             ObjectName::Hot(_) => Folder::Hot,
             ObjectName::Hidden(_) => Folder::Hidden,
+            ObjectName::Settings(_) => Folder::Settings,
         }
     }
 
@@ -85,9 +92,10 @@ impl ObjectName {
             ObjectName::Segment(number) | ObjectName::Sidecar(number) | ObjectName::Log(number) => {
                 number.0
             }
-            ObjectName::Epoch(number) | ObjectName::Hot(number) | ObjectName::Hidden(number) => {
-                number
-            }
+            ObjectName::Epoch(number)
+            | ObjectName::Hot(number)
+            | ObjectName::Hidden(number)
+            | ObjectName::Settings(number) => number,
         }
     }
 
@@ -113,6 +121,7 @@ impl ObjectName {
             ObjectName::Epoch(number),
             ObjectName::Hot(number),
             ObjectName::Hidden(number),
+            ObjectName::Settings(number),
         ];
         let ending = file.get(DIGITS..)?;
         ours.into_iter()
@@ -127,6 +136,7 @@ impl ObjectName {
             ObjectName::Epoch(_) => "",
             ObjectName::Hot(_) => ".hot",
             ObjectName::Hidden(_) => ".hid",
+            ObjectName::Settings(_) => ".set",
         }
     }
 }
@@ -161,6 +171,10 @@ mod tests {
             (ObjectName::Epoch(1), "epoch/00000000000000000001"),
             (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
             (ObjectName::Hidden(9), "hidden/00000000000000000009.hid"),
+            (
+                ObjectName::Settings(3),
+                "settings/00000000000000000003.set",
+            ),
         ];
         for (name, text) in names {
             assert_eq!(name.to_string(), text);
@@ -202,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|hidden|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
+        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|hidden|settings|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
             let path = Path::from(path);
             if let Some(name) = ObjectName::parse(&Path::default(), &path) {
                 prop_assert_eq!(name.to_path(&Path::default()), path);

@@ -92,6 +92,15 @@ impl Cold {
 
     /// Whether the prefix is ours, as far as a look of the last second tells.
     pub(super) async fn may_write(&self) -> Result<()> {
+        self.look(GOOD_FOR).await
+    }
+
+    /// Whether the prefix is ours still: what is on the store by now, a later start finds there.
+    pub(super) async fn is_ours(&self) -> Result<()> {
+        self.look(Duration::ZERO).await
+    }
+
+    async fn look(&self, good_for: Duration) -> Result<()> {
         let inner = &self.inner;
         inner.fence.check()?;
         let _one_at_a_time = inner.fence.looking.lock().await;
@@ -99,7 +108,7 @@ impl Cold {
         let now = (inner.clock.monotonic(), inner.clock.now_ms());
         let before: Vec<Number> = {
             let seen = inner.fence.seen.lock();
-            if is_recent(seen.at, now) {
+            if age(seen.at, now) < good_for {
                 return Ok(());
             }
             let written = seen.since.iter().filter(|(_, way)| **way == Way::Written);
@@ -155,7 +164,8 @@ impl Cold {
     }
 }
 
-fn is_recent((at, at_ms): (Duration, u64), (now, now_ms): (Duration, u64)) -> bool {
+/// By the clock that says more.
+fn age((at, at_ms): (Duration, u64), (now, now_ms): (Duration, u64)) -> Duration {
     let by_wall = Duration::from_millis(now_ms.saturating_sub(at_ms));
-    now.saturating_sub(at).max(by_wall) < GOOD_FOR
+    now.saturating_sub(at).max(by_wall)
 }

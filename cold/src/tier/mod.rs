@@ -13,6 +13,7 @@
 //! - `degraded`: when the index cannot be written
 //! - `drain`: what memory has, at the end
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
+//! - `kept`: what is set of namespaces
 //! - `tidy`: what is done in the background
 //! - `start`: who writes under this prefix, and what is there already
 //! - `counters`: what an operator sees
@@ -27,6 +28,7 @@ mod fence;
 mod forget;
 mod hot;
 mod joined;
+mod kept;
 mod large;
 mod many;
 mod others;
@@ -56,7 +58,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
-use bowstring_cache::lower::{Description, Found, Gone, Later, LowerTier, Reading};
+use bowstring_cache::lower::{Description, Found, Gone, Later, LowerTier, Reading, SettingsOf};
 use bowstring_cache::read::Entry;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
@@ -78,6 +80,7 @@ use degraded::Trust;
 use fence::Fence;
 use forget::GoneBefore;
 use hot::Hot;
+use kept::Kept;
 use others::Others;
 use owed::Owed;
 use passing::Passing;
@@ -125,6 +128,7 @@ struct Inner {
     fence: Fence,
     trust: Trust,
     hot: Hot,
+    kept: Kept,
     others: Option<Others>,
     counters: Counters,
     /// Who waits for all that is in the queue.
@@ -349,5 +353,9 @@ impl LowerTier for Cold {
         prefix: &'a str,
     ) -> Later<'a, u64> {
         Box::pin(self.forget_under(cache, tenant, namespace, prefix))
+    }
+
+    fn keep_settings<'a>(&'a self, of: &'a SettingsOf) -> Later<'a, ()> {
+        Box::pin(self.keep(of))
     }
 }

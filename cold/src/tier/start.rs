@@ -20,6 +20,7 @@ use super::degraded::Trust;
 use super::fence::Fence;
 use super::forget::RECORD_NAMES;
 use super::hot::Hot;
+use super::kept::Kept;
 use super::others::{Others, open_stores};
 use super::owed::Owed;
 use super::passing::Passing;
@@ -85,7 +86,7 @@ impl Cold {
         clock: Arc<dyn Clock>,
     ) -> Result<(Cold, Option<Unread>)> {
         let trust = Trust::new(settings.state_dir.clone());
-        let (dir, kept) = match &settings.state_dir {
+        let (dir, scratch) = match &settings.state_dir {
             Some(dir) => (dir.clone(), None),
             None => {
                 let dir = tempfile::Builder::new().prefix("bowstring-cold-").tempdir();
@@ -163,6 +164,9 @@ impl Cold {
                 epoch,
             }
         });
+        let counters = Counters::default();
+        // Behind the epoch: what an earlier start keeps from now on is refused there.
+        let kept = Kept::open(&store, &counters).await?;
         let also = open_stores(&settings.also, &store, &settings.store, &clock)?;
         let others = Others::open(&dir, &store, also).await?;
         let cold = Cold {
@@ -187,10 +191,11 @@ impl Cold {
                 fence: Fence::new(epoch, begun),
                 trust,
                 hot: Hot::default(),
+                kept,
                 others,
-                counters: Counters::default(),
+                counters,
                 flushes: AtomicU64::new(0),
-                _dir: kept,
+                _dir: scratch,
                 settings,
             }),
         };
@@ -279,7 +284,8 @@ impl Cold {
                 ObjectName::Segment(_)
                 | ObjectName::Epoch(_)
                 | ObjectName::Hot(_)
-                | ObjectName::Hidden(_) => rebuild,
+                | ObjectName::Hidden(_)
+                | ObjectName::Settings(_) => rebuild,
             };
         }
         let (cold, epoch) = (self.clone(), unread.epoch);

@@ -61,6 +61,7 @@ impl Cold {
                 self.drop_dead().await?;
                 self.keep_within_limit(&cache).await?;
                 self.rewrite_some(&cache).await?;
+                self.merge_kept(&cache).await?;
                 if round % LOG_ROUNDS == 0 {
                     // What an earlier start has written behind our back is one, too.
                     self.drop_orphans().await?;

@@ -2,7 +2,7 @@
 //!
 //! `keeping`: what is handed down is read back; `compressing`: the same, compressed; `changing`: what is gone while it is on its way; `failing`: stores
 //! that fail, bytes that are damaged; `fencing`: a later start takes over; `elsewhere`: other servers' prefixes;
-//! `starting`: what the next start finds; `warming`: what it brings up; `racing`: all at once; `streaming`: what is read
+//! `starting`: what the next start finds; `setting`: settings of namespaces that it finds; `warming`: what it brings up; `racing`: all at once; `streaming`: what is read
 //! past memory; `model`: anything at all, against maps
 
 mod changing;
@@ -13,6 +13,7 @@ mod fencing;
 mod keeping;
 mod model;
 mod racing;
+mod setting;
 mod starting;
 mod streaming;
 mod warming;
@@ -176,6 +177,7 @@ impl Node {
         };
         let cache = Cache::with_parts(config, parts).unwrap();
         cache.observe(cold.max_hlc());
+        cold.give_settings(&cache);
         Self {
             cold,
             cache,
