@@ -40,6 +40,8 @@ pub enum Spoiled {
     },
     /// It is done after this long.
     Late(Duration),
+    /// It is done once nothing is spoiled any more.
+    Held,
     /// Of the answer half comes, then the connection is closed.
     Cut,
 }
@@ -190,6 +192,11 @@ async fn answer(
         }
         Some(Spoiled::Reset { done: false }) => return Err(reset()),
         Some(Spoiled::Late(by)) => pause(by).await,
+        Some(Spoiled::Held) => {
+            while seen.plan().is_some() {
+                pause(Duration::from_millis(1)).await;
+            }
+        }
         _ => {}
     }
     let answer = Service::call(&service, request)

@@ -114,6 +114,11 @@ impl<'a> Out<'a> {
         self.respond.waited()
     }
 
+    /// Resolves when the peer has given up.
+    pub async fn gone(&mut self) {
+        self.respond.gone().await;
+    }
+
     /// Says that about so many bytes come, of which an unknown part is gathered.
     pub fn expect(&mut self, bytes: u64) {
         self.expected = bytes;

@@ -23,7 +23,8 @@ use crate::flight::service::Service;
 use crate::flight::source::{self, Begun, Ready};
 use bowstring_wire::limits::MUX_LARGE_MAX;
 
-/// Gets that wait at one time: while there are as many, no request is taken.
+/// Gets that wait at one time, or were cancelled while they were being loaded: while there are as many, no request
+/// is taken.
 const WAITING_MAX: usize = 256;
 /// Loads of several keys that are under way at one time; each may have a part of the bytes that one reader may have.
 const LOADS_MAX: usize = 4;
@@ -63,6 +64,8 @@ pub struct Below<'a> {
     /// By themselves: rows, and what is too large for memory.
     alone: VecDeque<(Asked, Option<Box<dyn InPieces>>)>,
     loads: FuturesUnordered<BoxFuture<'a, Loaded>>,
+    /// Gets whose load is under way, those that were cancelled since too.
+    loading: usize,
     together: usize,
     serial: u64,
 }
@@ -122,6 +125,7 @@ impl<'a> Below<'a> {
             asked: VecDeque::new(),
             alone: VecDeque::new(),
             loads: FuturesUnordered::new(),
+            loading: 0,
             together: 0,
             serial: 0,
         }
@@ -134,7 +138,7 @@ impl<'a> Below<'a> {
 
     /// Whether one more may wait.
     pub fn has_room(&self) -> bool {
-        self.waiting.len() < WAITING_MAX
+        self.asked.len() + self.alone.len() + self.loading < WAITING_MAX
     }
 
     /// Whether the get of this number waits.
@@ -154,9 +158,11 @@ impl<'a> Below<'a> {
         }
     }
 
-    /// Lets go of a get that waits.
+    /// Lets go of a get that waits. One whose load has begun is held until that is done.
     pub fn cancel(&mut self, number: u32) -> Option<Timed> {
-        let (_, timed) = self.waiting.remove(&number)?;
+        let (serial, timed) = self.waiting.remove(&number)?;
+        self.asked.retain(|asked| asked.serial != serial);
+        self.alone.retain(|(asked, _)| asked.serial != serial);
         Some(timed)
     }
 
@@ -165,12 +171,14 @@ impl<'a> Below<'a> {
         let service = self.service;
         if !self.asked.is_empty() && self.together < LOADS_MAX {
             self.together += 1;
-            let together = self.asked.drain(..).collect();
+            let together: Vec<Asked> = self.asked.drain(..).collect();
+            self.loading += together.len();
             self.loads.push(load_together(service, together).boxed());
         }
         while large + self.loads.len() - self.together < MUX_LARGE_MAX
             && let Some((asked, below)) = self.alone.pop_front()
         {
+            self.loading += 1;
             self.loads.push(load_alone(service, asked, below).boxed());
         }
     }
@@ -181,27 +189,33 @@ impl<'a> Below<'a> {
             return std::future::pending().await;
         };
         self.together -= usize::from(loaded.was_together);
+        self.loading -= loaded.came.len() + loaded.large.len() + loaded.rest.len();
         for asked in loaded.rest.into_iter().rev() {
-            self.asked.push_front(asked);
-        }
-        let large = loaded.large.into_iter();
-        self.alone
-            .extend(large.map(|(asked, below)| (asked, Some(below))));
-        let mut came = Vec::with_capacity(loaded.came.len());
-        for (Asked { serial, wanted }, hit) in loaded.came {
-            let number = wanted.number;
-            if self
-                .waiting
-                .get(&number)
-                .is_none_or(|(of, _)| *of != serial)
-            {
-                continue;
+            if self.is_wanted(&asked) {
+                self.asked.push_front(asked);
             }
-            if let Some((_, timed)) = self.waiting.remove(&number) {
+        }
+        for (asked, below) in loaded.large {
+            if self.is_wanted(&asked) {
+                self.alone.push_back((asked, Some(below)));
+            }
+        }
+        let mut came = Vec::with_capacity(loaded.came.len());
+        for (asked, hit) in loaded.came {
+            let number = asked.wanted.number;
+            if self.is_wanted(&asked)
+                && let Some((_, timed)) = self.waiting.remove(&number)
+            {
                 came.push(Came { number, timed, hit });
             }
         }
         came
+    }
+
+    /// Whether it was not cancelled.
+    fn is_wanted(&self, asked: &Asked) -> bool {
+        let there = self.waiting.get(&asked.wanted.number);
+        there.is_some_and(|(serial, _)| *serial == asked.serial)
     }
 }
 

@@ -157,6 +157,8 @@ impl Mux<'_> {
                 }
                 return Ok(());
             }
+            // Who has as many waiting as may be is not listened to.
+            () = self.replies.gone(), if !takes => return Err(Failure::Gone),
             () = self.draining.cancelled(), if more => return Ok(()),
         };
         self.came(came).await

@@ -193,6 +193,11 @@ impl<'a> Replies<'a> {
         self.out.flush().await
     }
 
+    /// Resolves when the client has given up.
+    pub async fn gone(&mut self) {
+        self.out.gone().await;
+    }
+
     /// A tensor was sent.
     fn ended(&self, timed: &Timed, bytes: u64) {
         let ended = Ended {
