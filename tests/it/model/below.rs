@@ -137,15 +137,12 @@ impl Play {
         }
     }
 
-    /// No two puts have the same.
     fn bytes(&self, key: u64, put: u64) -> Vec<u8> {
         let len = match self.short.contains(&put) {
             true => LENS.0,
             false => len_of(key, LENS.0, LENS.1),
         };
-        let mut bytes = of(key, put, len).to_vec();
-        bytes[..8].copy_from_slice(&put.to_le_bytes());
-        bytes
+        of(key, put, len)
     }
 
     async fn step(&mut self) {

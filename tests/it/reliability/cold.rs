@@ -176,7 +176,9 @@ impl Client {
         let command = json!({"key": key.to_string(), "mode": "replace"}).to_string();
         let shape = Shape::new(&[bytes.len() as u64]).expect("a shape");
         let to = Descriptor::Command(command.as_bytes());
-        self.connection.put(to, DType::UInt8, &shape, bytes).is_ok()
+        self.connection
+            .put(to, DType::UInt8, &shape, &bytes)
+            .is_ok()
     }
 
     pub fn delete(&mut self, key: u64) -> bool {

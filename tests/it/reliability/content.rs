@@ -10,31 +10,30 @@ pub fn bytes_max() -> usize {
     if is_large() { 64 << 20 } else { 8 << 20 }
 }
 
-/// Places where a tensor may begin in the pool, in words.
+/// What a tensor begins with: the key, and the number of the put.
+const HEAD: usize = 16;
+/// Places where the rest may begin in the pool, in words.
 const STARTS: u64 = 1 << 20;
-/// A key's puts are told apart by so many bits.
-const PUT_BITS: u32 = 8;
-/// Odd, so that a word says where in the pool it is.
+/// Odd, so that every word of the pool is another.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A tensor's bytes: a piece of a pool in which every word is another. Where it begins is made of the
-/// key and the number of the put; its length is the key's.
-pub fn of(key: u64, put: u64, len: usize) -> &'static [u8] {
-    let start = usize::try_from(start(key, put)).unwrap_or(0) * 8;
-    &pool()[start..start + len]
+/// A tensor's bytes: key and put, by which no two are alike, and a piece of a pool that begins where both of them say,
+/// so that half of one and half of another are seen too. Its length, of 16 at least, is the key's.
+pub fn of(key: u64, put: u64, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend_from_slice(&key.to_le_bytes());
+    bytes.extend_from_slice(&put.to_le_bytes());
+    bytes.extend_from_slice(rest(key, put, len));
+    bytes
 }
 
 /// Whether these are the bytes of some put of this key.
 pub fn is_of(key: u64, bytes: &[u8]) -> bool {
-    let Some(word) = bytes.first_chunk::<8>() else {
+    let Some((head, tail)) = bytes.split_first_chunk::<HEAD>() else {
         return false;
     };
-    let at = u64::from_le_bytes(*word).wrapping_mul(inverse());
-    if at >= STARTS || at >> PUT_BITS != start(key, 0) >> PUT_BITS {
-        return false;
-    }
-    let at = usize::try_from(at).unwrap_or(0) * 8;
-    pool()[at..at + bytes.len()] == *bytes
+    let [of, put] = [&head[..8], &head[8..]].map(word);
+    of == key && *tail == *rest(key, put, bytes.len())
 }
 
 /// A key's length, spread evenly over the magnitudes from `least` to `most`.
@@ -46,10 +45,14 @@ pub fn len_of(key: u64, least: usize, most: usize) -> usize {
     base + dice.below(base)
 }
 
-fn start(key: u64, put: u64) -> u64 {
-    let places = STARTS >> PUT_BITS;
-    let place = Dice::new(key).next() % places;
-    (place << PUT_BITS) | (put % (1 << PUT_BITS))
+fn rest(key: u64, put: u64, len: usize) -> &'static [u8] {
+    let start = Dice::new(Dice::new(key).next() ^ put).next() % STARTS;
+    let start = usize::try_from(start).unwrap_or(0) * 8;
+    &pool()[start..start + len - HEAD]
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
 }
 
 fn pool() -> &'static [u8] {
@@ -62,23 +65,25 @@ fn pool() -> &'static [u8] {
     })
 }
 
-/// Of [`FACTOR`], modulo 2⁶⁴.
-fn inverse() -> u64 {
-    // Newton's method doubles the bits that are right; an odd number is its own inverse to three.
-    let double =
-        |inverse: u64| inverse.wrapping_mul(2u64.wrapping_sub(FACTOR.wrapping_mul(inverse)));
-    (0..5).fold(FACTOR, |inverse, _| double(inverse))
-}
-
 #[test]
-fn a_tensor_is_told_from_another_keys() {
+fn a_tensor_is_told_from_another_keys_and_from_any_other_put() {
     for key in 0..100 {
         let len = len_of(key, 1024, bytes_max());
         assert!((1024..bytes_max()).contains(&len));
-        assert!(is_of(key, of(key, key * 7, len)));
-        assert!(!is_of(key, of(key + 1, 0, len)));
-        let mut damaged = of(key, 3, len).to_vec();
+        assert!(is_of(key, &of(key, key * 7, len)));
+        assert!(!is_of(key, &of(key + 1, 0, len)));
+        let mut damaged = of(key, 3, len);
         damaged[len - 1] ^= 1;
         assert!(!is_of(key, &damaged));
+        damaged = of(key, 3, len);
+        damaged[HEAD..].copy_from_slice(&of(key, 4, len)[HEAD..]);
+        assert!(!is_of(key, &damaged), "of two puts");
+    }
+    let puts = [0, 1, 2, 256, 512, 1 << 20, 1 << 40, u64::MAX];
+    for (at, put) in puts.into_iter().enumerate() {
+        for other in &puts[..at] {
+            assert!(of(5, put, 1024) != of(5, *other, 1024));
+            assert!(of(5, put, 1024)[HEAD..] != of(5, *other, 1024)[HEAD..]);
+        }
     }
 }

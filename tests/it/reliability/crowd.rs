@@ -135,7 +135,7 @@ impl Client {
         let shape = Shape::new(&[bytes.len() as u64]).expect("a shape");
         self.until_done(|connection| {
             let to = Descriptor::Command(command.as_bytes());
-            connection.put(to, DType::UInt8, &shape, bytes).map(drop)
+            connection.put(to, DType::UInt8, &shape, &bytes).map(drop)
         });
         self.said.insert(key, put);
         self.seen.puts.fetch_add(1, Ordering::Relaxed);

@@ -251,7 +251,7 @@ fn put(connection: &mut Connection, work: &Work, dice: &mut Dice) {
     let shape = Shape::new(&[bytes.len() as u64]).expect("a shape");
     let descriptor = command.to_string();
     let descriptor = Descriptor::Command(descriptor.as_bytes());
-    let put = connection.put(descriptor, DType::UInt8, &shape, bytes);
+    let put = connection.put(descriptor, DType::UInt8, &shape, &bytes);
     work.seen.puts.fetch_add(1, Relaxed);
     work.put_bytes.fetch_add(bytes.len() as u64, Relaxed);
     if let Err(error) = put {
@@ -298,7 +298,7 @@ impl Rows {
         let batch = rows_batch(DType::UInt8, &shape, &names, None, &[]).expect("a batch");
         let mut body = batch.prelude.to_vec();
         for key in first..first + ROWS {
-            body.extend_from_slice(of(key, dice.next(), len));
+            body.extend_from_slice(&of(key, dice.next(), len));
         }
         body.extend_from_slice(&batch.tail);
         let frames = [opening, Message::new(&batch.header, body)];
