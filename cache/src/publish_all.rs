@@ -199,42 +199,33 @@ impl Engine {
         let Some(shard) = shards.of(one.hash) else {
             return false;
         };
-        let there = match &one.expected {
-            None => {
-                if self.standing(shard, base.view, key).base.is_some() || shard.reserve().is_err() {
-                    return false;
-                }
-                None
+        let Some(old) = &one.expected else {
+            if self.standing(shard, base.view, key).base.is_some() {
+                return false;
             }
-            Some(old) => {
-                let at = shard.position(old.handle);
-                let record = old.record();
-                if at.is_none() || record.namespace() != fields.namespace || record.is_kept() {
-                    return false;
-                }
-                at
-            }
+            self.arena.set_tag(one.slot, handle.get());
+            return self.enter_new(shards, base, finger, one, version, fields);
         };
-        self.arena.set_tag(one.slot, one.handle.get());
-        self.fill_record(one, version, fields);
-        let record = self.record(handle);
-        let old = one.expected.as_ref();
-        let replaced = old.is_some_and(|old| base.order.replace_near(finger, old.handle, handle));
-        if !replaced && (base.order.insert_near(finger, key, handle, &**self)).is_err() {
+        let (Some(at), there) = (shard.position(old.handle), old.record()) else {
+            return false;
+        };
+        if there.namespace() != fields.namespace || there.is_kept() {
             return false;
         }
-        if let Some(old) = old {
-            self.leaves_order(base.space, old.record(), key);
+        self.arena.set_tag(one.slot, handle.get());
+        self.fill_record(one, version, fields);
+        if !base.order.replace_near(finger, old.handle, handle)
+            && base.order.insert_near(finger, key, handle, &**self).is_err()
+        {
+            return false;
         }
-        let publish = || record.publish();
-        match there {
-            Some(at) => shard.replace_at(at, handle, publish),
-            None => shard.insert_reserved(handle, publish),
-        }
+        self.leaves_order(base.space, there, key);
+        shard.replace_at(at, handle, || self.record(handle).publish());
         true
     }
 
-    /// Publishes one whose key the namespace is known not to have; false, with nothing changed, where there is no room.
+    /// Publishes one whose key the namespace is known not to have, and whose slot is tagged; false, with nothing
+    /// changed, where there is no room.
     pub(crate) fn enter_new(
         self: &Arc<Self>,
         shards: &mut Shards<'_>,

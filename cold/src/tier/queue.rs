@@ -118,14 +118,13 @@ impl Queue {
 
     /// The entry that waits, pinned once more.
     pub(super) fn get(&self, id: &Id) -> Option<Entry> {
-        if self.is_empty() {
-            return None;
-        }
-        let state = self.state.lock();
-        state.by_id.get(id)?.entry.share()
+        self.waiting(id)?.entry.share()
     }
 
     pub(super) fn waiting(&self, id: &Id) -> Option<Arc<Waiting>> {
+        if self.is_empty() {
+            return None;
+        }
         self.state.lock().by_id.get(id).cloned()
     }
 
