@@ -66,7 +66,7 @@ impl Cold {
             let mut came_back = false;
             for ((gone, below), went) in gone.iter().zip(below).zip(&mut went) {
                 // Who comes from now on finds nothing, and joins nobody who has found it.
-                inner.flights.lock().remove(&gone.id);
+                inner.flights.forget(&gone.id);
                 *went = below.or(*went);
                 // What memory keeps of it is nowhere else now.
                 if let Some(entry) = cache.peek(&gone.id) {
@@ -115,7 +115,7 @@ impl Cold {
         let all_of_it = || format::Gone::Namespace(tenant.clone(), namespace.clone());
         let of = || GoneBefore::Prefix(tenant.clone(), namespace.clone(), prefix.to_owned());
         if self.forget_later(|| std::iter::once(of()))? {
-            self.leave_all(tenant, namespace, prefix);
+            self.inner.flights.forget_under((tenant, namespace), prefix);
             // Nobody knows the names now: who builds the index anew leaves out more than was asked for.
             let debt = inner.owed.owe(std::iter::once(all_of_it()), inner.number());
             self.pay(debt).await?;
@@ -149,7 +149,7 @@ impl Cold {
             cleared.await?.ok_or_else(gone_meanwhile)?;
             self.pay(debt).await?;
         }
-        self.leave_all(tenant, namespace, prefix);
+        self.inner.flights.forget_under((tenant, namespace), prefix);
         inner.counters.forgotten.add(went);
         Ok(went)
     }
@@ -159,12 +159,6 @@ impl Cold {
         let is_it = |expires_at_ms| gone.expiry.is_none_or(|NewExpiry(at)| at == expires_at_ms);
         let stays = |there: Which| Some(there.version) == gone.now && is_it(there.expires_at_ms);
         self.inner.queue.forget(&gone.id, stays)
-    }
-
-    /// Who comes from now on joins nobody who looks for one of these keys.
-    fn leave_all(&self, tenant: &Tenant, namespace: &Namespace, prefix: &str) {
-        let mut flights = self.inner.flights.lock();
-        flights.retain(|id, _| !is_under(id, (tenant, namespace), prefix));
     }
 
     async fn remove_and_log(&self, ids: Vec<Id>) -> Result<()> {

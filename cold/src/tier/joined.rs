@@ -4,9 +4,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
-use super::reader::Landed;
+use super::flights::Land;
 use crate::entry::{Number, Prefix, Stored};
 
 /// Bytes between two tensors that are read rather than asked for apart.
@@ -22,7 +21,7 @@ const ALONE_BYTES: u64 = 256 << 10;
 pub(super) struct Wanted {
     pub(super) stored: Stored,
     pub(super) to_stay: bool,
-    pub(super) land: watch::Sender<Option<Landed>>,
+    pub(super) land: Land,
 }
 
 /// What is read in one request: ranges of a segment in their order, none of them touching the next.
@@ -153,6 +152,7 @@ mod tests {
     use bowstring_wire::name::{Key, Namespace};
     use bowstring_wire::shape::Shape;
     use bowstring_wire::version::Version;
+    use tokio::sync::watch;
 
     fn wanted(segment: u64, offset: u64, len: u64) -> Wanted {
         Wanted {

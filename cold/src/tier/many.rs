@@ -15,8 +15,9 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use tokio::sync::watch;
 
+use super::flights::{Flight, Land, landed};
 use super::joined::{Piece, Wanted, pieces};
-use super::reader::{Flight, Landed, Way};
+use super::reader::{Landed, Way};
 use super::{Cold, ask, failed, is_under};
 use crate::entry::{BLOCK_BYTES, Stored};
 use crate::store::{ObjectName, StoreError};
@@ -27,7 +28,7 @@ const LOOK_UPS: usize = 128;
 const RANGES: usize = 8;
 
 /// A key's load, and who is told.
-type Flown = (Id, watch::Sender<Option<Landed>>);
+type Flown = (Id, Land);
 
 /// Where one key's answer comes from.
 enum Comes {
@@ -76,11 +77,7 @@ impl Cold {
                     continue;
                 }
                 Comes::Alone => Landed::Again,
-                Comes::Lands(mut flight) => {
-                    let landed = flight.wait_for(Option::is_some).await;
-                    let landed = landed.ok().and_then(|landed| landed.clone());
-                    landed.unwrap_or(Landed::Again)
-                }
+                Comes::Lands(flight) => landed(flight).await,
             };
             match landed {
                 Landed::Missing => found.push(None),
@@ -124,13 +121,9 @@ impl Cold {
                     false => Comes::Here(entry),
                 };
             }
-            let mut flights = inner.flights.lock();
-            let flight = flights.entry(id.clone()).or_insert_with(|| {
-                let (land, flight) = watch::channel(None);
-                flown.push((id.clone(), land));
-                flight
-            });
-            Comes::Lands(flight.clone())
+            let (flight, land) = inner.flights.join(id);
+            flown.extend(land.map(|land| (id.clone(), land)));
+            Comes::Lands(flight)
         };
         let coming = ids.iter().map(begin).collect();
         if !flown.is_empty() {
@@ -268,9 +261,8 @@ impl Cold {
         restoring.finish().await
     }
 
-    fn tell(&self, id: &Id, land: &watch::Sender<Option<Landed>>, landed: Landed) {
-        self.inner.leave(id, &land.subscribe());
-        land.send_replace(Some(landed));
+    fn tell(&self, id: &Id, land: &Land, landed: Landed) {
+        self.inner.flights.end(id, land, landed);
     }
 
     /// What the index has of each key.

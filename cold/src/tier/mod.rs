@@ -3,7 +3,8 @@
 //! - `queue`: entries on their way down, found until they are there
 //! - `writer`: into the queue, and out of it; `packing` says what goes into a segment, `segment` writes it, `large` one
 //!   of a single tensor
-//! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows
+//! - `reader`: one load a key however many wait, and who stays in memory; `seen` is how it knows, `flights` are those
+//!   under way
 //! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
 //! - `unpacking`: what decompresses
 //! - `many`: several keys at once, and which there are; `joined` is what is read of them together
@@ -25,6 +26,7 @@ mod counters;
 mod degraded;
 mod drain;
 mod fence;
+mod flights;
 mod forget;
 mod hot;
 mod joined;
@@ -51,7 +53,7 @@ mod warm;
 mod writer;
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -78,6 +80,7 @@ use crate::store::{Store, StoreError};
 use counters::Counters;
 use degraded::Trust;
 use fence::Fence;
+use flights::Flights;
 use forget::GoneBefore;
 use hot::Hot;
 use kept::Kept;
@@ -85,7 +88,6 @@ use others::Others;
 use owed::Owed;
 use passing::Passing;
 use queue::Queue;
-use reader::Flight;
 use seen::Seen;
 use unpacking::Unpackers;
 
@@ -107,7 +109,7 @@ struct Inner {
     /// What is gone since it was not there, or lost.
     gone_before: Mutex<Vec<GoneBefore>>,
     queue: Queue,
-    flights: Mutex<HashMap<Id, Flight>>,
+    flights: Flights,
     stripes: [tokio::sync::Mutex<()>; STRIPES],
     hash: RandomState,
     seen: Seen,
@@ -172,17 +174,6 @@ impl Inner {
 
     fn stripe_of(&self, id: &Id) -> usize {
         usize::try_from(self.hash_of(id) % STRIPES as u64).unwrap_or(0)
-    }
-
-    /// A load has ended, or is not to be joined any more.
-    fn leave(&self, id: &Id, flight: &Flight) {
-        let mut flights = self.flights.lock();
-        if flights
-            .get(id)
-            .is_some_and(|there| there.same_channel(flight))
-        {
-            flights.remove(id);
-        }
     }
 
     /// Whether anything is written down at all.

@@ -10,8 +10,8 @@ use bowstring_cache::read::Entry;
 use bowstring_cache::restore::{Back, Restored, Restoring};
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Error, Result};
-use tokio::sync::watch;
 
+use super::flights::landed;
 use super::pieces::{Lost, Pieces};
 use super::queue::Which;
 use super::stream::Large;
@@ -49,9 +49,6 @@ pub(super) enum Way {
     /// Past memory.
     InPieces,
 }
-
-/// A load that others join.
-pub(super) type Flight = watch::Receiver<Option<Landed>>;
 
 impl Cold {
     pub(super) async fn described(&self, id: &Id) -> Result<Option<Description>> {
@@ -134,26 +131,15 @@ impl Cold {
     }
 
     async fn join(&self, cache: &Cache, id: &Id, reading: Reading) -> Landed {
-        let mut flight = {
-            let mut flights = self.inner.flights.lock();
-            match flights.get(id) {
-                Some(flight) => flight.clone(),
-                None => {
-                    let (land, flight) = watch::channel(None);
-                    flights.insert(id.clone(), flight.clone());
-                    let (cold, cache, id) = (self.clone(), cache.clone(), id.clone());
-                    tokio::spawn(async move {
-                        let landed = cold.load_to_read(&cache, &id, reading).await;
-                        cold.inner.leave(&id, &land.subscribe());
-                        land.send_replace(Some(landed));
-                    });
-                    flight
-                }
-            }
-        };
-        let landed = flight.wait_for(Option::is_some).await;
-        let landed = landed.map(|landed| landed.clone());
-        landed.ok().flatten().unwrap_or(Landed::Again)
+        let (flight, land) = self.inner.flights.join(id);
+        if let Some(land) = land {
+            let (cold, cache, id) = (self.clone(), cache.clone(), id.clone());
+            tokio::spawn(async move {
+                let landed = cold.load_to_read(&cache, &id, reading).await;
+                cold.inner.flights.end(&id, &land, landed);
+            });
+        }
+        landed(flight).await
     }
 
     pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
@@ -246,7 +232,7 @@ impl Cold {
         inner.count_hit(stored.place.prefix);
         inner.counters.read_bytes.add(stored.description.len);
         if !to_stay {
-            return landed(restored.pass());
+            return came_to(restored.pass());
         }
         let id = &stored.description.id;
         let still = || self.has(id, |now| now.place == stored.place);
@@ -302,7 +288,7 @@ impl Cold {
                 match restored.publish(&still) {
                     Ok(Back::Here(entry)) => {
                         inner.counters.promoted.add(1);
-                        return landed(Ok(entry));
+                        return came_to(Ok(entry));
                     }
                     Ok(Back::Taken) => return Landed::Again,
                     Ok(Back::Busy(back)) => restored = *back,
@@ -399,7 +385,7 @@ async fn whole(restoring: Restoring) -> Result<Option<Restored>> {
     }
 }
 
-fn landed(entry: Result<Entry>) -> Landed {
+fn came_to(entry: Result<Entry>) -> Landed {
     match entry {
         Ok(entry) => Landed::Here(Arc::new(entry)),
         Err(error) => Landed::Failed(error),

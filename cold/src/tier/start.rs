@@ -1,6 +1,6 @@
 //! Who writes under a prefix, what is there already, and whether the index knows it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::counters::Counters;
 use super::degraded::Trust;
 use super::fence::Fence;
+use super::flights::Flights;
 use super::forget::RECORD_NAMES;
 use super::hot::Hot;
 use super::kept::Kept;
@@ -176,7 +177,7 @@ impl Cold {
                 index: index.map_or_else(OnceLock::new, OnceLock::from),
                 gone_before: Mutex::new(Vec::new()),
                 queue: Queue::default(),
-                flights: Mutex::new(HashMap::new()),
+                flights: Flights::default(),
                 stripes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 hash: std::hash::RandomState::new(),
                 seen: Seen::new(),

@@ -113,7 +113,7 @@ impl Cold {
     async fn give_way(&self) {
         let clock = &self.inner.clock;
         let until = clock.monotonic() + WAY_WAIT;
-        while !self.inner.flights.lock().is_empty() && clock.monotonic() < until {
+        while !self.inner.flights.is_empty() && clock.monotonic() < until {
             clock.sleep(WAY_TICK).await;
         }
     }
