@@ -215,7 +215,10 @@ impl Engine {
         self.arena.set_tag(one.slot, handle.get());
         self.fill_record(one, version, fields);
         if !base.order.replace_near(finger, old.handle, handle)
-            && base.order.insert_near(finger, key, handle, &**self).is_err()
+            && base
+                .order
+                .insert_near(finger, key, handle, &**self)
+                .is_err()
         {
             return false;
         }

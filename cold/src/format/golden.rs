@@ -129,14 +129,18 @@ fn hidden() -> Vec<Grave> {
 }
 
 fn settings() -> Vec<SettingsRow> {
-    let of = |namespace, nth, json: &str| SettingsRow {
+    let of = |namespace, nth: u64, json: &str| SettingsRow {
         tenant: Tenant::public(),
         namespace: Namespace::parse(namespace).unwrap(),
         version: Version::from_parts(1_700_000_000_000 + nth, 3, 0xbeef),
         json: json.to_owned(),
     };
     vec![
-        of("embeddings", 11, r#"{"default_ttl_ms":86400000,"mode":"replace","bytes_max":"9007199254740993","entries_max":7,"admit":"probation","write_policy":"memory","compression":"zstd"}"#),
+        of(
+            "embeddings",
+            11,
+            r#"{"default_ttl_ms":86400000,"mode":"replace","bytes_max":"9007199254740993","entries_max":7,"admit":"probation","write_policy":"memory","compression":"zstd"}"#,
+        ),
         of("other", 12, "{}"),
     ]
 }

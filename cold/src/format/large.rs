@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use super::arrow_file::{Frame, Layout, Lying, frame};
 use super::blocks::Blocks;
-use super::segment::damaged_in_memory;
 use super::sidecar::encode_sidecar;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 

@@ -8,7 +8,7 @@
 //! - [`hot`]: what was in memory, for the next start
 //! - [`settings`]: what is set of namespaces
 //!
-//! Under these: [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes), [`pack`] (its
+//! Under these: [`tensor`] (one that is to be written), [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes), [`pack`] (its
 //! bytes compressed),
 //! `arrow_file` (what stands around the bytes), `envelope` (what sidecars and log records begin and end
 //! with), `cursor` (numbers and texts).
@@ -31,6 +31,7 @@ pub mod segment;
 pub mod settings;
 pub mod sidecar;
 pub mod stored;
+pub mod tensor;
 #[cfg(test)]
 mod testing;
 
@@ -40,10 +41,11 @@ pub use hidden::{Grave, encode_hidden, read_hidden};
 pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
 pub use pack::{Packer, Unpacker};
-pub use segment::{Built, Layout, Tensor, build, check};
+pub use segment::{Built, Layout, build, check};
 pub use settings::{SettingsRow, encode_settings, read_settings};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
 pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
+pub use tensor::Tensor;
 
 /// The version of everything in this folder. Version 1 is the first.
 pub const FORMAT_VERSION: u16 = 1;

@@ -1,13 +1,12 @@
 //! Small tensors together, as one Arrow IPC file.
 
-use bowstring_wire::error::{Error, Result};
+use bowstring_wire::error::Result;
 use bytes::Bytes;
 
 pub use super::arrow_file::Layout;
 use super::arrow_file::{Lying, frame};
-use super::blocks::{Blocks, table_len};
-use super::pack::{Packer, is_worth, total};
 use super::sidecar::encode_sidecar;
+use super::tensor::{Tensor, not_all, table};
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A segment that is ready to be written.
@@ -25,99 +24,6 @@ impl Built {
     /// Bytes of the file.
     pub fn file_bytes(&self) -> u64 {
         self.file.iter().map(|piece| piece.len() as u64).sum()
-    }
-}
-
-/// A tensor that is to be written, with its bytes in pieces as they will lie there.
-#[derive(Debug, Clone)]
-pub struct Tensor {
-    description: Description,
-    blocks: Vec<u64>,
-    frames: Vec<u32>,
-    pieces: Vec<Bytes>,
-}
-
-impl Tensor {
-    /// As it is.
-    ///
-    /// # Errors
-    /// `data_loss` where one of several blocks has not the bytes that its description says.
-    pub fn new(description: Description, pieces: Vec<Bytes>) -> Result<Tensor> {
-        Ok(Tensor {
-            blocks: table(&description, &pieces)?,
-            frames: Vec::new(),
-            description,
-            pieces,
-        })
-    }
-
-    /// As it lay in another segment, of which `bytes` were checked.
-    pub fn moved(stored: Stored, bytes: Bytes) -> Tensor {
-        Tensor {
-            description: stored.description,
-            blocks: stored.blocks,
-            frames: stored.frames,
-            pieces: vec![bytes],
-        }
-    }
-
-    /// Compressed, if that is worth it: then `out` has its frames behind what was there. `next` copies its bytes, one
-    /// block after the other.
-    ///
-    /// # Errors
-    /// As `next`; `data_loss` where they are not those that its description says.
-    pub fn pack(
-        description: &Description,
-        packer: &mut Packer,
-        mut next: impl FnMut(&mut [u8]) -> Result<()>,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Packed>> {
-        let (at, mut blocks, mut frames) = (out.len(), Blocks::new(), Vec::new());
-        let mut left = description.len;
-        while left > 0 {
-            let (block, frame) = packer.pack(left, &mut next)?;
-            blocks.pass(block);
-            left -= block.len() as u64;
-            frames.push(u32::try_from(frame.len()).unwrap_or(u32::MAX));
-            out.extend_from_slice(frame);
-        }
-        let blocks = blocks.finish(description).ok_or_else(damaged_in_memory)?;
-        if is_worth(description.len, &frames) {
-            return Ok(Some(Packed { blocks, frames }));
-        }
-        out.truncate(at);
-        Ok(None)
-    }
-
-    /// One that was compressed, with its frames.
-    pub fn packed(description: Description, packed: Packed, frames: Bytes) -> Tensor {
-        Tensor {
-            description,
-            blocks: packed.blocks,
-            frames: packed.frames,
-            pieces: vec![frames],
-        }
-    }
-
-    fn lying(&self) -> Lying<'_> {
-        Lying {
-            description: &self.description,
-            frames: &self.frames,
-        }
-    }
-}
-
-/// What is known of a tensor whose blocks were compressed.
-#[derive(Debug, Clone)]
-pub struct Packed {
-    blocks: Vec<u64>,
-    frames: Vec<u32>,
-}
-
-impl Packed {
-    /// Bytes of all frames.
-    pub fn bytes(&self) -> u64 {
-        total(&self.frames)
     }
 }
 
@@ -179,34 +85,6 @@ pub fn check(description: &Description, pieces: &[Bytes]) -> Result<()> {
     table(description, pieces).map(drop)
 }
 
-/// The checksums of a tensor's blocks. One of a single block needs none, and is not read here: whoever
-/// reads it compares its own.
-fn table(description: &Description, pieces: &[Bytes]) -> Result<Vec<u64>> {
-    let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    if len != description.len {
-        return Err(not_all(len, description.len));
-    }
-    if table_len(len) == 0 {
-        return Ok(Vec::new());
-    }
-    let mut blocks = Blocks::new();
-    for piece in pieces {
-        blocks.pass(piece);
-    }
-    blocks.finish(description).ok_or_else(damaged_in_memory)
-}
-
-fn not_all(len: u64, expected: u64) -> Error {
-    Error::internal(format!(
-        "a tensor's pieces are not all of it; bytes=`{len}` expected `{expected}`"
-    ))
-}
-
-/// `data_loss`: what is about to be written is not what was put.
-pub(super) fn damaged_in_memory() -> Error {
-    Error::data_loss("a tensor's bytes in memory have not its checksum; it is not written down")
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -217,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::format::testing::{alike, described, tensors};
-    use crate::format::{read_sidecar, verify};
+    use crate::format::{Packer, read_sidecar, verify};
 
     fn plain(tensors: &[(Description, Vec<Bytes>)]) -> Result<Vec<Tensor>> {
         let tensors = tensors.iter().cloned();
@@ -388,14 +266,5 @@ mod tests {
         ];
         assert_eq!(refused(&rows, &two), Code::Internal);
         assert!(build(Number(1), &Layout::Opaque, plain(&two).unwrap()).is_ok());
-    }
-
-    #[test]
-    fn a_large_tensor_whose_bytes_changed_in_memory_is_not_written() {
-        let mut bytes = vec![7; (1 << 20) + 1];
-        let description = described(&bytes);
-        bytes[5] = 8;
-        let refused = Tensor::new(description, vec![Bytes::from(bytes)]).unwrap_err();
-        assert_eq!(refused.code, Code::DataLoss);
     }
 }

@@ -171,10 +171,7 @@ mod tests {
             (ObjectName::Epoch(1), "epoch/00000000000000000001"),
             (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
             (ObjectName::Hidden(9), "hidden/00000000000000000009.hid"),
-            (
-                ObjectName::Settings(3),
-                "settings/00000000000000000003.set",
-            ),
+            (ObjectName::Settings(3), "settings/00000000000000000003.set"),
         ];
         for (name, text) in names {
             assert_eq!(name.to_string(), text);

@@ -92,15 +92,15 @@ impl Cold {
 
     /// Whether the prefix is ours, as far as a look of the last second tells.
     pub(super) async fn may_write(&self) -> Result<()> {
-        self.look(GOOD_FOR).await
+        self.look_for_epoch(GOOD_FOR).await
     }
 
     /// Whether the prefix is ours still: what is on the store by now, a later start finds there.
     pub(super) async fn is_ours(&self) -> Result<()> {
-        self.look(Duration::ZERO).await
+        self.look_for_epoch(Duration::ZERO).await
     }
 
-    async fn look(&self, good_for: Duration) -> Result<()> {
+    async fn look_for_epoch(&self, good_for: Duration) -> Result<()> {
         let inner = &self.inner;
         inner.fence.check()?;
         let _one_at_a_time = inner.fence.looking.lock().await;

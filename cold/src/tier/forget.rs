@@ -16,7 +16,7 @@ use tokio::sync::MutexGuard;
 use super::degraded::NOTED_MAX;
 use super::owed::Debt;
 use super::queue::Which;
-use super::{Cold, STRIPES, ask, is_under};
+use super::{Cold, STRIPES, ask};
 use crate::entry::Number;
 use crate::format::{self, encode_gone};
 use crate::index::ColdIndex;

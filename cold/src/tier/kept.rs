@@ -14,6 +14,7 @@ use bowstring_wire::name::{Namespace, Tenant};
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
+use super::build::READ_AHEAD;
 use super::counters::Counters;
 use super::{Cold, failed};
 use crate::entry::Number;
@@ -24,8 +25,6 @@ use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
 const MERGE_MIN: usize = 64;
 /// More than all namespaces that there may be take.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
-/// Records that are read at one time.
-const READ_AHEAD: usize = 8;
 /// How often a start looks again, where records go while it reads them: an earlier one merges them.
 const LOOKS: usize = 8;
 /// How often another start may have taken a number.

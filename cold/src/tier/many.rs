@@ -1,29 +1,23 @@
 //! Several keys at once: one look into the index for all of them, and what lies side by side is read in one
 //! piece. One load a key here too, however many wait for it: they all run on one task.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bowstring_cache::ledger::Account;
-use bowstring_cache::lower::{Description, Found, Reading};
+use bowstring_cache::lower::{Found, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Result};
-use bowstring_wire::name::{Namespace, Tenant};
 use futures::StreamExt;
-use futures::future::try_join_all;
-use tokio::sync::watch;
 
 use super::flights::{Flight, Land, landed};
 use super::joined::{Piece, Wanted, pieces};
 use super::reader::{Landed, Way};
-use super::{Cold, ask, failed, is_under};
+use super::{Cold, failed};
 use crate::entry::{BLOCK_BYTES, Stored};
 use crate::store::{ObjectName, StoreError};
 
-/// Names that one thread looks up.
-const LOOK_UPS: usize = 128;
 /// Pieces that are read at one time.
 const RANGES: usize = 8;
 
@@ -39,25 +33,6 @@ enum Comes {
 }
 
 impl Cold {
-    pub(super) async fn describe_many(&self, ids: &[Id]) -> Result<Vec<Option<Description>>> {
-        let mut found = Vec::with_capacity(ids.len());
-        let mut asked = Vec::new();
-        for id in ids {
-            let queued = self.inner.queue.get(id);
-            if queued.is_none() {
-                asked.push(id.clone());
-            }
-            found.push(queued);
-        }
-        let mut stored = self.look_up_all(asked).await?.into_iter();
-        let described = found.into_iter().map(|queued| match queued {
-            Some(entry) if self.inner.is_expired(entry.expires_at_ms()) => Ok(None),
-            Some(entry) => Description::of(&entry).map(Some),
-            None => Ok(stored.next().flatten().map(|stored| stored.description)),
-        });
-        described.collect()
-    }
-
     /// Gives as many of the first keys as may be given at once, at least one; without `reading` they are to
     /// stay in memory.
     pub(super) async fn bring_many(
@@ -263,97 +238,5 @@ impl Cold {
 
     fn tell(&self, id: &Id, land: &Land, landed: Landed) {
         self.inner.flights.end(id, land, landed);
-    }
-
-    /// What the index has of each key.
-    pub(super) async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
-        let mut found = self.look_up_own(ids.clone()).await?;
-        self.look_elsewhere(ids, &mut found).await?;
-        Ok(found)
-    }
-
-    async fn look_up_own(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
-        // A thread for some of them each: a block of the index is read and decompressed for almost every name.
-        let parts = ids
-            .chunks(LOOK_UPS)
-            .map(|ids| self.look_up_some(ids.to_vec()));
-        let found = try_join_all(parts).await?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    async fn look_up_some(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
-        let count = ids.len();
-        let index = self.working();
-        if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
-            return Ok(vec![None; count]);
-        }
-        let found = ask(self, move |index| {
-            let get = |id: &Id| match index.may_have(id) {
-                true => index.get(id),
-                false => Ok(None),
-            };
-            ids.iter()
-                .map(get)
-                .collect::<crate::index::Result<Vec<_>>>()
-        });
-        let mut found = found.await?.unwrap_or_else(|| vec![None; count]);
-        for one in &mut found {
-            *one = one
-                .take()
-                .filter(|it| !self.inner.is_expired(it.description.expires_at_ms));
-        }
-        Ok(found)
-    }
-
-    pub(super) async fn list_some(
-        &self,
-        tenant: &Tenant,
-        namespace: &Namespace,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Description>> {
-        // Before the index: what leaves the queue is there.
-        let mut listed = BTreeMap::new();
-        for waiting in self.inner.queue.all() {
-            let (id, expires_at_ms) = (&waiting.id, waiting.entry.expires_at_ms());
-            let key = id.key.as_str();
-            if is_under(id, (tenant, namespace), prefix)
-                && after.is_none_or(|after| key > after)
-                && !self.inner.is_expired(expires_at_ms)
-            {
-                listed.insert(key.to_owned(), Description::of(&waiting.entry)?);
-            }
-        }
-        let mut elsewhere = Vec::new();
-        if self.working().is_some() {
-            let listed = self.list_elsewhere((tenant, namespace), prefix, after, limit);
-            elsewhere = listed.await?;
-        }
-        let (tenant, namespace) = (tenant.clone(), namespace.clone());
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        let now_ms = self.inner.clock.now_ms();
-        let below = ask(self, move |index| {
-            let mut below = Vec::new();
-            for stored in index.scan(&tenant, &namespace, &prefix, after.as_deref())? {
-                let found = stored?.description;
-                if found.expires_at_ms.is_none_or(|at| at > now_ms) {
-                    below.push(found);
-                }
-                if below.len() == limit {
-                    break;
-                }
-            }
-            Ok(below)
-        });
-        for found in below.await?.unwrap_or_default() {
-            let key = found.id.key.as_str().to_owned();
-            listed.entry(key).or_insert(found);
-        }
-        for found in elsewhere {
-            let key = found.description.id.key.as_str().to_owned();
-            listed.entry(key).or_insert(found.description);
-        }
-        Ok(listed.into_values().take(limit).collect())
     }
 }

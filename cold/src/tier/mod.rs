@@ -7,7 +7,8 @@
 //!   under way
 //! - `stream`: a large tensor past memory, or rows of it; `pieces` reads ahead, in the room that is `passing`
 //! - `unpacking`: what decompresses
-//! - `many`: several keys at once, and which there are; `joined` is what is read of them together
+//! - `many`: several keys at once; `joined` is what is read of them together
+//! - `look`: which there are
 //! - `forget`: what is gone, before the answer; `owed` is what no log record says yet
 //! - `fence`: a later start has taken over
 //! - `others`: prefixes of other servers, which are read only
@@ -16,12 +17,13 @@
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
 //! - `kept`: what is set of namespaces
 //! - `tidy`: what is done in the background
-//! - `start`: who writes under this prefix, and what is there already
+//! - `start`: who writes under this prefix, and what is there already; `build`: its index anew, where it was lost
 //! - `counters`: what an operator sees
 //!
 //! One rule holds it together: an entry is inserted into the index only out of the queue, put back into
 //! memory only while the index has it, and forgotten in all three places under the lock of its stripe.
 
+mod build;
 mod counters;
 mod degraded;
 mod drain;
@@ -32,6 +34,7 @@ mod hot;
 mod joined;
 mod kept;
 mod large;
+mod look;
 mod many;
 mod others;
 mod owed;
@@ -69,10 +72,10 @@ use bowstring_wire::version::Version;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+pub use build::Unread;
 pub use counters::ColdStats;
 pub use drain::Saved;
 pub use settings::{ColdSettings, WritePolicy};
-pub use start::Unread;
 
 use crate::entry::{Number, Prefix};
 use crate::index::ColdIndex;

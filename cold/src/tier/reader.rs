@@ -51,15 +51,6 @@ pub(super) enum Way {
 }
 
 impl Cold {
-    pub(super) async fn described(&self, id: &Id) -> Result<Option<Description>> {
-        if let Some(entry) = self.inner.queue.get(id) {
-            let current = !self.inner.is_expired(entry.expires_at_ms());
-            return current.then(|| Description::of(&entry)).transpose();
-        }
-        let stored = self.look_up(id).await?;
-        Ok(stored.map(|stored| stored.description))
-    }
-
     /// Brings a key up to stay.
     pub(super) async fn bring(&self, cache: &Cache, id: &Id) -> Result<Option<Entry>> {
         for _ in 0..ROUNDS {
@@ -140,31 +131,6 @@ impl Cold {
             });
         }
         landed(flight).await
-    }
-
-    pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
-        let mut found = None;
-        if self.working().is_some_and(|index| index.may_have(id)) {
-            let name = id.clone();
-            found = ask(self, move |index| index.get(&name)).await?.flatten();
-        }
-        let is_current = |stored: &Stored| !self.inner.is_expired(stored.description.expires_at_ms);
-        let mut found = [found.filter(is_current)];
-        self.look_elsewhere([id.clone()], &mut found).await?;
-        let [found] = found;
-        Ok(found)
-    }
-
-    /// Whether the index has a key as it should be.
-    pub(super) fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
-        match self.working().map(|index| index.get(id)) {
-            Some(Ok(Some(now))) => is_it(&now),
-            Some(Err(_)) | None => false,
-            Some(Ok(None)) => {
-                let found = self.inner.find_elsewhere(id);
-                found.is_some_and(|now| is_it(&now))
-            }
-        }
     }
 
     async fn load_to_stay(&self, cache: &Cache, id: &Id) -> Landed {

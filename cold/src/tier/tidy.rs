@@ -12,7 +12,7 @@ use bowstring_cache::ledger::{Account, Charge};
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
-use super::start::RECORD_BYTES_MAX;
+use super::build::RECORD_BYTES_MAX;
 use super::{Cold, ask, blocking, failed};
 use crate::entry::{BLOCK_BYTES, Number, Place, Stored};
 use crate::format::{Layout, Tensor, build, read_sidecar};

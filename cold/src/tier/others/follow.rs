@@ -16,7 +16,7 @@ use crate::entry::Number;
 use crate::format::{Gone, Sidecar, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError};
 use crate::store::{Folder, ObjectName, StoreError};
-use crate::tier::start::{RECORD_BYTES_MAX, damage, note};
+use crate::tier::build::{RECORD_BYTES_MAX, damage, note};
 use crate::tier::{Cold, blocking, failed};
 
 /// Between two looks, and how many times longer than a look has taken.

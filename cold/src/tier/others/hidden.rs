@@ -21,7 +21,7 @@ use crate::entry::{Number, Place, Prefix, Stored};
 use crate::format::{Grave, encode_hidden, read_hidden};
 use crate::index::{ColdIndex, IndexError};
 use crate::store::{Folder, ObjectName, Store, StoreError};
-use crate::tier::start::RECORD_BYTES_MAX;
+use crate::tier::build::RECORD_BYTES_MAX;
 use crate::tier::{Cold, blocking, failed};
 
 /// Prefixes of one namespace that are told apart: from there on all of it is hidden, which is misses.

@@ -1,0 +1,162 @@
+//! What is known of keys here: in the queue, in the index, and with others.
+
+use std::collections::BTreeMap;
+
+use bowstring_cache::Id;
+use bowstring_cache::lower::Description;
+use bowstring_wire::error::Result;
+use bowstring_wire::name::{Namespace, Tenant};
+use futures::future::try_join_all;
+
+use super::{Cold, ask, is_under};
+use crate::entry::Stored;
+
+/// Names that one thread looks up.
+const LOOK_UPS: usize = 128;
+
+impl Cold {
+    pub(super) async fn described(&self, id: &Id) -> Result<Option<Description>> {
+        if let Some(entry) = self.inner.queue.get(id) {
+            let current = !self.inner.is_expired(entry.expires_at_ms());
+            return current.then(|| Description::of(&entry)).transpose();
+        }
+        let stored = self.look_up(id).await?;
+        Ok(stored.map(|stored| stored.description))
+    }
+
+    pub(super) async fn describe_many(&self, ids: &[Id]) -> Result<Vec<Option<Description>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        let mut asked = Vec::new();
+        for id in ids {
+            let queued = self.inner.queue.get(id);
+            if queued.is_none() {
+                asked.push(id.clone());
+            }
+            found.push(queued);
+        }
+        let mut stored = self.look_up_all(asked).await?.into_iter();
+        let described = found.into_iter().map(|queued| match queued {
+            Some(entry) if self.inner.is_expired(entry.expires_at_ms()) => Ok(None),
+            Some(entry) => Description::of(&entry).map(Some),
+            None => Ok(stored.next().flatten().map(|stored| stored.description)),
+        });
+        described.collect()
+    }
+
+    pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {
+        let mut found = None;
+        if self.working().is_some_and(|index| index.may_have(id)) {
+            let name = id.clone();
+            found = ask(self, move |index| index.get(&name)).await?.flatten();
+        }
+        let is_current = |stored: &Stored| !self.inner.is_expired(stored.description.expires_at_ms);
+        let mut found = [found.filter(is_current)];
+        self.look_elsewhere([id.clone()], &mut found).await?;
+        let [found] = found;
+        Ok(found)
+    }
+
+    /// Whether the index has a key as it should be.
+    pub(super) fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
+        match self.working().map(|index| index.get(id)) {
+            Some(Ok(Some(now))) => is_it(&now),
+            Some(Err(_)) | None => false,
+            Some(Ok(None)) => {
+                let found = self.inner.find_elsewhere(id);
+                found.is_some_and(|now| is_it(&now))
+            }
+        }
+    }
+
+    /// What the index has of each key.
+    pub(super) async fn look_up_all(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        let mut found = self.look_up_own(ids.clone()).await?;
+        self.look_elsewhere(ids, &mut found).await?;
+        Ok(found)
+    }
+
+    async fn look_up_own(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        // A thread for some of them each: a block of the index is read and decompressed for almost every name.
+        let parts = ids
+            .chunks(LOOK_UPS)
+            .map(|ids| self.look_up_some(ids.to_vec()));
+        let found = try_join_all(parts).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn look_up_some(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
+        let count = ids.len();
+        let index = self.working();
+        if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
+            return Ok(vec![None; count]);
+        }
+        let found = ask(self, move |index| {
+            let get = |id: &Id| match index.may_have(id) {
+                true => index.get(id),
+                false => Ok(None),
+            };
+            ids.iter()
+                .map(get)
+                .collect::<crate::index::Result<Vec<_>>>()
+        });
+        let mut found = found.await?.unwrap_or_else(|| vec![None; count]);
+        for one in &mut found {
+            *one = one
+                .take()
+                .filter(|it| !self.inner.is_expired(it.description.expires_at_ms));
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn list_some(
+        &self,
+        tenant: &Tenant,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Description>> {
+        // Before the index: what leaves the queue is there.
+        let mut listed = BTreeMap::new();
+        for waiting in self.inner.queue.all() {
+            let (id, expires_at_ms) = (&waiting.id, waiting.entry.expires_at_ms());
+            let key = id.key.as_str();
+            if is_under(id, (tenant, namespace), prefix)
+                && after.is_none_or(|after| key > after)
+                && !self.inner.is_expired(expires_at_ms)
+            {
+                listed.insert(key.to_owned(), Description::of(&waiting.entry)?);
+            }
+        }
+        let mut elsewhere = Vec::new();
+        if self.working().is_some() {
+            let listed = self.list_elsewhere((tenant, namespace), prefix, after, limit);
+            elsewhere = listed.await?;
+        }
+        let (tenant, namespace) = (tenant.clone(), namespace.clone());
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let now_ms = self.inner.clock.now_ms();
+        let below = ask(self, move |index| {
+            let mut below = Vec::new();
+            for stored in index.scan(&tenant, &namespace, &prefix, after.as_deref())? {
+                let found = stored?.description;
+                if found.expires_at_ms.is_none_or(|at| at > now_ms) {
+                    below.push(found);
+                }
+                if below.len() == limit {
+                    break;
+                }
+            }
+            Ok(below)
+        });
+        for found in below.await?.unwrap_or_default() {
+            let key = found.id.key.as_str().to_owned();
+            listed.entry(key).or_insert(found);
+        }
+        for found in elsewhere {
+            let key = found.description.id.key.as_str().to_owned();
+            listed.entry(key).or_insert(found.description);
+        }
+        Ok(listed.into_values().take(limit).collect())
+    }
+}
