@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::arrow_file::{Frame, Layout, Lying, frame};
 use super::blocks::Blocks;
 use super::sidecar::encode_sidecar;
+use super::tensor::damaged_in_memory;
 use crate::entry::{Description, Number, Place, Prefix, Stored};
 
 /// A segment of one tensor while it is written: [`Large::head`], then the tensor's bytes, each piece past
