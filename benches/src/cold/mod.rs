@@ -1,8 +1,9 @@
-//! The cold tier: large tensors out of files beside the same files through a plain socket, small ones many at a time, a
-//! working set of twenty times the memory, a start over a million entries.
+//! The cold tier: large tensors out of files beside the same files through a plain socket, small ones many at a time, what
+//! compression saves and costs, a working set of twenty times the memory, a start over a million entries.
 //!
-//! - `large`: with `file_tcp`, its peer. `small`: by multi-get. `working_set`: Zipf reads. `restart`: until it serves.
+//! - `large`: with `file_tcp`, its peer. `small`: by multi-get, and by mux. `compressed`: beside the same without. `working_set`: Zipf reads. `restart`: until it serves.
 
+mod compressed;
 pub mod file_tcp;
 mod large;
 mod restart;
@@ -29,6 +30,7 @@ use crate::report::Goal;
 pub fn run(repeats: usize) -> Outcome<Vec<Goal>> {
     let mut goals = large::run(repeats)?;
     goals.extend(small::run(repeats.min(5))?);
+    goals.extend(compressed::run(repeats.min(5))?);
     goals.push(restart::run(repeats.min(5))?);
     goals.extend(working_set::run(repeats.min(3))?);
     Ok(goals)

@@ -179,7 +179,7 @@ fn p99(mut micros: Vec<f64>) -> f64 {
 }
 
 /// Spread over all of 64 bits, the same in every run (splitmix64).
-fn mix(nth: u64) -> u64 {
+pub(super) fn mix(nth: u64) -> u64 {
     let mut bits = nth.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
