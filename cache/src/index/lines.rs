@@ -159,6 +159,17 @@ impl Lines {
         Ok(())
     }
 
+    /// Makes an empty array large enough for `count` entries.
+    ///
+    /// # Errors
+    /// As [`Lines::reserve`].
+    pub(super) fn expect(&self, count: usize, budget: &dyn Budget) -> Result<(), Full> {
+        match count.checked_sub(1) {
+            Some(count) if loaded(count, self.lines()) => self.grow(self.lines(), 0, count, budget),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts an entry where its hash belongs, shifting what is behind; room was made.
     pub(super) fn place(&self, hash: u32, handle: Handle) {
         let (mut word, mut displaced) = (bucket(hash, handle), false);

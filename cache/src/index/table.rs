@@ -173,6 +173,21 @@ impl Table {
         }
     }
 
+    /// Locks all shards for writing: for who has the table alone, and much to add.
+    pub fn lock_every(&self) -> Shards<'_> {
+        let words = self.shards.chunks(WORD).enumerate();
+        let which = words.map(|(word, shards)| {
+            let unused = u32::try_from(WORD - shards.len()).unwrap_or(0);
+            (u64::MAX.checked_shr(unused).unwrap_or(0), word * WORD)
+        });
+        let locked = self.shards.iter().map(|shard| self.lock_shard(shard, 0));
+        Shards {
+            table: self,
+            which: which.collect(),
+            locked: locked.collect(),
+        }
+    }
+
     /// Brings what a look-up of this hash reads first into the cache, where many are made in turn:
     /// their misses overlap then. Gives the handle there, if there is one; it may be anybody's.
     pub fn touch(&self, hash: u64) -> Option<Handle> {
@@ -228,6 +243,20 @@ impl Drop for Table {
 }
 
 impl<'t> Shards<'t> {
+    /// Lets shards that are empty grow for `entries` entries in the whole table, so that they need not do so step by step. A
+    /// hint: where the budget refuses, the rest stays as it is.
+    pub fn expect(&mut self, entries: u64) {
+        // What one has more than its share: the hash does not deal evenly.
+        let share = entries / self.table.shards.len() as u64;
+        let share = usize::try_from(share + share / 16).unwrap_or(0);
+        for shard in &mut self.locked {
+            let is_empty = *shard.count == 0;
+            if is_empty && shard.lines.expect(share, shard.budget).is_err() {
+                return;
+            }
+        }
+    }
+
     /// The shard of one of the hashes that were locked.
     pub fn of(&mut self, hash: u64) -> Option<&mut Shard<'t>> {
         let number = self.table.number(hash);
@@ -456,6 +485,37 @@ mod tests {
             assert_eq!(table.touch(hash), Some(handle(raw)));
         }
         assert_eq!((table.len(), table.touch(7)), (5, None));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too many entries")]
+    fn what_was_expected_needs_no_growth() {
+        const ENTRIES: u32 = 60_000;
+        let hash = |n: u32| u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let budget = Arc::new(Counted {
+            limit: AtomicU64::new(u64::MAX),
+            ..Counted::default()
+        });
+        let table = Table::with_shards(ENTRIES, 128, budget.clone()).unwrap();
+        let empty = table.bytes();
+        budget.limit.store(empty, Ordering::Relaxed);
+        table.lock_every().expect(ENTRIES.into());
+        assert_eq!(table.bytes(), empty, "a hint");
+        budget.limit.store(u64::MAX, Ordering::Relaxed);
+        let mut shards = table.lock_every();
+        shards.expect(ENTRIES.into());
+        let expected = budget.used.load(Ordering::Relaxed);
+        assert!(expected > empty);
+        for n in 1..=ENTRIES {
+            let shard = shards.of(hash(n)).unwrap();
+            shard.insert(handle(n), || {}).unwrap();
+        }
+        drop(shards);
+        // Some have more than their share.
+        let grown = table.bytes() - expected;
+        assert!(grown * 20 < expected, "{grown} of {expected}");
+        assert_eq!(table.len(), u64::from(ENTRIES));
+        assert!((1..=ENTRIES).all(|n| found(&table, hash(n), handle(n))));
     }
 
     #[test]
