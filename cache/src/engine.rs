@@ -110,7 +110,7 @@ impl Engine {
             arena: OnceLock::new(),
         });
         let as_budget: Arc<dyn Budget> = budget.clone();
-        let entries_max = u32::try_from(config.memory / ENTRY_BYTES_MIN).unwrap_or(u32::MAX);
+        let entries_max = entries_max(&config);
         let index = Index::new(entries_max, &as_budget)
             .map_err(|full| Error::invalid(format!("too little memory for the index; {full}")))?;
         let arena = Arena::over(&arena_config(&config), Arc::clone(&ledger), regions)
@@ -149,6 +149,11 @@ impl Engine {
             clock: parts.clock,
             config,
         })
+    }
+
+    /// How many entries there can be, at most.
+    pub(crate) fn entries_max(&self) -> u64 {
+        u64::from(entries_max(&self.config))
     }
 
     /// The hash under which the index has an entry.
@@ -426,6 +431,10 @@ fn namespaces_max(config: &CacheConfig) -> u32 {
     let fit = config.memory / NAMESPACES_SHARE / NAMESPACE_BYTES;
     let fit = u32::try_from(fit).unwrap_or(u32::MAX);
     config.namespaces_max.min(fit.max(NAMESPACES_MIN))
+}
+
+fn entries_max(config: &CacheConfig) -> u32 {
+    u32::try_from(config.memory / ENTRY_BYTES_MIN).unwrap_or(u32::MAX)
 }
 
 fn arena_config(config: &CacheConfig) -> ArenaConfig {

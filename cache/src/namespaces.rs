@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::engine::Engine;
 use crate::index::record::ID_MAX;
-use crate::index::{Budget, Order};
+use crate::index::{Budget, Order, Range};
 use crate::layers::{Merged, Shadow};
 use crate::settings::Own;
 use crate::snapshot::Watches;
@@ -119,6 +119,13 @@ impl Shown<'_> {
     ) -> Merged<'a> {
         let orders = (&*self.base, self.beside.as_deref());
         Merged::new(engine, (self.view, self.lost), orders, prefix, after)
+    }
+
+    /// All keys in order, where none of the base is hidden and nothing is beside it: no entry is looked at for that.
+    pub(crate) fn plain_keys<'a>(&'a self, engine: &Engine) -> Option<Range<'a>> {
+        // The view is the present one, so whatever the base has belongs to it.
+        let is_plain = self.view.is_first() && !self.lost;
+        is_plain.then(|| self.base.prefix(b"", None, engine))
     }
 
     /// As [`Shown::keys`], with those of the base that are not shown because it is

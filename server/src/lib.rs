@@ -6,7 +6,8 @@
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
 //! - `shutdown`: how it ends
-//! - `takeover`: how another process takes its place
+//! - `takeover`: how another process takes its place; `manager`: the service manager, which may keep memory in between
+//! - `memory`: what a server begins with of all that
 //! - `bench`: the other subcommand, which puts load on a server
 //!
 //! [`run`] puts them together. The caller brings both ends, the settings and the shutdown: the
@@ -24,6 +25,8 @@ pub mod grpc;
 pub mod http;
 pub mod listener;
 pub mod log;
+pub mod manager;
+mod memory;
 pub mod metrics;
 pub mod shutdown;
 pub mod takeover;
@@ -34,10 +37,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowstring_cache::Cache;
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cache::handover::Adopted;
 use bowstring_cache::ledger::Ledger;
-use bowstring_cache::{Cache, CacheConfig, Parts};
 use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,7 @@ use error::Error;
 use flight::{FlightSettings, Service};
 use http::HttpState;
 use listener::Listener;
+use manager::Manager;
 use metrics::Metrics;
 use shutdown::{Drained, Shutdown};
 use takeover::{Asked, Door, Estate, Heir, Use};
@@ -82,16 +85,18 @@ pub async fn run(
     shutdown: Shutdown,
     ready: impl FnOnce(&Ready),
 ) -> Result<Drained, Error> {
-    run_with(config, Arc::new(SystemClock::new()), shutdown, ready).await
+    let (clock, manager) = (Arc::new(SystemClock::new()), Manager::default());
+    run_with(config, clock, manager, shutdown, ready).await
 }
 
-/// [`run`] with a clock of the caller's.
+/// [`run`] with a clock of the caller's, and the service manager that has started the process.
 ///
 /// # Errors
 /// Those of [`run`].
 pub async fn run_with(
     config: Config,
     clock: Arc<dyn Clock>,
+    mut manager: Manager,
     shutdown: Shutdown,
     ready: impl FnOnce(&Ready),
 ) -> Result<Drained, Error> {
@@ -105,7 +110,8 @@ pub async fn run_with(
     let sockets = Sockets::bind(&config, heir.as_mut()).await?;
     let addresses = sockets.addresses()?;
     let since = clock.monotonic();
-    let (cache, budget, adopted) = start_cache(&config, limits, &clock, heir).await?;
+    let (cache, budget, adopted) =
+        memory::start(&config, limits, &clock, heir, &mut manager).await?;
     let below = cold::open(&config, limits.memory_bytes, clock.clone()).await;
     let below = below.map_err(cold::misset)?;
     let tier = below.as_ref().map(|(cold, _)| cold.clone());
@@ -191,9 +197,10 @@ pub async fn run_with(
         "ready"
     );
     if let Some(adopted) = adopted {
-        tell_adopted(&adopted, clock.monotonic() - since);
+        memory::tell_adopted(&adopted, clock.monotonic() - since);
     }
     ready(&addresses);
+    manager.ready().await;
 
     let mut successor = None;
     loop {
@@ -215,16 +222,27 @@ pub async fn run_with(
             successor = Some(asked);
             break;
         }
-        let began = clock.monotonic();
         tracing::info!(release = asked.release, "handing over to a successor");
         let estate = Estate {
             cache: &cache,
             cold: tier.as_ref(),
             clock: &clock,
         };
+        let prepared = tokio::select! {
+            prepared = asked.prepare(estate) => prepared,
+            () = shutdown.draining() => {
+                asked.refuse("it is being stopped").await;
+                break;
+            }
+        };
+        if let Err(error) = prepared {
+            tracing::warn!(%error, "nothing was handed over: serving on");
+            continue;
+        }
+        let began = clock.monotonic();
         let handed = match takeover::stop(&part, &clock).await {
             true => asked.hand_over(estate).await,
-            false => Err(asked.calls_go_on().await),
+            false => Err(asked.calls_go_on(estate).await),
         };
         match handed {
             Ok(handed) => {
@@ -252,6 +270,8 @@ pub async fn run_with(
     if successor.is_some() {
         sockets.keep_files();
         door.iter().for_each(Door::keep_file);
+    } else {
+        manager.stopping().await;
     }
     // Whoever comes now is refused, where no successor has the sockets too.
     drop((sockets, door));
@@ -282,6 +302,11 @@ pub async fn run_with(
             () = cold::save(&cold, &cache, until) => {}
             () = shutdown.forced() => tracing::warn!("what memory has was not all written down"),
         }
+    }
+    // A second signal asks for a quick end; and who has our addresses begins with nothing.
+    if manager.keeps() && successor.is_none() && !matches!(drained, Drained::Forced(_)) {
+        let all_ended = part.ended(clock.sleep(takeover::END_WAIT)).await;
+        memory::keep(&cache, &manager, &clock, all_ended).await;
     }
     stop_http.cancel();
     let _ = http.await;
@@ -372,73 +397,6 @@ async fn next_successor(door: Option<&Door>, offered: &[(Use, String, BorrowedFd
     match door {
         Some(door) => door.next(offered).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The cache and its wire account: a predecessor's, where there is one that hands it over.
-async fn start_cache(
-    config: &Config,
-    limits: Limits,
-    clock: &Arc<dyn Clock>,
-    heir: Option<Heir>,
-) -> Result<(Cache, WireBudget, Option<Adopted>), Error> {
-    let cache_config = CacheConfig {
-        memory: limits.memory_bytes,
-        eviction: config.eviction,
-        load_idle: config.load_idle,
-        rollback_window: config.load_rollback,
-        ..CacheConfig::default()
-    };
-    let parts = Parts {
-        clock: clock.clone(),
-        ..Parts::default()
-    };
-    let mut legacy = match heir {
-        Some(heir) => Some(heir.inherit().await.map_err(takeover_failed)?),
-        None => None,
-    };
-    let handed = legacy.as_mut().and_then(|legacy| legacy.handed.take());
-    let (cache, adoption) = match handed {
-        Some(handed) => {
-            let adopting = move || Cache::succeed(cache_config, parts, handed);
-            let adopted = tokio::task::spawn_blocking(adopting).await;
-            let (cache, adoption) = adopted.map_err(std::io::Error::other)??;
-            (cache, Some(adoption))
-        }
-        None => (Cache::with_parts(cache_config, parts)?, None),
-    };
-    // Before what is too much goes, so that it is counted.
-    let budget = limits.wire_budget(cache.ledger())?;
-    if let Some(legacy) = legacy {
-        let accepted = legacy.accept(adoption.is_some()).await;
-        accepted.map_err(takeover_failed)?;
-    }
-    let adopted = match adoption {
-        Some(adoption) => {
-            let settled = tokio::task::spawn_blocking(move || adoption.settle()).await;
-            Some(settled.map_err(std::io::Error::other)?)
-        }
-        None => None,
-    };
-    Ok((cache, budget, adopted))
-}
-
-fn tell_adopted(adopted: &Adopted, took: Duration) {
-    tracing::info!(
-        entries = adopted.entries,
-        bytes = adopted.bytes,
-        sampled = adopted.sampled,
-        mismatched = adopted.mismatched,
-        refused = adopted.refused,
-        evicted = adopted.evicted,
-        took_ms = took.as_millis(),
-        "taken over"
-    );
-    if adopted.mismatched > 0 {
-        tracing::error!(
-            mismatched = adopted.mismatched,
-            "memory that was handed over was not as it was written: those entries were dropped, and all others compared since the first"
-        );
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use bowstring_cache::clock::SystemClock;
 use bowstring_server::cli::{self, Command};
 use bowstring_server::config::{Config, Environment};
 use bowstring_server::error::Error;
+use bowstring_server::manager::Manager;
 use bowstring_server::shutdown::{Drained, Shutdown};
-use bowstring_server::{Ready, bench, log, run};
+use bowstring_server::{Ready, bench, log, run_with};
 
 /// See the workspace's manifest for why.
 #[global_allocator]
@@ -56,6 +59,7 @@ fn end_of(ended: Result<Drained, Error>) -> ExitCode {
 
 fn serve(config: Config) -> Result<Drained, Error> {
     log::init(&config.log_level, config.log_format)?;
+    let manager = Manager::of_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -64,7 +68,8 @@ fn serve(config: Config) -> Result<Drained, Error> {
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;
-        run(config, shutdown, print_ready).await
+        let clock = Arc::new(SystemClock::new());
+        run_with(config, clock, manager, shutdown, print_ready).await
     });
     // What was forced may hang in a system call; the process does not wait for it.
     runtime.shutdown_background();

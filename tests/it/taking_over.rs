@@ -48,44 +48,88 @@ fn put_in(load: &Value, key: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_open_load_is_to_be_begun_again() {
+async fn a_load_goes_on_and_what_ends_it_can_be_sent_again() {
     let dir = TempDir::new().unwrap();
     let builder = builder(dir.path());
     let first = space(builder.start()).await;
+    let tensor = |dtype| Tensor::sample(dtype, &[3, 2_000]);
+    let (before, one, other) = (
+        tensor(DType::Int32),
+        tensor(DType::Float32),
+        tensor(DType::Int8),
+    );
+    first.put("before", &before).await.unwrap();
+    let load = begin(&first).await;
+    first.put_with(&put_in(&load, "one"), &one).await.unwrap();
+    let aborted = begin(&first).await;
+    first
+        .put_with(&put_in(&aborted, "none"), &one)
+        .await
+        .unwrap();
+    let gone = first.act("abort_load", &aborted).await.unwrap();
+
+    // Nothing of it shows to the successor's clients, and it can be gone on with.
+    let second = replaced(first, &builder).await;
+    refused(second.tensor("one").await, "not_found", &[]);
+    assert_eq!(second.tensor("before").await.unwrap().bytes, before.bytes);
+    assert_eq!(second.act("abort_load", &aborted).await.unwrap(), gone);
+    let late = second.act("commit_load", &aborted).await;
+    refused(late, "failed_precondition", &["aborted"]);
+    let again = second.put_with(&put_in(&load, "one"), &one).await;
+    refused(again, "already_exists", &[]);
+    second
+        .put_with(&put_in(&load, "other"), &other)
+        .await
+        .unwrap();
+    let reply = second.act("commit_load", &load).await.unwrap();
+    assert_eq!(reply["entries"], 2);
+
+    // As if the answer had been lost: whoever asks again has the same, and nothing happens twice.
+    let third = replaced(second, &builder).await;
+    third.put("later", &before).await.unwrap();
+    assert_eq!(third.act("commit_load", &load).await.unwrap(), reply);
+    refused(third.tensor("before").await, "not_found", &[]);
+    for (key, tensor) in [("one", &one), ("other", &other), ("later", &before)] {
+        assert_eq!(
+            third.tensor(key).await.unwrap().bytes,
+            tensor.bytes,
+            "{key}"
+        );
+    }
+    // What it could be rolled back to has stayed behind.
+    let id = load["load_id"].as_str().unwrap();
+    let late = third.act("rollback_load", &load).await;
+    refused(late, "failed_precondition", &[id]);
+    let late = third.put_with(&put_in(&load, "late"), &one).await;
+    refused(late, "failed_precondition", &[id]);
+}
+
+#[tokio::test]
+async fn a_load_goes_on_beside_a_cold_tier() {
+    let dir = TempDir::new().unwrap();
+    let builder = builder(dir.path())
+        .flag("--cold", url(&dir.path().join("store")))
+        .flag("--state-dir", dir.path().join("state"));
+    let first = space(builder.start()).await;
     let (before, after) = (
-        Tensor::sample(DType::Int32, &[3]),
+        Tensor::sample(DType::Int32, &[9]),
         Tensor::sample(DType::Float32, &[2]),
     );
     first.put("before", &before).await.unwrap();
+    first
+        .act("evict", &json!({"keys": ["before"]}))
+        .await
+        .unwrap();
     let load = begin(&first).await;
     first
         .put_with(&put_in(&load, "after"), &after)
         .await
         .unwrap();
-
     let second = replaced(first, &builder).await;
-    let id = load["load_id"].as_str().unwrap();
-    let late = second.put_with(&put_in(&load, "after"), &after).await;
-    refused(late, "not_found", &[id]);
-    for action in ["commit_load", "abort_load"] {
-        refused(second.act(action, &load).await, "not_found", &[id]);
-    }
-    refused(second.tensor("after").await, "not_found", &[]);
     assert_eq!(second.tensor("before").await.unwrap().bytes, before.bytes);
-    let load = begin(&second).await;
-    second
-        .put_with(&put_in(&load, "after"), &after)
-        .await
-        .unwrap();
     let reply = second.act("commit_load", &load).await.unwrap();
-    assert_eq!(reply["entries"], 1);
-    refused(second.tensor("before").await, "not_found", &[]);
-    assert_eq!(second.tensor("after").await.unwrap().bytes, after.bytes);
-
-    // What was committed stays; what it could be rolled back to does not.
     let third = replaced(second, &builder).await;
-    let late = third.act("rollback_load", &load).await;
-    refused(late, "not_found", &[load["load_id"].as_str().unwrap()]);
+    assert_eq!(third.act("commit_load", &load).await.unwrap(), reply);
     refused(third.tensor("before").await, "not_found", &[]);
     assert_eq!(third.tensor("after").await.unwrap().bytes, after.bytes);
 }

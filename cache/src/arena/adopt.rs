@@ -8,9 +8,11 @@
 //! A region that was sealed can only be read: nothing new gets its pages, and it goes when none of them is needed.
 
 use std::io;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::backing;
 use super::class::{CLASSES, class_bytes, slab_pages, slab_slots};
 use super::class_slabs::ClassSlabs;
 use super::extent::{Extent, PAGE_BYTES_U64};
@@ -22,6 +24,9 @@ use super::{Arena, pages_of};
 #[cfg(test)]
 use super::{PAGE_BYTES, SLOT_PAYLOAD_MAX, TAG_BYTES};
 use crate::ledger::Account;
+
+/// Threads that map regions, at most.
+const AHEAD_THREADS_MAX: usize = 4;
 
 /// Where a slab is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +62,7 @@ impl Arena {
     #[must_use]
     pub fn outline(&self) -> Outline {
         Outline {
-            region_bytes: u64::from(self.inner.space.regions.region_pages()) * PAGE_BYTES_U64,
+            region_bytes: self.region_bytes(),
             slabs: self.inner.slots.places(),
         }
     }
@@ -71,6 +76,54 @@ impl Arena {
         (0..regions.mapped()).map(|at| regions.file(at)).collect()
     }
 
+    /// Lets no more regions be mapped, or lets them be again: [`Arena::files`] are all of them meanwhile.
+    pub fn set_regions_fixed(&self, fixed: bool) {
+        let space = &self.inner.space;
+        // Under the lock of whoever maps one: afterwards nobody does.
+        space.with_cold(|_| space.regions.set_fixed(fixed));
+    }
+
+    /// Bytes of each region of a predecessor, as its files say; `None` where it has none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn region_bytes_of(files: &[Option<OwnedFd>]) -> io::Result<Option<u64>> {
+        let file = files.iter().flatten().next();
+        file.map(backing::bytes_of).transpose()
+    }
+
+    /// Bytes of each region.
+    #[must_use]
+    pub fn region_bytes(&self) -> u64 {
+        u64::from(self.inner.space.regions.region_pages()) * PAGE_BYTES_U64
+    }
+
+    /// Maps what lies in adopted regions, on a few threads: the kernel takes a while for each page. Nothing is looked at,
+    /// and who has the regions may still change what is in them.
+    pub fn map_ahead(&self) {
+        let regions = &self.inner.space.regions;
+        let next = AtomicU32::new(0);
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= regions.mapped() {
+                    return;
+                }
+                regions.map_all_ahead(number);
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+            for _ in 1..threads.min(AHEAD_THREADS_MAX) {
+                // Where there is no thread to be had, one does it all.
+                let thread = std::thread::Builder::new().name("map ahead".to_owned());
+                let _ = thread.spawn_scoped(scope, work);
+            }
+            work();
+        });
+        self.inner.is_mapped_ahead.store(true, Ordering::Relaxed);
+    }
+
     /// Takes over a slab, of which no slot is in use yet. False where it cannot be one.
     #[must_use]
     pub fn adopt_slab(&self, slab: SlabPlace) -> bool {
@@ -82,7 +135,9 @@ impl Arena {
         if adopted {
             self.inner.slots.adopt(&self.inner.space, slab);
             // Of each slot something is read soon.
-            self.inner.space.regions.map_ahead(extent);
+            if !self.inner.is_mapped_ahead.load(Ordering::Relaxed) {
+                self.inner.space.regions.map_ahead(extent);
+            }
         }
         adopted
     }

@@ -116,6 +116,8 @@ struct Inner {
     window_pages: u32,
     /// Whether nobody gets any space.
     frozen: AtomicBool,
+    /// See [`Arena::map_ahead`].
+    is_mapped_ahead: AtomicBool,
 }
 
 impl Arena {
@@ -160,6 +162,7 @@ impl Arena {
                 owned: AtomicU32::new(0),
                 window_pages: window_pages.unwrap_or(u32::MAX),
                 frozen: AtomicBool::new(false),
+                is_mapped_ahead: AtomicBool::new(false),
             }),
         })
     }

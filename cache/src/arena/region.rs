@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use super::backing::{self, Backing, BackingKind};
 use super::extent::{Extent, ExtentList, PAGE_BYTES};
@@ -23,6 +23,8 @@ pub(super) struct Regions {
     shift: u32,
     table: Box<[OnceLock<Region>]>,
     mapped: AtomicU32,
+    /// Whether there come no more of them for now.
+    fixed: AtomicBool,
     /// Pages without an owner that readers hold. For a moment below 0, when the
     /// last reader is faster than the owner's own bookkeeping.
     held: AtomicI64,
@@ -52,15 +54,17 @@ impl Regions {
             shift: region_pages.trailing_zeros(),
             table: (0..regions).map(|_| OnceLock::new()).collect(),
             mapped: AtomicU32::new(0),
+            fixed: AtomicBool::new(false),
             held: AtomicI64::new(0),
         }
     }
 
     /// Maps the next region and gives its pages, none of them touched; `None`
-    /// when all are. One caller at a time (the lock over pages never touched).
+    /// when all are, or they are fixed. One caller at a time (the lock over pages never touched).
     pub(super) fn map_next(&self) -> io::Result<Option<Extent>> {
         let number = self.mapped.load(Ordering::Relaxed);
-        let Some(cell) = self.table.get(number as usize) else {
+        let cell = self.table.get(number as usize);
+        let Some(cell) = cell.filter(|_| !self.fixed.load(Ordering::SeqCst)) else {
             return Ok(None);
         };
         let memory = self.kind.map(self.region_pages() as usize * PAGE_BYTES)?;
@@ -101,6 +105,19 @@ impl Regions {
         Extent {
             first: number * self.region_pages(),
             pages: self.region_pages(),
+        }
+    }
+
+    /// Lets no more regions be mapped, or lets them be again.
+    pub(super) fn set_fixed(&self, fixed: bool) {
+        self.fixed.store(fixed, Ordering::SeqCst);
+    }
+
+    /// Maps what lies in a region, before it is known what that is.
+    pub(super) fn map_all_ahead(&self, number: u32) {
+        let region = self.table.get(number as usize).and_then(OnceLock::get);
+        if let Some(region) = region {
+            region.memory.map_all_ahead();
         }
     }
 

@@ -1,20 +1,22 @@
 //! The successor's side: what a predecessor has written down, taken over as far as it is true.
 //!
-//! The snapshot is believed as a whole where its checksum agrees. Of each entry then, place and bounds are checked, the
-//! head has the checksum that it was written down with, and one in 64 is read whole and compared with its own.
-//! Whatever does not agree is dropped, and from the first whose bytes do not on, all are read.
+//! The snapshot is read while it may still be written, a frame after the other; one that does not have its checksum, or
+//! does not come, ends the taking over. Of each entry place and bounds are checked, the head has the checksum that it
+//! was written down with, and one in 64 is read whole and compared with its own. Whatever does not agree is dropped, and
+//! from the first whose bytes do not on, all are read.
 
-use std::fs::File;
-use std::io::{self, BufReader, Seek as _};
+use std::fmt;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use bowstring_wire::error::{Error, Result};
 
-use super::enter::{Entered, Newcomer};
+use super::enter::{Entered, Entering, Newcomer};
 use super::find::Finder;
-use super::format::{Decoder, Header, is_whole};
+use super::format::Decoder;
+use crate::arena::Arena;
 use crate::cache::Cache;
 use crate::config::{CacheConfig, Parts};
 use crate::engine::Engine;
@@ -31,10 +33,9 @@ const POLICY_STEP: usize = 4_096;
 /// Blocks that wait to be entered.
 const BLOCKS_AHEAD: usize = 8;
 
-/// What a predecessor has handed on, whole.
-#[derive(Debug)]
+/// What a predecessor hands on.
 pub struct Handed {
-    snapshot: File,
+    snapshot: Box<dyn Read + Send>,
     regions: Vec<Option<OwnedFd>>,
 }
 
@@ -57,27 +58,40 @@ pub struct Adopted {
     pub evicted: u64,
 }
 
+/// A cache over regions of which it does not know yet what is in them.
+#[must_use = "it is no cache yet"]
+pub struct Prepared {
+    cache: Cache,
+    /// Whether there are any.
+    is_there: bool,
+}
+
 /// A cache that has been taken over, but for what is free in it.
 #[must_use = "without its end, nothing that is free can be used"]
 pub struct Adoption {
     cache: Cache,
     adopted: Adopted,
+    /// What the policy does not know of yet.
+    newcomers: Vec<Newcomer>,
 }
 
 impl Handed {
-    /// Reads the snapshot through.
-    ///
-    /// # Errors
-    /// `InvalidData` where it is damaged or of another format.
-    pub fn open(mut snapshot: File, regions: Vec<Option<OwnedFd>>) -> io::Result<Self> {
-        let len = snapshot.metadata()?.len();
-        snapshot.rewind()?;
-        if !is_whole(&mut snapshot, len)? {
-            let what = "the snapshot of the cache is damaged";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    /// The snapshot from its first byte on, which may still be written; and the regions' files, in order, `None` for one that
+    /// is no more.
+    #[must_use]
+    pub fn new(snapshot: impl Read + Send + 'static, regions: Vec<Option<OwnedFd>>) -> Self {
+        Self {
+            snapshot: Box::new(snapshot),
+            regions,
         }
-        decode(&snapshot)?;
-        Ok(Self { snapshot, regions })
+    }
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handed")
+            .field("regions", &self.regions.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,47 +100,87 @@ impl Cache {
     /// lends it whatever it takes: no more is charged to the machine than already was.
     ///
     /// # Errors
+    /// Those of [`Cache::with_parts`]; `internal` where the snapshot is damaged, of another format or ends too early, and where
+    /// the regions cannot be mapped. Nothing of what was handed on has changed then.
+    pub fn succeed(config: CacheConfig, parts: Parts, handed: Handed) -> Result<(Self, Adoption)> {
+        let Handed { snapshot, regions } = handed;
+        Self::over(config, parts, regions)?.adopt(snapshot)
+    }
+
+    /// A cache over a predecessor's regions, of which it is not known yet what is in them, and may still change.
+    ///
+    /// # Errors
     /// Those of [`Cache::with_parts`]; `internal` where the regions cannot be mapped.
-    pub fn succeed(
+    pub fn over(
         mut config: CacheConfig,
         parts: Parts,
-        handed: Handed,
-    ) -> Result<(Self, Adoption)> {
-        let Handed { snapshot, regions } = handed;
-        let (mut decoder, header) = decode(&snapshot).map_err(unreadable)?;
-        config.region_bytes = Some(header.region_bytes);
+        regions: Vec<Option<OwnedFd>>,
+    ) -> Result<Prepared> {
+        let is_there = regions.iter().any(Option::is_some);
+        config.region_bytes = Arena::region_bytes_of(&regions)
+            .map_err(unreadable)?
+            .or(config.region_bytes);
         let cache = Self::of(Arc::new(Engine::over(config, parts, regions)?));
+        Ok(Prepared { cache, is_there })
+    }
+}
+
+impl Prepared {
+    /// Maps what lies in the regions, so that this need not be done later.
+    pub fn map_ahead(&self) {
+        self.cache.engine().arena.map_ahead();
+    }
+
+    /// As [`Cache::succeed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt(self, snapshot: impl Read + Send) -> Result<(Cache, Adoption)> {
+        let Self { cache, is_there } = self;
+        let (mut decoder, header) = Decoder::new(snapshot).map_err(unreadable)?;
+        let own_bytes = cache.engine().arena.region_bytes();
+        if is_there && own_bytes != header.region_bytes {
+            return Err(unreadable(io::Error::other(format!(
+                "regions of another size; region_bytes=`{own_bytes}` expected=`{}`",
+                header.region_bytes
+            ))));
+        }
         let engine = cache.engine();
         engine.ledger.set_total(u64::MAX);
         engine.hlc.observe(header.hlc);
-        let mut newcomers = Vec::new();
+        engine.number_loads_after(header.last_load);
+        let entries = header.entries;
         let (found, blocks) = sync_channel(BLOCKS_AHEAD);
         // To look at what lies in the regions and to enter it into the index takes about as long: one thread each.
         let (adopted, entered) = std::thread::scope(|scope| {
             let finder = Finder::new(engine, found);
             let finding = std::thread::Builder::new()
                 .name("adopt".to_owned())
-                .spawn_scoped(scope, move || finder.find_all(&mut decoder, &header))?;
-            let mut entered = Entered::default();
+                .spawn_scoped(scope, move || {
+                    let adopted = finder.find_all(&mut decoder, &header)?;
+                    decoder.end().map(|()| adopted)
+                })?;
+            let mut entering = Entering::new(engine, entries);
             for block in blocks {
-                engine.enter(block, &mut entered, &mut newcomers);
+                entering.enter(block);
             }
             let found = finding.join();
             let found = found.unwrap_or_else(|_| Err(io::Error::other("a thread has died")))?;
-            Ok((found, entered))
+            Ok((found, entering.end()))
         })
         .map_err(unreadable)?;
+        let Entered { newcomers, .. } = entered;
         let adopted = Adopted {
             entries: entered.entries,
             bytes: entered.bytes,
             refused: adopted.refused + entered.refused,
             ..adopted
         };
-        engine.tell_policy_in_turn(newcomers);
         engine.charge_overhead();
         let adoption = Adoption {
             cache: cache.clone(),
             adopted,
+            newcomers,
         };
         Ok((cache, adoption))
     }
@@ -138,13 +192,23 @@ impl Adoption {
         self.adopted
     }
 
+    /// Does what needs nothing of the predecessor, which may still be ending: has whoever evicts know all that was taken over.
+    pub fn rank(mut self) -> Self {
+        let newcomers = std::mem::take(&mut self.newcomers);
+        self.cache.engine().tell_policy_in_turn(newcomers);
+        self
+    }
+
     /// Once the predecessor is no more: what was not taken over is free, and where there is less memory than there was,
     /// entries go until what is left fits.
-    pub fn settle(mut self) -> Adopted {
-        let engine = self.cache.engine();
+    pub fn settle(self) -> Adopted {
+        let Self {
+            cache, mut adopted, ..
+        } = self.rank();
+        let engine = cache.engine();
         engine.arena.settle();
         let memory = engine.config.memory;
-        let mut looks = 4 * self.adopted.entries + 1_024;
+        let mut looks = 4 * adopted.entries + 1_024;
         while engine.ledger.used() > memory && looks > 0 {
             looks -= 1;
             engine.arena.give_back(engine.ledger.used() - memory);
@@ -152,9 +216,11 @@ impl Adoption {
                 break;
             }
             match engine.evict(Terms::default()) {
-                Evicted::One => self.adopted.evicted += 1,
+                Evicted::One => adopted.evicted += 1,
                 Evicted::Later => {}
                 Evicted::Nothing if engine.compact(COMPACT_FILL_MAX) => {}
+                // What cannot be evicted does not fit either: its client is told, and may begin again.
+                Evicted::Nothing if engine.abort_largest_load() => {}
                 Evicted::Nothing => break,
             }
             if looks.is_multiple_of(VICTIMS_A_COMPACTION) {
@@ -163,7 +229,7 @@ impl Adoption {
         }
         engine.charge_overhead();
         engine.ledger.set_total(memory);
-        self.adopted
+        adopted
     }
 }
 
@@ -177,11 +243,6 @@ impl Engine {
             (self.policy).insert_all(&self.index.records, &entries, Enter::Known);
         }
     }
-}
-
-fn decode(mut snapshot: &File) -> io::Result<(Decoder<BufReader<&File>>, Header)> {
-    snapshot.rewind()?;
-    Decoder::new(BufReader::with_capacity(1 << 16, snapshot))
 }
 
 fn unreadable(error: io::Error) -> Error {

@@ -1,8 +1,10 @@
 //! The predecessor's side: what is in the regions, written down.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::format::{BLOCK_ROWS, Encoder, Header, Row, SpaceRow, head_checksum};
@@ -12,12 +14,13 @@ use crate::engine::Engine;
 use crate::head::{Rest, split};
 use crate::index::Handle;
 use crate::index::record::ACCESS_MODULUS;
+use crate::loads::{Load, Stage};
 use crate::namespaces::Space;
 
 /// Threads that look at entries, at most.
 const THREADS_MAX: usize = 4;
-/// Blocks that each of them looks at in a turn.
-const TURN_BLOCKS: usize = 16;
+/// Entries that one of them looks at in a turn: some milliseconds of work.
+const TURN_ROWS: usize = 8 * BLOCK_ROWS;
 
 /// What was written down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +38,12 @@ impl Cache {
         self.engine().arena.set_frozen(frozen);
     }
 
+    /// Lets there be no more regions, or lets them come again: a successor can be given [all](Cache::region_files) that there
+    /// are, before the cache is frozen. What does not fit into those finds no more memory than there is.
+    pub fn set_regions_fixed(&self, fixed: bool) {
+        self.engine().arena.set_regions_fixed(fixed);
+    }
+
     /// Writes down what a successor has to know of what is in the regions. It is [frozen](Cache::set_frozen) and stays so
     /// as long as there is a successor, and nobody has been told of anything that comes later than this.
     ///
@@ -43,28 +52,36 @@ impl Cache {
     pub fn export(&self, out: impl Write) -> io::Result<Exported> {
         let engine = self.engine();
         let outline = engine.arena.outline();
-        let homes = || {
+        let homes: Vec<&Space> = {
             let all = engine.spaces.all();
-            all.filter(|(number, space)| space.home == *number)
+            all.filter_map(|(number, space)| (space.home == number).then_some(space))
+                .collect()
         };
+        let (last_load, loads) = engine.loads_to_pass();
         let count = |n: usize| u32::try_from(n).map_err(io::Error::other);
         let header = Header {
             region_bytes: outline.region_bytes,
             hlc: engine.hlc.last(),
+            entries: engine.index.records.used(),
+            last_load,
             slabs: count(outline.slabs.len())?,
-            namespaces: count(homes().count())?,
+            namespaces: count(homes.len())?,
         };
-        let mut encoder = Encoder::new(out, &header)?;
+        let mut writing = Writing {
+            engine,
+            now_ms: engine.clock.now_ms(),
+            encoder: Encoder::new(out, &header)?,
+            exported: Exported::default(),
+        };
         for slab in outline.slabs {
-            encoder.slab(slab)?;
+            writing.encoder.slab(slab)?;
         }
-        let mut exported = Exported::default();
-        for (_, home) in homes() {
-            encoder.space(&describe(home))?;
-            engine.export_entries(home, &mut encoder, &mut exported)?;
+        for home in homes {
+            let loads = loads.get(&home.home).map_or(&[][..], Vec::as_slice);
+            writing.namespace(home, loads)?;
         }
-        encoder.finish()?;
-        Ok(exported)
+        writing.encoder.finish()?;
+        Ok(writing.exported)
     }
 
     /// The regions' files, in order, each once more; `None` for one that is no more.
@@ -76,47 +93,87 @@ impl Cache {
     }
 }
 
-impl Engine {
-    fn export_entries(
-        &self,
-        home: &Space,
-        encoder: &mut Encoder<impl Write>,
-        exported: &mut Exported,
-    ) -> io::Result<()> {
-        let now_ms = self.clock.now_ms();
-        let shown = self.spaces.shown(home);
-        let mut keys = shown.keys(self, b"", None);
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = threads.min(THREADS_MAX);
-        loop {
-            let handles: Vec<Handle> = (keys.by_ref())
-                .take(threads * TURN_BLOCKS * BLOCK_ROWS)
-                .collect();
-            if handles.is_empty() {
-                return encoder.block(&[]);
+/// A snapshot that is being written.
+struct Writing<'e, W> {
+    engine: &'e Engine,
+    now_ms: u64,
+    encoder: Encoder<W>,
+    exported: Exported,
+}
+
+impl<W: Write> Writing<'_, W> {
+    /// A namespace and its loads. Until all of that is written its base is locked, so that no load is committed meanwhile: one
+    /// that a client sees committed is so here, and shows.
+    fn namespace(&mut self, home: &Space, loads: &[Arc<Load>]) -> io::Result<()> {
+        let engine = self.engine;
+        self.encoder.space(&describe(home))?;
+        let shown = engine.spaces.shown(home);
+        match shown.plain_keys(engine) {
+            Some(keys) => self.entries(keys)?,
+            None => self.entries(shown.keys(engine, b"", None))?,
+        }
+        self.encoder.loads(loads.len())?;
+        for load in loads {
+            let passed = load.passed();
+            self.encoder.load(&passed)?;
+            if passed.stage != Stage::Open {
+                continue;
             }
-            let share = handles.len().div_ceil(threads).max(BLOCK_ROWS);
-            let blocks = std::thread::scope(|scope| {
-                // Whoever has started one has a share of its own to look at meanwhile.
-                let (own, others) = handles.split_at(share.min(handles.len()));
-                let others: Vec<_> = (others.chunks(share))
-                    .map(|some| scope.spawn(|| self.rows(some, now_ms)))
-                    .collect();
-                let mut blocks = self.rows(own, now_ms);
-                for other in others {
-                    let rows = other.join();
-                    blocks.extend(rows.map_err(|_| io::Error::other("a thread has died"))?);
+            match engine.spaces.at(load.space) {
+                Some(space) => {
+                    let order = space.order.read();
+                    self.entries(order.prefix(b"", None, engine))?;
                 }
-                io::Result::Ok(blocks)
-            })?;
-            for rows in blocks.iter().filter(|rows| !rows.is_empty()) {
-                exported.entries += rows.len() as u64;
-                exported.bytes += rows.iter().map(|row| row.len).sum::<u64>();
-                encoder.block(rows)?;
+                None => self.encoder.block(&[])?,
             }
         }
+        Ok(())
     }
 
+    /// Entries in the order of their keys, which is locked. Some threads look at them, each at a few thousand in its turn, while
+    /// this one writes down what they have seen.
+    fn entries(&mut self, mut keys: impl Iterator<Item = Handle>) -> io::Result<()> {
+        let (engine, now_ms) = (self.engine, self.now_ms);
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = threads.min(THREADS_MAX);
+        std::thread::scope(|scope| {
+            let mut turns = VecDeque::new();
+            loop {
+                while turns.len() <= threads {
+                    let handles: Vec<Handle> = keys.by_ref().take(TURN_ROWS).collect();
+                    if handles.len() < TURN_ROWS && turns.is_empty() {
+                        // So few that no thread is worth it: there are thousands of namespaces.
+                        self.write(&engine.rows(&handles, now_ms))?;
+                        return self.encoder.block(&[]);
+                    }
+                    if handles.is_empty() {
+                        break;
+                    }
+                    let turn = std::thread::Builder::new()
+                        .name("hand on".to_owned())
+                        .spawn_scoped(scope, move || engine.rows(&handles, now_ms))?;
+                    turns.push_back(turn);
+                }
+                let Some(turn) = turns.pop_front() else {
+                    return self.encoder.block(&[]);
+                };
+                let blocks = turn.join();
+                self.write(&blocks.map_err(|_| io::Error::other("a thread has died"))?)?;
+            }
+        })
+    }
+
+    fn write(&mut self, blocks: &[Vec<Row>]) -> io::Result<()> {
+        for rows in blocks.iter().filter(|rows| !rows.is_empty()) {
+            self.exported.entries += rows.len() as u64;
+            self.exported.bytes += rows.iter().map(|row| row.len).sum::<u64>();
+            self.encoder.block(rows)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
     /// A block after the other. Their order is locked.
     fn rows(&self, handles: &[Handle], now_ms: u64) -> Vec<Vec<Row>> {
         let blocks = handles.chunks(BLOCK_ROWS).map(|handles| {

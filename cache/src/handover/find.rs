@@ -2,8 +2,7 @@
 //!
 //! Blocks are decoded and looked at one after the other, ahead of who enters them into the index ([`super::enter`]).
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -19,8 +18,11 @@ use super::format::{BLOCK_ROWS, Decoder, Header, Row, SpaceRow, head_checksum};
 use crate::arena::{ExtentList, LINE_BYTES, Loc, prefetch};
 use crate::engine::Engine;
 use crate::head::{self, Rest, split};
+use crate::id::Name;
+use crate::index::Handle;
 use crate::index::record::U48_MAX;
-use crate::publish::Draft;
+use crate::loads::Stage;
+use crate::namespaces::Space;
 use crate::publish_all::Arrival;
 
 /// One entry in so many has its bytes read and compared.
@@ -67,7 +69,7 @@ impl<'e> Finder<'e> {
     /// Where the snapshot cannot be read.
     pub(super) fn find_all(
         mut self,
-        decoder: &mut Decoder<BufReader<&File>>,
+        decoder: &mut Decoder<impl Read>,
         header: &Header,
     ) -> io::Result<Adopted> {
         for _ in 0..header.slabs {
@@ -77,32 +79,53 @@ impl<'e> Finder<'e> {
         let mut rows = Vec::with_capacity(BLOCK_ROWS);
         for _ in 0..header.namespaces {
             let home = self.engine.adopt_space(&decoder.space()?);
-            loop {
-                decoder.block(&mut rows)?;
-                if rows.is_empty() {
-                    break;
+            self.find_blocks(decoder, &mut rows, home, 0)?;
+            for _ in 0..decoder.loads()? {
+                let load = decoder.load()?;
+                let space = home.and_then(|home| self.engine.adopt_load(home, &load));
+                if load.stage == Stage::Open {
+                    self.find_blocks(decoder, &mut rows, space, load.number)?;
                 }
-                let Some(home) = home else {
-                    self.adopted.refused += rows.len() as u64;
-                    continue;
-                };
-                let ready = self.find_rows(home, &rows);
-                // Nobody receives any more only where that one has died.
-                let sent = self.found.send(Block { home, ready });
-                sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
             }
         }
         Ok(self.adopted)
     }
 
-    fn find_rows(&mut self, home: u32, rows: &[Row]) -> Vec<Ready<'e>> {
+    /// Looks at the entries of a namespace or a load; those of one that there cannot be are refused.
+    fn find_blocks(
+        &mut self,
+        decoder: &mut Decoder<impl Read>,
+        rows: &mut Vec<Row>,
+        space: Option<u32>,
+        load: u32,
+    ) -> io::Result<()> {
+        let there = space.and_then(|number| Some((number, self.engine.spaces.at(number)?)));
+        loop {
+            decoder.block(rows)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let Some((space, names)) = there else {
+                self.adopted.refused += rows.len() as u64;
+                continue;
+            };
+            let ready = self.find_rows(names, rows);
+            // Nobody receives any more only where that one has died.
+            let sent = self.found.send(Block { space, load, ready });
+            sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        }
+    }
+
+    fn find_rows(&mut self, names: &Space, rows: &[Row]) -> Vec<Ready<'e>> {
         let engine = self.engine;
-        let Some(space) = engine.spaces.at(home) else {
-            return Vec::new();
-        };
+        let records = &engine.index.records;
         // They lie anywhere: each is waited for long, and all of them together not much longer.
         let slots: Vec<Option<(Loc, &[u8])>> =
             rows.iter().map(|row| engine.slot_said(row)).collect();
+        let mut handles: Vec<Handle> = Vec::with_capacity(rows.len());
+        records.alloc_many(rows.len(), &mut handles);
+        // From the end on, so that they are used in the order in which they lie.
+        handles.reverse();
         let mut ready = Vec::with_capacity(rows.len());
         for (row, slot) in rows.iter().zip(slots) {
             let found = slot.ok_or(Dropped::Refused);
@@ -117,14 +140,20 @@ impl<'e> Finder<'e> {
                     continue;
                 }
             };
-            let Some(handle) = engine.index.records.alloc() else {
-                engine.let_go_of_memory(&found);
+            let Some(handle) = handles.pop() else {
+                engine.give_up_memory(&[&found.extents, &found.apart], Some(found.loc));
                 self.adopted.refused += 1;
                 continue;
             };
+            engine.arena.set_tag(found.loc, handle.get());
+            let name = Name {
+                tenant: &names.tenant,
+                namespace: &names.namespace,
+                key: found.key,
+            };
             let arrival = Arrival {
                 row: 0,
-                hash: engine.hash_in(space, found.key.as_bytes()),
+                hash: engine.hash_of(name),
                 key: found.key,
                 len: row.len,
                 checksum: row.checksum,
@@ -134,18 +163,15 @@ impl<'e> Finder<'e> {
                 expected: None,
                 version: None,
             };
-            let draft = Draft::new(
-                Arc::clone(engine),
-                handle,
-                found.loc,
-                found.extents,
-                found.apart,
-            );
             ready.push(Ready {
                 row: *row,
                 arrival,
-                draft,
+                extents: found.extents,
+                apart: found.apart,
             });
+        }
+        if !handles.is_empty() {
+            records.free_many(handles.into_iter());
         }
         ready
     }
@@ -269,16 +295,17 @@ impl Engine {
 
     /// Gives back the pages of an entry whose bytes are wrong; its slot was not taken yet.
     fn dropped(&self, found: &Found<'_>) -> Dropped {
-        for extents in [&found.extents, &found.apart] {
-            if !extents.is_empty() {
-                self.arena.free_pages(extents);
-            }
-        }
+        self.give_up_memory(&[&found.extents, &found.apart], None);
         Dropped::Mismatched
     }
 
-    fn let_go_of_memory(&self, found: &Found<'_>) {
-        let _ = self.dropped(found);
-        self.arena.free_slot(found.loc);
+    /// Gives back what an entry has that is not taken over after all.
+    pub(super) fn give_up_memory(&self, pages: &[&ExtentList], slot: Option<Loc>) {
+        for extents in pages.iter().filter(|extents| !extents.is_empty()) {
+            self.arena.free_pages(extents);
+        }
+        if let Some(slot) = slot {
+            self.arena.free_slot(slot);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -13,14 +13,18 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use twox_hash::XxHash3_128;
 
 use super::format::{Encoder, Header, Row, SpaceRow};
+use super::frames::{FrameReader, FrameWriter};
 use super::*;
 use crate::arena::{Extent, SlabPlace};
 use crate::clock::ManualClock;
 use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
+use crate::loads::{LoadOutcome, PassedLoad, Stage};
 use crate::put::{Mode, PutSpec};
 use crate::tests::{MIB, bytes, cache_of, get, id, put, put_spec, spec};
 use crate::{Cache, Eviction};
+
+mod loads;
 
 /// Lengths of each kind: in a slot, in pages, both, and with a head that is longer than its slot.
 const LENGTHS: [usize; 9] = [
@@ -28,13 +32,22 @@ const LENGTHS: [usize; 9] = [
 ];
 
 fn snapshot_of(cache: &Cache) -> (File, Exported) {
-    let file = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC).unwrap());
+    let mut file = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC).unwrap());
     cache.set_frozen(true);
     let exported = cache.export(&file).unwrap();
+    file.rewind().unwrap();
     (file, exported)
 }
 
 fn succeed(memory: u64, clock: &Arc<ManualClock>, handed: Handed) -> (Cache, Adoption) {
+    try_succeed(memory, clock, handed).unwrap()
+}
+
+fn try_succeed(
+    memory: u64,
+    clock: &Arc<ManualClock>,
+    handed: Handed,
+) -> bowstring_wire::error::Result<(Cache, Adoption)> {
     let config = CacheConfig {
         eviction: Eviction::Lru,
         memory,
@@ -45,13 +58,13 @@ fn succeed(memory: u64, clock: &Arc<ManualClock>, handed: Handed) -> (Cache, Ado
         entropy: Some(Entropy::fixed(8)),
         ..Parts::default()
     };
-    Cache::succeed(config, parts, handed).unwrap()
+    Cache::succeed(config, parts, handed)
 }
 
 /// Hands a cache on to one of `memory` bytes.
 fn hand_on(cache: Cache, memory: u64, clock: &Arc<ManualClock>) -> (Cache, Adopted) {
     let (snapshot, exported) = snapshot_of(&cache);
-    let handed = Handed::open(snapshot, cache.region_files().unwrap()).unwrap();
+    let handed = Handed::new(snapshot, cache.region_files().unwrap());
     let (next, adoption) = succeed(memory, clock, handed);
     drop(cache);
     let adopted = adoption.settle();
@@ -280,8 +293,12 @@ async fn a_predecessor_goes_on_where_nobody_takes_over() {
         .await
         .unwrap();
     let (snapshot, exported) = snapshot_of(&cache);
-    assert_eq!(exported.entries, there.len() as u64, "an open load stays");
-    let handed = Handed::open(snapshot, cache.region_files().unwrap()).unwrap();
+    let with_load = there.len() as u64 + 1;
+    assert_eq!(
+        exported.entries, with_load,
+        "what an open load holds goes too"
+    );
+    let handed = Handed::new(snapshot, cache.region_files().unwrap());
     let (next, adoption) = succeed(32 * MIB, &clock, handed);
     assert_same(&next, &there);
     drop((next, adoption));
@@ -352,7 +369,7 @@ async fn bytes_that_changed_are_dropped() {
             region.write_all_at(&[!byte[0]], at).unwrap();
         }
     }
-    let handed = Handed::open(snapshot, cache.region_files().unwrap()).unwrap();
+    let handed = Handed::new(snapshot, cache.region_files().unwrap());
     let (next, adoption) = succeed(64 * MIB, &clock, handed);
     drop(cache);
     let adopted = adoption.settle();
@@ -389,7 +406,7 @@ async fn a_head_that_changed_is_never_believed() {
         }
     }
     assert_eq!(found, 1);
-    let handed = Handed::open(snapshot, cache.region_files().unwrap()).unwrap();
+    let handed = Handed::new(snapshot, cache.region_files().unwrap());
     let (next, adoption) = succeed(32 * MIB, &clock, handed);
     assert_eq!(
         (adoption.adopted().entries, adoption.adopted().mismatched),
@@ -457,28 +474,22 @@ async fn a_region_that_can_only_be_read_is_served_and_goes_when_it_is_empty() {
 #[tokio::test]
 #[cfg_attr(miri, ignore = "system calls")]
 async fn what_is_no_region_and_what_is_cut_off_is_refused() {
-    let (cache, _) = cache_of(32 * MIB);
-    fill(&cache, 1 << 20).await;
-    let (snapshot, _) = snapshot_of(&cache);
+    let (cache, clock) = cache_of(32 * MIB);
+    let there = fill(&cache, 1 << 20).await;
+    let (mut snapshot, _) = snapshot_of(&cache);
     let mut whole = Vec::new();
-    std::io::Read::read_to_end(
-        &mut {
-            (&snapshot).rewind().unwrap();
-            &snapshot
-        },
-        &mut whole,
-    )
-    .unwrap();
-    for len in [0, 7, 15, 16, 40, whole.len() - 1] {
-        assert!(
-            Handed::open(file_of(&whole[..len]), Vec::new()).is_err(),
-            "{len}"
-        );
+    snapshot.read_to_end(&mut whole).unwrap();
+    let refused = |bytes: Vec<u8>| {
+        let handed = Handed::new(std::io::Cursor::new(bytes), cache.region_files().unwrap());
+        try_succeed(32 * MIB, &clock, handed).is_err()
+    };
+    for len in [0, 7, 11, 12, 40, whole.len() - 12, whole.len() - 1] {
+        assert!(refused(whole[..len].to_vec()), "{len}");
     }
-    for at in (0..whole.len()).step_by(7) {
+    for at in (0..whole.len()).step_by(whole.len() / 50) {
         let mut other = whole.clone();
         other[at] ^= 1;
-        assert!(Handed::open(file_of(&other), Vec::new()).is_err(), "{at}");
+        assert!(refused(other), "{at}");
     }
     // Not a memfd, of another size, one that could become smaller.
     let plain = std::fs::File::open("/dev/null").unwrap();
@@ -486,13 +497,14 @@ async fn what_is_no_region_and_what_is_cut_off_is_refused() {
     let open = memfd_create("open", MemfdFlags::ALLOW_SEALING).unwrap();
     rustix::fs::ftruncate(&open, std::fs::File::from(short).metadata().unwrap().len()).unwrap();
     for wrong in [plain.into(), file_of(b"short").into(), open] {
-        let handed = Handed::open(file_of(&whole), vec![Some(wrong)]).unwrap();
-        let config = CacheConfig {
-            memory: 32 * MIB,
-            ..CacheConfig::default()
-        };
-        assert!(Cache::succeed(config, Parts::default(), handed).is_err());
+        let handed = Handed::new(std::io::Cursor::new(whole.clone()), vec![Some(wrong)]);
+        assert!(try_succeed(32 * MIB, &clock, handed).is_err());
     }
+    // Nobody has changed anything: it can still be handed on.
+    let handed = Handed::new(std::io::Cursor::new(whole), cache.region_files().unwrap());
+    let (next, adoption) = succeed(32 * MIB, &clock, handed);
+    assert_eq!(adoption.settle().entries, there.len() as u64);
+    assert_same(&next, &there);
 }
 
 fn file_of(bytes: &[u8]) -> File {
@@ -501,12 +513,14 @@ fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-/// The bytes that a predecessor of format 1 writes. Where this fails, [`FORMAT`] is to be counted up.
+/// The bytes that a predecessor of format 2 writes. Where this fails, [`FORMAT`] is to be counted up.
 #[test]
 fn the_format_is_what_it_was() {
     let header = Header {
         region_bytes: 1 << 22,
         hlc: 3,
+        entries: 14,
+        last_load: 15,
         slabs: 1,
         namespaces: 1,
     };
@@ -538,6 +552,32 @@ fn the_format_is_what_it_was() {
     };
     encoder.block(&[row]).unwrap();
     encoder.block(&[]).unwrap();
+    let stages = [
+        Stage::Open,
+        Stage::Committed,
+        Stage::RolledBack,
+        Stage::Aborted,
+    ];
+    encoder.loads(stages.len()).unwrap();
+    for (number, stage) in (16..).zip(stages) {
+        let load = PassedLoad {
+            number,
+            start: 17,
+            stage,
+            replace_all: stage == Stage::Open,
+            below_forgotten: stage == Stage::RolledBack,
+            declared_bytes: 18,
+            outcome: LoadOutcome {
+                entries: 19,
+                bytes: 20,
+            },
+        };
+        encoder.load(&load).unwrap();
+        if stage == Stage::Open {
+            encoder.block(&[row]).unwrap();
+            encoder.block(&[]).unwrap();
+        }
+    }
     let all = encoder.finish().unwrap();
     let classes: Vec<u8> = crate::arena::slot_layout()
         .into_iter()
@@ -549,11 +589,11 @@ fn the_format_is_what_it_was() {
         XxHash3_128::oneshot(&classes),
     );
     let expected = (
-        200,
-        255_339_734_527_917_279_917_639_518_323_572_711_301,
+        436,
+        108_720_274_002_946_259_105_802_388_591_645_215_401,
         42_155_276_960_054_061_933_081_049_998_560_786_204,
     );
-    assert_eq!((FORMAT, print), (1, expected));
+    assert_eq!((FORMAT, print), (2, expected));
 }
 
 /// Of one with pages, metadata and a version of its source.
@@ -597,19 +637,20 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (cache, clock) = cache_of(32 * MIB);
         let there = runtime.block_on(fill(&cache, 4 << 20));
+        let load = loads::begin(&cache, true);
+        runtime.block_on(loads::put_in(&cache, &load, "loaded", &bytes(1, 70_000))).unwrap();
         let (mut snapshot, _) = snapshot_of(&cache);
         let mut all = Vec::new();
-        snapshot.rewind().unwrap();
-        std::io::Read::read_to_end(&mut snapshot, &mut all).unwrap();
-        all.truncate(all.len() - 16);
+        FrameReader::new(&mut snapshot).read_to_end(&mut all).unwrap();
         let start = 12;
         for (at, byte, small) in changes {
             let at = start + at.index(all.len() - start);
             all[at] = if small { all[at].wrapping_add(byte % 3) } else { byte };
         }
-        let checksum = XxHash3_128::oneshot(&all).to_le_bytes();
-        all.extend_from_slice(&checksum);
-        let handed = Handed::open(file_of(&all), cache.region_files().unwrap()).unwrap();
+        let mut frames = FrameWriter::new(Vec::new());
+        frames.write_all(&all).unwrap();
+        let snapshot = std::io::Cursor::new(frames.finish().unwrap());
+        let handed = Handed::new(snapshot, cache.region_files().unwrap());
         let config = CacheConfig { memory: 32 * MIB, ..CacheConfig::default() };
         let parts = Parts { clock: Arc::clone(&clock) as _, ..Parts::default() };
         let Ok((next, adoption)) = Cache::succeed(config, parts, handed) else {

@@ -105,7 +105,7 @@ impl Cache {
 }
 
 /// What `Space::load` is of a load that takes no more puts for now.
-const CLOSING: u32 = u32::MAX;
+pub(super) const CLOSING: u32 = u32::MAX;
 
 /// See [`Engine::keep_closed`].
 struct Closed<'a> {

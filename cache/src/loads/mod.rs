@@ -9,9 +9,11 @@
 //! - `fold`: from two generations to one, key by key, behind everybody's back
 //! - `tidy`: what has to be done now and then: windows, forgotten loads, generations to be emptied
 //! - `room`: what open loads may hold
+//! - `pass`: how they pass to a successor
 
 mod commit;
 mod fold;
+mod pass;
 mod room;
 mod tidy;
 
@@ -29,8 +31,8 @@ use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::namespaces::Space;
 
-/// Loads of one namespace that may be open at once.
-const OPEN_A_NAMESPACE: usize = 8;
+pub(crate) use pass::{PassedLoad, Stage};
+
 /// Finished loads that are remembered, so that a call that is sent again has the same answer.
 const REMEMBERED_MAX: usize = 1_024;
 
@@ -66,7 +68,7 @@ pub struct LoadStats {
 }
 
 pub(crate) struct Loads {
-    /// The random half of every id, so that no load is taken for one of an earlier start.
+    /// The random half of the ids of those that begin here, so that no load is taken for one of an earlier start.
     start: u32,
     registry: Mutex<Registry>,
     /// Where nothing is open, nobody looks further.
@@ -97,6 +99,8 @@ struct Doomed {
 /// One load.
 pub(crate) struct Load {
     number: u32,
+    /// The random half of its id: that of the start in which it began.
+    start: u32,
     tenant: Tenant,
     namespace: Namespace,
     /// The home of its namespace.
@@ -139,13 +143,14 @@ impl Cache {
         let home = engine.spaces.intern(tenant, namespace)?;
         let declared_bytes = spec.size_bytes.unwrap_or(0);
         let mut registry = engine.loads.registry.lock();
-        check_count(&registry, home, engine.config.loads_max)?;
+        room::check_count(&registry, home, engine.config.loads_max)?;
         engine.check_claim(&registry, home, None, declared_bytes)?;
         let space = engine.spaces.generation(home)?;
         let number = registry.last.wrapping_add(1).max(1);
         registry.last = number;
         let load = Arc::new(Load {
             number,
+            start: engine.loads.start,
             tenant: tenant.clone(),
             namespace: namespace.clone(),
             home,
@@ -157,15 +162,9 @@ impl Cache {
             below_forgotten: AtomicBool::new(false),
             used_ns: AtomicU64::new(0),
         });
-        engine.touch(&load);
-        if let Some(space) = engine.spaces.at(space) {
-            let _order = space.order.write();
-            space.load.store(number, Ordering::Relaxed);
-        }
-        registry.open.push(Arc::clone(&load));
-        registry.by_number.insert(number, load);
-        engine.loads.open.fetch_add(1, Ordering::Relaxed);
-        Ok(engine.loads.id_of(number))
+        let id = load.id();
+        engine.open(&mut registry, load);
+        Ok(id)
     }
 
     /// The number of an open load, as puts carry it.
@@ -206,18 +205,12 @@ impl Cache {
     pub fn abort_load(&self, tenant: &Tenant, id: &str) -> Result<LoadOutcome> {
         let engine = self.engine();
         let load = engine.loads.named(tenant, id)?;
-        let mut state = load.state.lock();
-        match *state {
-            State::Open => {
-                let outcome = engine.outcome(&load);
-                *state = State::Aborted(outcome);
-                drop(state);
-                engine.close(&load);
-                engine.loads.aborted.fetch_add(1, Ordering::Relaxed);
-                Ok(outcome)
-            }
+        if let Some(outcome) = engine.abort(&load) {
+            return Ok(outcome);
+        }
+        match *load.state.lock() {
             State::Aborted(outcome) => Ok(outcome),
-            State::Committed(_) | State::RolledBack(_) => Err(Error::precondition(format!(
+            _ => Err(Error::precondition(format!(
                 "the load was committed and cannot be aborted, but perhaps rolled back; \
                  load_id=`{id}`"
             ))),
@@ -262,17 +255,13 @@ impl Loads {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn id_of(&self, number: u32) -> String {
-        format!("{number}-{:08x}", self.start)
-    }
-
     /// The load of an id, whatever became of it.
     fn named(&self, tenant: &Tenant, id: &str) -> Result<Arc<Load>> {
         let number = id
             .split_once('-')
             .and_then(|(number, _)| number.parse().ok());
         let load = number.and_then(|number| self.registry.lock().by_number.get(&number).cloned());
-        load.filter(|load| load.tenant == *tenant && self.id_of(load.number) == id)
+        load.filter(|load| load.tenant == *tenant && load.id() == id)
             .ok_or_else(|| unknown(id))
     }
 }
@@ -284,7 +273,7 @@ impl Engine {
     /// `not_found`, or `failed_precondition` for one that is not open any more.
     pub(crate) fn open_load(&self, number: u32) -> Result<Arc<Load>> {
         let load = self.loads.registry.lock().by_number.get(&number).cloned();
-        let load = load.ok_or_else(|| unknown(&self.loads.id_of(number)))?;
+        let load = load.ok_or_else(|| unknown(&id_of(number, self.loads.start)))?;
         let state = *load.state.lock();
         if state == State::Open {
             self.touch(&load);
@@ -310,7 +299,7 @@ impl Engine {
         };
         Error::precondition(format!(
             "the load {was}; load_id=`{}` expected an open one",
-            self.loads.id_of(load.number)
+            load.id()
         ))
     }
 
@@ -325,6 +314,18 @@ impl Engine {
             aborted: read(&loads.aborted),
             expired: read(&loads.expired),
         }
+    }
+
+    /// Has an open load be known, and puts come into its generation.
+    fn open(&self, registry: &mut Registry, load: Arc<Load>) {
+        self.touch(&load);
+        if let Some(space) = self.spaces.at(load.space) {
+            let _order = space.order.write();
+            space.load.store(load.number, Ordering::Relaxed);
+        }
+        registry.open.push(Arc::clone(&load));
+        registry.by_number.insert(load.number, load);
+        self.loads.open.fetch_add(1, Ordering::Relaxed);
     }
 
     fn touch(&self, load: &Load) {
@@ -342,6 +343,20 @@ impl Engine {
             entries: read(|space| &space.entries),
             bytes: read(|space| &space.bytes),
         }
+    }
+
+    /// Aborts a load; `None` where it is not open.
+    fn abort(&self, load: &Load) -> Option<LoadOutcome> {
+        let mut state = load.state.lock();
+        if *state != State::Open {
+            return None;
+        }
+        let outcome = self.outcome(load);
+        *state = State::Aborted(outcome);
+        drop(state);
+        self.close(load);
+        self.loads.aborted.fetch_add(1, Ordering::Relaxed);
+        Some(outcome)
     }
 
     /// Takes an open load's generation away from it; it will be emptied.
@@ -363,6 +378,10 @@ impl Engine {
 }
 
 impl Load {
+    fn id(&self) -> String {
+        id_of(self.number, self.start)
+    }
+
     fn is_open(&self) -> bool {
         *self.state.lock() == State::Open
     }
@@ -372,23 +391,8 @@ impl Load {
     }
 }
 
-fn check_count(registry: &Registry, home: u32, max: usize) -> Result<()> {
-    let all = registry.open.len();
-    let own = registry
-        .open
-        .iter()
-        .filter(|load| load.home == home)
-        .count();
-    let (limit, value) = if own >= OPEN_A_NAMESPACE {
-        ("loads_a_namespace_max", OPEN_A_NAMESPACE)
-    } else if all >= max {
-        ("loads_max", max)
-    } else {
-        return Ok(());
-    };
-    Err(Error::exhausted(format!(
-        "too many open loads; limit=`{limit}` value=`{value}`"
-    )))
+fn id_of(number: u32, start: u32) -> String {
+    format!("{number}-{start:08x}")
 }
 
 fn unknown(id: &str) -> Error {

@@ -10,6 +10,9 @@ use bowstring_wire::error::{Error, Result};
 use super::{Load, Registry};
 use crate::engine::Engine;
 
+/// Loads of one namespace that may be open at once.
+const OPEN_A_NAMESPACE: usize = 8;
+
 impl Engine {
     /// What open loads hold.
     pub(crate) fn loads_bytes(&self) -> u64 {
@@ -65,7 +68,7 @@ impl Engine {
         Ok(())
     }
 
-    fn stored_bytes(&self, load: &Load) -> u64 {
+    pub(super) fn stored_bytes(&self, load: &Load) -> u64 {
         let space = self.spaces.at(load.space);
         space.map_or(0, |space| space.footprint_bytes())
     }
@@ -80,4 +83,27 @@ impl Engine {
         let bytes = |space: &crate::namespaces::Space| space.footprint_bytes();
         self.spaces.at(view.base()).map_or(0, bytes) + beside.map_or(0, bytes)
     }
+}
+
+/// Whether one more may begin.
+///
+/// # Errors
+/// `resource_exhausted`.
+pub(super) fn check_count(registry: &Registry, home: u32, max: usize) -> Result<()> {
+    let all = registry.open.len();
+    let own = registry
+        .open
+        .iter()
+        .filter(|load| load.home == home)
+        .count();
+    let (limit, value) = if own >= OPEN_A_NAMESPACE {
+        ("loads_a_namespace_max", OPEN_A_NAMESPACE)
+    } else if all >= max {
+        ("loads_max", max)
+    } else {
+        return Ok(());
+    };
+    Err(Error::exhausted(format!(
+        "too many open loads; limit=`{limit}` value=`{value}`"
+    )))
 }

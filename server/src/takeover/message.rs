@@ -15,18 +15,22 @@ pub(super) enum Kind {
     Begin,
     /// Regions: a byte for each, 1 where its file is with the message.
     Regions,
-    /// The snapshot's file, and that there are no more regions.
+    /// A socket from which the snapshot comes.
     Snapshot,
     /// All of it was checked and taken over.
     Mine,
     /// The predecessor ends.
     Yours,
+    /// The regions that have come are all there will be; the predecessor stops when they are mapped.
+    Ahead,
+    /// They are.
+    Mapped,
     /// It does not happen, for the reason that the body says; the predecessor goes on.
     No,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 10] = [
         Kind::Hello,
         Kind::Offer,
         Kind::Begin,
@@ -35,6 +39,8 @@ impl Kind {
         Kind::Mine,
         Kind::Yours,
         Kind::No,
+        Kind::Ahead,
+        Kind::Mapped,
     ];
 
     pub(super) fn code(self) -> u8 {
@@ -47,6 +53,8 @@ impl Kind {
             Kind::Mine => 6,
             Kind::Yours => 7,
             Kind::No => 8,
+            Kind::Ahead => 9,
+            Kind::Mapped => 10,
         }
     }
 

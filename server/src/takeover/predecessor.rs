@@ -1,9 +1,10 @@
 //! The one that is there: it listens for a successor, and hands over.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,11 @@ use bowstring_cache::Cache;
 use bowstring_cache::clock::Clock;
 use bowstring_cache::handover::{Exported, FORMAT};
 use bowstring_cold::tier::Cold;
-use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::UnixListener;
 
 use super::channel::{Channel, FILES_MAX, Message};
 use super::message::{Hello, Kind, Offer, Use};
-use super::{ANSWER_WAIT, BEGIN_WAIT, END_WAIT, MINE_WAIT};
+use super::{ANSWER_WAIT, BEGIN_WAIT, END_WAIT, MAPPED_WAIT, MINE_WAIT};
 use crate::listener::Listener;
 
 /// Where a successor knocks.
@@ -36,6 +36,7 @@ pub struct Asked {
 }
 
 /// What is handed over.
+#[derive(Clone, Copy)]
 pub struct Estate<'a> {
     /// Memory.
     pub cache: &'a Cache,
@@ -119,6 +120,25 @@ async fn accept(listener: &UnixListener) -> io::Result<tokio::net::UnixStream> {
 }
 
 impl Asked {
+    /// Gives it the regions, to be mapped while everybody is being served.
+    ///
+    /// # Errors
+    /// Where it is not ready to have them, or is no more: nothing has changed then.
+    pub async fn prepare(&self, estate: Estate<'_>) -> io::Result<()> {
+        let Estate { cache, cold, clock } = estate;
+        cache.set_regions_fixed(true);
+        if let Err(error) = self.pass_regions(cache, clock).await {
+            cache.set_regions_fixed(false);
+            self.refuse(&error.to_string()).await;
+            return Err(error);
+        }
+        if let Some(cold) = cold {
+            // What is written down now, nobody has to wait for later.
+            cold.pass_on(clock.monotonic() + END_WAIT).await;
+        }
+        Ok(())
+    }
+
     /// Hands memory over. Nobody is being served.
     ///
     /// # Errors
@@ -138,6 +158,7 @@ impl Asked {
                 _channel: self.channel,
             }),
             Err(error) => {
+                cache.set_regions_fixed(false);
                 cache.set_frozen(false);
                 self.refuse(&error.to_string()).await;
                 Err(error)
@@ -146,13 +167,15 @@ impl Asked {
     }
 
     /// Says that it is not to be, because calls could not be ended.
-    pub async fn calls_go_on(&self) -> io::Error {
+    pub async fn calls_go_on(&self, estate: Estate<'_>) -> io::Error {
+        estate.cache.set_regions_fixed(false);
         let why = "calls under way could not be ended";
         self.refuse(why).await;
         io::Error::other(why)
     }
 
-    async fn refuse(&self, why: &str) {
+    /// Says that it is not to be.
+    pub async fn refuse(&self, why: &str) {
         // It may have gone.
         let _ = self.channel.send(Kind::No, why.as_bytes(), &[]).await;
     }
@@ -165,14 +188,7 @@ impl Asked {
         self.channel.send(Kind::Yours, b"", &[]).await
     }
 
-    async fn pass(&self, cache: &Cache, clock: &Arc<dyn Clock>) -> io::Result<Exported> {
-        let writing = cache.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let file = File::from(memfd_create("bowstring-snapshot", MemfdFlags::CLOEXEC)?);
-            let exported = writing.export(io::BufWriter::new(&file))?;
-            Ok::<_, io::Error>((file, exported))
-        });
-        let (snapshot, exported) = written.await.map_err(io::Error::other)??;
+    async fn pass_regions(&self, cache: &Cache, clock: &Arc<dyn Clock>) -> io::Result<()> {
         let regions = cache.region_files()?;
         for some in regions.chunks(FILES_MAX) {
             let there: Vec<u8> = some.iter().map(|file| u8::from(file.is_some())).collect();
@@ -180,8 +196,21 @@ impl Asked {
                 some.iter().flatten().map(|file| file.as_fd()).collect();
             self.channel.send(Kind::Regions, &there, &files).await?;
         }
+        self.channel.send(Kind::Ahead, b"", &[]).await?;
+        receive(&self.channel, Kind::Mapped, clock, MAPPED_WAIT).await?;
+        Ok(())
+    }
+
+    async fn pass(&self, cache: &Cache, clock: &Arc<dyn Clock>) -> io::Result<Exported> {
+        // It is read while it is being written.
+        let (out, snapshot) = UnixStream::pair()?;
+        out.set_write_timeout(Some(MINE_WAIT))?;
         let files = [snapshot.as_fd()];
         self.channel.send(Kind::Snapshot, b"", &files).await?;
+        drop(snapshot);
+        let writing = cache.clone();
+        let written = tokio::task::spawn_blocking(move || writing.export(&out));
+        let exported = written.await.map_err(io::Error::other)??;
         receive(&self.channel, Kind::Mine, clock, MINE_WAIT).await?;
         self.channel.send(Kind::Yours, b"", &[]).await?;
         Ok(exported)

@@ -1,21 +1,21 @@
 //! The one that comes: it asks for what is there, and takes over.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::clock::Clock;
-use bowstring_cache::handover::{FORMAT, Handed};
+use bowstring_cache::handover::FORMAT;
 
 use super::channel::{Channel, Message};
 use super::message::{Hello, Kind, Offer, Use};
 use super::{ANSWER_WAIT, HANDED_WAIT};
 
 /// Regions that are taken over, at most: a terabyte of the smallest of a cache so large.
-const REGIONS_MAX: usize = 1 << 16;
+pub const REGIONS_MAX: usize = 1 << 16;
 
 /// A predecessor was there, and has offered its addresses.
 pub struct Heir {
@@ -27,8 +27,9 @@ pub struct Heir {
 
 /// What a predecessor leaves.
 pub struct Legacy {
-    /// Its memory; `None` where it knew another format, or has died before it could say what is there.
-    pub handed: Option<Handed>,
+    /// The regions' files, in order, of which it may still change what is in them; `None` where it knew another format, or has
+    /// died.
+    pub regions: Option<Vec<Option<OwnedFd>>>,
     channel: Channel,
     clock: Arc<dyn Clock>,
 }
@@ -92,7 +93,7 @@ impl Heir {
         Some(self.sockets.remove(at).2)
     }
 
-    /// Has the predecessor stop, and receives what it leaves. One that dies meanwhile leaves nothing.
+    /// Says that it could start, and receives the regions. A predecessor that dies meanwhile leaves nothing.
     ///
     /// # Errors
     /// Where it goes on instead.
@@ -104,21 +105,12 @@ impl Heir {
             ..
         } = self;
         let received = match channel.send(Kind::Begin, b"", &[]).await {
-            Ok(()) if takes_memory => handed(&channel, &clock).await.map(Some),
+            Ok(()) if takes_memory => regions(&channel, &clock).await.map(Some),
             Ok(()) => Ok(None),
             Err(error) => Err(error),
         };
-        let handed = match received {
-            Err(error) if is_gone(&error) => {
-                tracing::warn!(
-                    "the server before this one has died before it had handed anything over"
-                );
-                None
-            }
-            received => received?,
-        };
         Ok(Legacy {
-            handed,
+            regions: unless_gone(received)?.flatten(),
             channel,
             clock,
         })
@@ -126,6 +118,41 @@ impl Heir {
 }
 
 impl Legacy {
+    /// Says that the regions are mapped, has the predecessor stop, and gives what it says is in them, which it may still be
+    /// writing; `None` where it has died.
+    ///
+    /// # Errors
+    /// Where it goes on instead.
+    pub async fn snapshot(&self) -> io::Result<Option<UnixStream>> {
+        let Self { channel, clock, .. } = self;
+        let received = async {
+            channel.send(Kind::Mapped, b"", &[]).await?;
+            expect(receive(channel, clock, HANDED_WAIT).await?, Kind::Snapshot)
+        };
+        let Some(message) = unless_gone(received.await)? else {
+            return Ok(None);
+        };
+        let mut files = message.files.into_iter();
+        let snapshot = UnixStream::from(files.next().ok_or_else(|| wrong("no snapshot"))?);
+        snapshot.set_read_timeout(Some(HANDED_WAIT))?;
+        Ok(Some(snapshot))
+    }
+
+    /// What it left could not be taken over. True where it has died meanwhile, so that somebody has to begin with nothing.
+    ///
+    /// # Errors
+    /// Where it goes on instead.
+    pub async fn has_died(&self) -> io::Result<bool> {
+        match receive(&self.channel, &self.clock, ANSWER_WAIT).await {
+            Err(error) if is_gone(&error) => {
+                tracing::warn!("the server before this one has died before it had handed all over");
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            answer => expect(answer?, Kind::Yours).map(|_| false),
+        }
+    }
+
     /// Says that memory was taken over, where it was, and waits until the predecessor is no more.
     ///
     /// # Errors
@@ -151,33 +178,36 @@ impl Legacy {
     }
 }
 
-async fn handed(channel: &Channel, clock: &Arc<dyn Clock>) -> io::Result<Handed> {
+async fn regions(channel: &Channel, clock: &Arc<dyn Clock>) -> io::Result<Vec<Option<OwnedFd>>> {
     let mut regions = Vec::new();
     loop {
         let message = receive(channel, clock, HANDED_WAIT).await?;
-        if message.kind == Kind::Regions {
-            let mut files = message.files.into_iter();
-            for is_there in message.body {
-                regions.push(if is_there == 1 {
-                    Some(
-                        files
-                            .next()
-                            .ok_or_else(|| wrong("a region without its file"))?,
-                    )
-                } else {
-                    None
-                });
-            }
-            if regions.len() > REGIONS_MAX {
-                return Err(wrong("too many regions"));
-            }
-            continue;
+        if message.kind != Kind::Regions {
+            return expect(message, Kind::Ahead).map(|_| regions);
         }
-        let mut files = expect(message, Kind::Snapshot)?.files.into_iter();
-        let snapshot = files.next().ok_or_else(|| wrong("no snapshot"))?;
-        let opened =
-            tokio::task::spawn_blocking(move || Handed::open(File::from(snapshot), regions));
-        return opened.await.map_err(io::Error::other)?;
+        let mut files = message.files.into_iter();
+        for is_there in message.body {
+            let file = (is_there == 1).then(|| files.next());
+            regions.push(match file {
+                Some(None) => return Err(wrong("a region without its file")),
+                Some(file) => file,
+                None => None,
+            });
+        }
+        if regions.len() > REGIONS_MAX {
+            return Err(wrong("too many regions"));
+        }
+    }
+}
+
+/// `None` where the other one is no more.
+fn unless_gone<T>(received: io::Result<T>) -> io::Result<Option<T>> {
+    match received {
+        Err(error) if is_gone(&error) => {
+            tracing::warn!("the server before this one has died before it had handed all over");
+            Ok(None)
+        }
+        received => received.map(Some),
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-    ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, fcntl_get_seals,
+    fstat, ftruncate, memfd_create, seek,
 };
 
 use super::Backing;
@@ -21,6 +21,9 @@ use super::Backing;
 /// Bytes populated a system call: enough to make the call cheap, few enough
 /// that a signal or a fork does not wait long for the address space's lock.
 const POPULATE_BYTES: usize = 1 << 20;
+
+/// The same, of what is there already.
+const AHEAD_BYTES: usize = 16 << 20;
 
 /// The smallest page a system has; touching one byte in each touches them all.
 const TOUCH_BYTES: usize = 4096;
@@ -86,7 +89,7 @@ pub(super) fn check(file: &OwnedFd, bytes: usize) -> io::Result<SealFlags> {
 }
 
 // SAFETY: the mapping is of a file of that length that cannot become shorter and that only a
-// predecessor has, who has stopped; made of zeroes until written to, page-aligned, and unmapped
+// predecessor has, who stops before any byte of it is looked at; made of zeroes until written to, page-aligned, and unmapped
 // when `map` is dropped.
 unsafe impl Backing for Memfd {
     fn base(&self) -> NonNull<u8> {
@@ -120,6 +123,21 @@ unsafe impl Backing for Memfd {
     fn map_ahead(&self, offset: usize, bytes: usize) {
         // A kernel older than 5.14 does it when they are read.
         drop(self.map.advise_range(Advice::PopulateRead, offset, bytes));
+    }
+
+    fn map_all_ahead(&self) {
+        let whole = self.map.len();
+        let mut at = 0;
+        // Where there is no more, or no such question: they are mapped when they are read.
+        while at < whole
+            && let Ok(data) = seek(&self.file, SeekFrom::Data(at as u64))
+            && let Ok(hole) = seek(&self.file, SeekFrom::Hole(data))
+            && let (Ok(data), Ok(hole)) = (usize::try_from(data), usize::try_from(hole))
+        {
+            at = hole.min(whole);
+            let pieces = (data..at).step_by(AHEAD_BYTES);
+            pieces.for_each(|piece| self.map_ahead(piece, AHEAD_BYTES.min(at - piece)));
+        }
     }
 
     fn decommit(&self, offset: usize, bytes: usize) -> io::Result<()> {

@@ -42,6 +42,11 @@ pub(super) fn adopt(file: OwnedFd, bytes: usize) -> io::Result<Box<dyn Backing>>
     })
 }
 
+/// Bytes of a file that is to be a region.
+pub(super) fn bytes_of(file: &OwnedFd) -> io::Result<u64> {
+    u64::try_from(rustix::fs::fstat(file)?.st_size).map_err(io::Error::other)
+}
+
 /// One region's memory.
 ///
 /// # Safety
@@ -60,6 +65,9 @@ pub(super) unsafe trait Backing: Send + Sync {
     /// Maps bytes that were committed before, by whomever: one step for many of them instead of one for each page that
     /// is read. A hint.
     fn map_ahead(&self, _offset: usize, _bytes: usize) {}
+
+    /// As [`Backing::map_ahead`], of all that was ever touched and not given back since, by whomever.
+    fn map_all_ahead(&self) {}
 
     /// Gives bytes back to the system; they are not to be used until they have
     /// been committed again. The caller keeps everyone else off them.
