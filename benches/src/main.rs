@@ -3,7 +3,7 @@
 //! - `peers/`: a file a peer, each with its server as a process of its own. `process`: those processes and what they cost.
 //! - `grid`: one tensor at a time, every size. `entries`: memory an entry, a full cache. `others`: the same in Redis and memcached. `lookup`: gets as keys grow.
 //! - `load`: `bowstring bench` and redis-benchmark in turn; `redis_rows`, `tails`: the rows made of that.
-//! - `overload`: more than a server can take.
+//! - `overload`: more than a server can take. `upgrade`: a server that is replaced.
 //! - `loading`: `bowstring load` of a file of embeddings.
 //! - `bulk`: ten million tensors put over the wire, into the engine, into Redis. `redhare_rows`: its own work.
 //! - `cold`: what is in files only, and what that costs what is in memory.
@@ -26,6 +26,7 @@ mod redhare_rows;
 mod redis_rows;
 mod report;
 mod tails;
+mod upgrade;
 
 use std::fs;
 use std::path::PathBuf;
@@ -101,6 +102,8 @@ enum Part {
     Cold,
     /// Five times the load it can take
     Overload,
+    /// Replaced by a successor that takes over 1.2 million entries
+    Upgrade,
 }
 
 /// What the runner starts of itself
@@ -215,6 +218,9 @@ fn main() -> Outcome<()> {
         report
             .goals
             .extend(overload::run(arguments.overload_seconds)?);
+    }
+    if wanted(Part::Upgrade) {
+        report.goals.extend(upgrade::run(arguments.repeats.min(5))?);
     }
     let markdown = report.markdown();
     print!("{markdown}");
