@@ -7,22 +7,27 @@
 //! index_size rebuild DIR ENTRIES   the same as `fill`, as after a loss of the directory
 //! index_size remove DIR THREADS    100 removes a thread, each on the disk (fsync) when it returns
 //! ```
+//! `fill`, `look` and `churn` of `file:///DIR` are of an index in a store there, as a server without a state directory has.
 //!
 //! Resident is what the kernel counts of anonymous memory for this process, less what it was before the index
 //! was opened; the most of all memory is with the program's own pages.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::Id;
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cold::entry::{Description, Number, Place, Prefix, Stored};
-use bowstring_cold::index::{ColdIndex, IndexSettings, Rebuild};
+use bowstring_cold::index::{ColdIndex, InStore, IndexSettings, Rebuild};
+use bowstring_cold::store::{Folder, ObjectName, Store, StoreError, StoreSettings};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
+use bytes::Bytes;
+use tokio::runtime::Handle;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,7 +47,14 @@ fn main() -> Result<()> {
         [verb, dir, ..] => (verb.as_str(), dir),
         _ => return Err("too few arguments; see the source".into()),
     };
-    let mut settings = IndexSettings::new(dir);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut settings = match dir.starts_with("file://") {
+        true => IndexSettings::in_store(place(dir, runtime.handle())?),
+        false => IndexSettings::new(dir),
+    };
     let mut watch = Watch::start()?;
     match verb {
         "fill" => fill(&ColdIndex::open(settings)?, number(2)?, &mut watch),
@@ -62,6 +74,27 @@ fn main() -> Result<()> {
     }
 }
 
+/// A store, as the next start of a server finds it.
+fn place(url: &str, runtime: &Handle) -> Result<InStore> {
+    let store = Store::open(url, StoreSettings::default(), Arc::new(SystemClock::new()))?;
+    let epoch = runtime.block_on(async {
+        let epochs = store.list(Folder::Epochs).await?;
+        let epoch = epochs.last().map_or(0, |last| last.name.number()) + 1;
+        store
+            .create(
+                &ObjectName::Epoch(epoch),
+                vec![Bytes::from_static(b"example\n")],
+            )
+            .await?;
+        Ok::<_, StoreError>(epoch)
+    })?;
+    Ok(InStore {
+        store,
+        runtime: runtime.clone(),
+        epoch,
+    })
+}
+
 fn fill(index: &ColdIndex, entries: u64, watch: &mut Watch) -> Result<()> {
     index.set_state("example", 1)?;
     for segment in 0..entries.div_ceil(SEGMENT_ENTRIES) {
@@ -73,6 +106,8 @@ fn fill(index: &ColdIndex, entries: u64, watch: &mut Watch) -> Result<()> {
         }
     }
     watch.lap("entered", entries);
+    index.save()?;
+    watch.lap("saved", 1);
     watch.memory(index)
 }
 

@@ -6,9 +6,9 @@ use twox_hash::XxHash3_128;
 
 use crate::entry::{BLOCK_BYTES, Number};
 use crate::format::{
-    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_settings,
-    encode_sidecar, encode_stored, encode_value, read_gone, read_hidden, read_hot, read_settings,
-    read_sidecar,
+    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_manifest,
+    encode_settings, encode_sidecar, encode_stored, encode_value, read_gone, read_hidden, read_hot,
+    read_manifest, read_settings, read_sidecar, read_tail,
 };
 
 /// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
@@ -59,7 +59,8 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// A sidecar, a log record, a list of names, a record of what is hidden or one of settings.
+/// A sidecar, a log record, a list of names, a record of what is hidden or of settings, or of the index a manifest or
+/// a table's tail.
 pub fn object(bytes: &[u8]) {
     // Where the number of one stands: any is its own.
     let number = bytes.get(12..).and_then(|rest| rest.first_chunk());
@@ -76,6 +77,17 @@ pub fn object(bytes: &[u8]) {
     }
     if let Ok(rows) = read_settings(number, bytes) {
         assert_eq!(encode_settings(number, &rows), bytes, "{rows:?}");
+    }
+    if let Ok(manifest) = read_manifest(number.0, bytes) {
+        assert_eq!(encode_manifest(number.0, &manifest), bytes, "{manifest:?}");
+    }
+    if let Ok(tail) = read_tail(number.0, bytes) {
+        let block = tail.block_of(bytes);
+        assert!(block < tail.blocks().max(1));
+        assert!(
+            tail.place(block)
+                .is_none_or(|place| place.start <= place.end)
+        );
     }
     if let Ok(names) = read_hot(number, &Bytes::copy_from_slice(bytes)) {
         assert!(names.count() <= bytes.len());

@@ -3,7 +3,7 @@
 //! - `entry`: what is known of a tensor that lies there
 //! - `store`: objects, whole or not at all, in time or not at all
 //! - `format`: segments as Arrow IPC files, and the sidecars that say what is in them
-//! - `index`: names to places, on a local disk, and what is gone for good
+//! - `index`: names to places, on a local disk or in the store, and what is gone for good
 //! - `tier`: what the engine has below it, out of these
 
 #![cfg_attr(

@@ -25,6 +25,7 @@ mod bulk;
 mod cli;
 mod cold;
 mod cold_also;
+mod cold_index;
 mod cold_settings;
 mod cold_warm;
 mod errors;

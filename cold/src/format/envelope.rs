@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Hot = 3,
     Hidden = 4,
     Settings = 5,
+    Table = 6,
+    Manifest = 7,
 }
 
 impl Kind {
@@ -39,6 +41,8 @@ impl Kind {
             Kind::Hot => "list of what was in memory",
             Kind::Hidden => "record of what is hidden",
             Kind::Settings => "record of settings",
+            Kind::Table => "table of the index",
+            Kind::Manifest => "list of the index's tables",
         }
     }
 }

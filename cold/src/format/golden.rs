@@ -15,10 +15,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
+use super::table::Rows;
 use super::{
-    Built, Gone, Grave, Large, Layout, Packer, SettingsRow, Tensor, Unpacker, build, encode_gone,
-    encode_hidden, encode_hot, encode_settings, read_gone, read_hidden, read_hot, read_settings,
-    read_sidecar, verify,
+    Built, BuiltTable, Gone, Grave, Large, Layout, Manifest, Packer, SettingsRow, TableBuilder,
+    Tensor, Unpacker, build, encode_gone, encode_hidden, encode_hot, encode_manifest,
+    encode_settings, read_block, read_gone, read_hidden, read_hot, read_manifest, read_settings,
+    read_sidecar, read_tail, verify,
 };
 use crate::entry::{BLOCK_BYTES, Description, Number, Stored};
 
@@ -230,6 +232,32 @@ fn described(segments: &[(&str, Vec<Given>, Built)]) -> Value {
     Value::Object(all.collect())
 }
 
+/// Rows of an index, one of them of a key that is gone.
+fn indexed() -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let row = |n: u32| {
+        let key = format!("epublic\0default\0k{n:03}").into_bytes();
+        (key, (n != 7).then(|| vec![n as u8; 20]))
+    };
+    (0..40).map(row).collect()
+}
+
+/// Its frames may be others with another release of zstd.
+fn built_table() -> BuiltTable {
+    let mut builder = TableBuilder::new(8, 512).unwrap();
+    for (key, value) in indexed() {
+        builder.push(&key, value.as_deref()).unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn manifest(table: &BuiltTable) -> Manifest {
+    Manifest {
+        epoch: 2,
+        covered: 2 << 40,
+        levels: vec![Vec::new(), vec![table.name.clone()]],
+    }
+}
+
 fn writes() -> bool {
     std::env::var_os("BOWSTRING_WRITE_VECTORS").is_some()
 }
@@ -243,6 +271,10 @@ fn this_release_writes_the_golden_files() {
         let (_, _, packed) = &all[3];
         std::fs::write(folder().join("packed.arrow"), packed.file.concat()).unwrap();
         std::fs::write(folder().join("packed.idx"), &packed.sidecar).unwrap();
+        let table = built_table();
+        std::fs::write(folder().join("index.rows"), table.file.concat()).unwrap();
+        let manifest = encode_manifest(9, &manifest(&table));
+        std::fs::write(folder().join("index.tree"), manifest).unwrap();
     }
     let mut files = vec![
         (
@@ -312,6 +344,25 @@ fn what_format_1_wrote_is_read() {
     assert_eq!(names.len(), expected.len());
     for (id, (at, key)) in names.iter().zip(expected) {
         assert_eq!((id.key.as_str(), &id.namespace), (key, &namespaces[at].1));
+    }
+
+    let manifest = read_manifest(9, &read("index.tree")).unwrap();
+    assert_eq!((manifest.epoch, manifest.covered), (2, 2 << 40));
+    let (name, table) = (&manifest.levels[1][0], read("index.rows"));
+    assert_eq!(
+        (name.number, name.bytes, name.rows),
+        (8, table.len() as u64, 40)
+    );
+    let tail = read_tail(8, &table[name.tail_at as usize..]).unwrap();
+    let blocks = (0..tail.blocks()).map(|block| {
+        let place = tail.place(block).unwrap();
+        read_block(&table[place.start as usize..place.end as usize]).unwrap()
+    });
+    let there: Vec<_> = blocks.flat_map(Rows::new).collect();
+    let indexed = indexed();
+    assert_eq!(there.len(), indexed.len());
+    for ((key, value), (expected, of)) in there.iter().zip(indexed) {
+        assert_eq!((&key[..], value.as_deref()), (&expected[..], of.as_deref()));
     }
 
     let (file, sidecar) = (read("packed.arrow"), read("packed.idx"));

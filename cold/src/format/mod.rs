@@ -7,6 +7,8 @@
 //! - [`hidden`]: what of others' prefixes is not to be found any more
 //! - [`hot`]: what was in memory, for the next start
 //! - [`settings`]: what is set of namespaces
+//! - [`table`]: rows of the index, where that lies in the store; [`filter`] is part of one
+//! - [`manifest`]: which tables are the index
 //!
 //! Under these: [`tensor`] (one that is to be written), [`stored`] (one tensor's description, sealed), [`blocks`] (the checksums of its bytes), [`pack`] (its
 //! bytes compressed),
@@ -20,17 +22,21 @@ mod arrow_file;
 pub mod blocks;
 mod cursor;
 mod envelope;
+pub mod filter;
 #[cfg(test)]
 mod golden;
 pub mod gone;
 pub mod hidden;
 pub mod hot;
 pub mod large;
+pub mod manifest;
 pub mod pack;
 pub mod segment;
 pub mod settings;
 pub mod sidecar;
 pub mod stored;
+pub mod table;
+mod table_builder;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
@@ -40,11 +46,14 @@ pub use gone::{Gone, encode_gone, read_gone};
 pub use hidden::{Grave, encode_hidden, read_hidden};
 pub use hot::{HotNames, encode_hot, read_hot};
 pub use large::Large;
+pub use manifest::{Manifest, TableName, encode_manifest, read_manifest};
 pub use pack::{Packer, Unpacker};
 pub use segment::{Built, Layout, build, check};
 pub use settings::{SettingsRow, encode_settings, read_settings};
 pub use sidecar::{Sidecar, encode_sidecar, read_sidecar};
 pub use stored::{decode_stored, decode_value, encode_stored, encode_value};
+pub use table::{Tail, read_block, read_tail};
+pub use table_builder::{BuiltTable, TableBuilder};
 pub use tensor::Tensor;
 
 /// The version of everything in this folder. Version 1 is the first.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::disk::{Disk, Write};
+use super::disk::Write;
 use super::error::Result;
+use super::kept::Kept;
 use super::rows;
 use super::state::Head;
 use super::tally::{Segment, Tally, Tell};
@@ -51,8 +52,8 @@ pub(super) struct Committer {
     written: Mutex<Written>,
     /// A copy of the tally's, for those who may not wait.
     entries: AtomicU64,
-    /// Set behind each group.
-    head: Mutex<Head>,
+    /// Set behind each group, where there is a disk.
+    head: Option<Mutex<Head>>,
 }
 
 /// What is known of all that was written.
@@ -65,18 +66,18 @@ struct Written {
 }
 
 impl Committer {
-    pub(super) fn new(tally: Tally, head: Head, groups: u64, hlc: u64) -> Committer {
+    pub(super) fn new(tally: Tally, head: Option<Head>, groups: u64, hlc: u64) -> Committer {
         Committer {
             queue: Mutex::default(),
             done: Condvar::new(),
             entries: AtomicU64::new(tally.entries()),
             written: Mutex::new(Written { tally, hlc, groups }),
-            head: Mutex::new(head),
+            head: head.map(Mutex::new),
         }
     }
 
     /// Returns when the change is on the disk. Changes are written in the order of the calls.
-    pub(super) fn commit(&self, change: Change, disk: &Disk) -> Result<()> {
+    pub(super) fn commit(&self, change: Change, disk: &Kept) -> Result<()> {
         if change.is_empty() {
             return disk.check();
         }
@@ -95,7 +96,7 @@ impl Committer {
     }
 
     /// Writes all that has gathered. An error is kept by the disk, for all who wait.
-    fn lead(&self, queue: &mut MutexGuard<'_, Queue>, disk: &Disk) {
+    fn lead(&self, queue: &mut MutexGuard<'_, Queue>, disk: &Kept) {
         let change = std::mem::take(&mut queue.waiting);
         queue.gathering += 1;
         queue.writing = true;
@@ -108,7 +109,7 @@ impl Committer {
         self.done.notify_all();
     }
 
-    fn write(&self, change: Change, disk: &Disk) -> Result<()> {
+    fn write(&self, change: Change, disk: &Kept) -> Result<()> {
         let own = self.take_in(change.tells, change.hlc);
         disk.write(change.rows.into_iter().chain(own))?;
         // Behind the rows: it may say less than they do, never more.
@@ -116,9 +117,12 @@ impl Committer {
     }
 
     /// Says in the head that all is there that was written so far.
-    pub(super) fn vouch(&self, disk: &Disk) -> Result<()> {
+    pub(super) fn vouch(&self, disk: &Kept) -> Result<()> {
+        let Some(head) = &self.head else {
+            return Ok(());
+        };
         let groups = self.written.lock().groups;
-        let set = self.head.lock().set(groups);
+        let set = head.lock().set(groups);
         set.map_err(|error| disk.lose(&error))
     }
 
@@ -144,6 +148,11 @@ impl Committer {
 
     pub(super) fn entries(&self) -> u64 {
         self.entries.load(Ordering::Acquire)
+    }
+
+    /// Whether a segment is one of those that there are.
+    pub(super) fn has_segment(&self, number: Number) -> bool {
+        self.written.lock().tally.has(number)
     }
 
     pub(super) fn segments(&self) -> Vec<Segment> {

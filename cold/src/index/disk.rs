@@ -1,4 +1,4 @@
-//! The tree of rows on the local disk: the one file that knows fjall.
+//! The tree of rows on the local disk: what knows fjall, but for the shape of its answers.
 //!
 //! What its source says, and what is made of it here:
 //! - A failed write or background job poisons the database for good; reads go on. A writer that waits
@@ -116,11 +116,6 @@ impl Disk {
     pub(super) fn range(&self, from: std::ops::Bound<Vec<u8>>, until: Vec<u8>) -> fjall::Iter {
         let range = (from, std::ops::Bound::Excluded(until));
         self.database.snapshot().range(&self.rows, range)
-    }
-
-    pub(super) fn starting_with(&self, prefix: &[u8]) -> fjall::Iter {
-        let from = std::ops::Bound::Included(prefix.to_vec());
-        self.range(from, super::rows::behind(prefix))
     }
 
     /// Writes all or nothing, as durable as was asked for at the start. After an error nothing more is

@@ -13,6 +13,8 @@ pub enum IndexError {
     /// A write failed (a full disk, an I/O error): what was acknowledged is on the disk, what was not may
     /// be or not. Nothing works until [`reopen`](super::ColdIndex::reopen).
     Lost(String),
+    /// The store did not answer, or refused: ask again later.
+    Store(String),
     /// A row cannot be read back as it was written: a miss, and the index is to be built anew.
     Corrupt(String),
 }
@@ -30,6 +32,7 @@ impl fmt::Display for IndexError {
             ),
             Self::Unusable(why) => write!(f, "index cannot be opened and must be rebuilt; {why}"),
             Self::Lost(why) => write!(f, "index failed to write and must be reopened; {why}"),
+            Self::Store(why) => write!(f, "index in the store was not reached; error=`{why}`"),
             Self::Corrupt(why) => write!(f, "index row cannot be read; {why}"),
         }
     }

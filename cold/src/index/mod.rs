@@ -1,19 +1,23 @@
 //! Names to places: which tensors lie in the cold tier, where, and what is gone for good.
 //!
-//! A log-structured tree on the local disk, of which the filters are in memory: some bits an entry, and a
-//! name that is not there costs no I/O. It can be built anew from the sidecars and the log on the store.
+//! A log-structured tree on the local disk, or in the store where there is none, of which the filters are in memory:
+//! some bits an entry, and a name that is not there costs no I/O. It can be built anew from the sidecars and the log on
+//! the store.
 //!
 //! - `rows`: what stands in the tree
-//! - `disk`: the tree itself, what it must not be asked, and what its failures mean
+//! - `kept`: where the tree is
+//! - `disk`: the one on the local disk, what it must not be asked, and what its failures mean
+//! - `tree`: the one in the store
 //! - `commit`: writing in groups; segments' tallies and the head come with each
 //! - `write`: insert, move, remove: each decides under the locks of its names
 //! - `gone`: floors of namespaces and graves of names: what may not come in any more
 //! - `tidy`: clearing a namespace, and the rows of those that were cleared
 //! - `scan`: a namespace in order
 //! - `tally`: what of each segment is alive
-//! - `open`: opening, closing and emptying the directory
+//! - `open`: opening, closing and emptying the directory, or what is in the store
 //! - `rebuild`: out of what the store has
 //! - `state`: whether the directory can be trusted
+//! - `settings`: where it lies, and what it may have
 //! - `error`: what the tier above does about a failure
 //!
 //! Locks are taken in this order: `open` (shared; alone by `reopen`), `tidy`, stripes by their number,
@@ -26,6 +30,7 @@ mod crash;
 mod disk;
 mod error;
 mod gone;
+mod kept;
 #[cfg(test)]
 mod model;
 mod open;
@@ -34,14 +39,15 @@ mod racing;
 mod rebuild;
 mod rows;
 mod scan;
+mod settings;
 mod state;
 mod tally;
 #[cfg(test)]
 mod testing;
 mod tidy;
+mod tree;
 mod write;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bowstring_cache::Id;
@@ -53,44 +59,22 @@ use commit::Change;
 use gone::Graves;
 use open::Open;
 use tally::Tell;
+use tree::Tree;
 
 pub use error::{IndexError, Result};
 pub use open::wipe;
 pub use rebuild::Rebuild;
 pub use scan::Scan;
+pub use settings::{Home, IndexSettings};
 pub use state::State;
 pub use tally::Segment;
+pub use tree::InStore;
 
 use crate::entry::{Number, Place, Stored};
-use crate::format::{Gone, decode_value};
+use crate::format::Gone;
 
 /// Items of one call that are decided on and written at once: others wait for as long.
 const CHUNK: usize = 512;
-
-/// How an index is opened.
-#[derive(Debug, Clone)]
-pub struct IndexSettings {
-    /// Of its own; created when it is not there.
-    pub dir: PathBuf,
-    /// What it may have in memory besides some bytes an entry; [`IndexSettings::MEMORY_BYTES`].
-    pub memory_bytes: u64,
-    /// Whether what was acknowledged survives a power cut too, not only the end of the process.
-    pub fsync: bool,
-}
-
-impl IndexSettings {
-    /// Enough for any number of entries.
-    pub const MEMORY_BYTES: u64 = 16 << 20;
-
-    /// An index in this directory, as durable as the page cache.
-    pub fn new(dir: impl Into<PathBuf>) -> IndexSettings {
-        IndexSettings {
-            dir: dir.into(),
-            memory_bytes: Self::MEMORY_BYTES,
-            fsync: false,
-        }
-    }
-}
 
 /// Something that is gone, of which the store's log does not say so yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,22 +99,83 @@ impl ColdIndex {
     /// Opens or creates. Whether what is there can be trusted, [`ColdIndex::state`] says.
     ///
     /// # Errors
-    /// `Locked`, or `Unusable` for what has to be [wiped](wipe).
+    /// `Locked`; `Unusable` for what has to be [begun anew](Rebuild::begin); `Store`.
     pub fn open(settings: IndexSettings) -> Result<ColdIndex> {
         let graves = Arc::new(Mutex::new(Graves::new()));
         let open = Open::new(&settings, graves.clone())?;
-        let state = State::read(&settings.dir).filter(|_| open.whole);
-        let index = ColdIndex {
-            settings,
-            open: RwLock::new(Some(open)),
-            graves,
-            state: Mutex::new(None),
+        let known = match (&settings.home, open.disk.in_store()) {
+            (Home::Dir(dir), _) => State::read(dir),
+            (Home::Store(place), Some(tree)) => {
+                let epoch = tree.epoch();
+                epoch.map(|epoch| State::new(place.store.identity(), epoch))
+            }
+            (Home::Store(_), None) => None,
         };
+        let state = known.filter(|_| open.whole);
+        let index = ColdIndex::of(settings, open, graves);
         match state {
             Some(state) => index.write_state(state)?,
             None => index.mark_lost()?,
         }
         Ok(index)
+    }
+
+    /// An empty one in the place of whatever is there, which vouches for nothing yet.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::open`].
+    pub(crate) fn begin(settings: IndexSettings) -> Result<ColdIndex> {
+        let graves = Arc::new(Mutex::new(Graves::new()));
+        let open = Open::begin(&settings, graves.clone())?;
+        Ok(ColdIndex::of(settings, open, graves))
+    }
+
+    fn of(settings: IndexSettings, open: Open, graves: Arc<Mutex<Graves>>) -> ColdIndex {
+        ColdIndex {
+            settings,
+            open: RwLock::new(Some(open)),
+            graves,
+            state: Mutex::new(None),
+        }
+    }
+
+    /// Begins with nothing, in the store.
+    fn renew(&self) -> Result<()> {
+        let begun = Open::begin(&self.settings, self.graves.clone())?;
+        *self.state.lock() = None;
+        *self.open.write() = Some(begun);
+        Ok(())
+    }
+
+    /// Whether it lies in the store and is not what was written there: it is to be [renewed](Rebuild::renew).
+    pub fn is_damaged(&self) -> bool {
+        let damaged = |open: &Open| open.disk.in_store().is_some_and(Tree::is_damaged);
+        self.is_in_store() && (self.state().is_none() || self.peek(damaged).unwrap_or(true))
+    }
+
+    pub(crate) fn settings(&self) -> &IndexSettings {
+        &self.settings
+    }
+
+    /// Whether it lies in the store: then whatever asks it may ask the store.
+    pub fn is_in_store(&self) -> bool {
+        matches!(self.settings.home, Home::Store(_))
+    }
+
+    /// All segments and log records below this number are in what was opened. Those above have to be taken in again
+    /// ([`Rebuild::onto`]), where the index lies in the store; else there are none.
+    pub fn covered(&self) -> Number {
+        let covered = |open: &Open| open.disk.in_store().map(Tree::covered);
+        let covered = self.peek(covered).flatten();
+        covered.map_or(Number(u64::MAX), Number)
+    }
+
+    /// Leaves all of it in the store, so that the next start has nothing to read again.
+    ///
+    /// # Errors
+    /// `Lost`, `Store`.
+    pub fn save(&self) -> Result<()> {
+        self.with(|open| open.disk.in_store().map_or(Ok(()), Tree::save))
     }
 
     /// What the index says of itself; none where it cannot be trusted: because it is new, was given up,
@@ -158,8 +203,12 @@ impl ColdIndex {
     /// # Errors
     /// `Lost` when even that fails.
     pub fn mark_lost(&self) -> Result<()> {
-        *self.state.lock() = None;
-        State::remove(&self.settings.dir).map_err(|error| self.not_written(&error))
+        let before = self.state.lock().take();
+        match &self.settings.home {
+            Home::Dir(dir) => State::remove(dir).map_err(|error| self.not_written(&error)),
+            Home::Store(_) if before.is_none() => Ok(()),
+            Home::Store(_) => self.with(|open| open.disk.in_store().map_or(Ok(()), Tree::disown)),
+        }
     }
 
     /// Whether it works.
@@ -186,19 +235,17 @@ impl ColdIndex {
     /// The entry of a name.
     ///
     /// # Errors
-    /// `Lost`, `Corrupt`.
+    /// `Lost`, `Corrupt`, `Store`.
     pub fn get(&self, id: &Id) -> Result<Option<Stored>> {
-        self.with(|open| {
-            let key = rows::entry_key(id);
-            // The floor first: behind the row, it may have been forgotten with all that was under it.
-            let floor = open.floors.of(rows::prefix_of(&key));
-            let Some(value) = open.disk.get(&key)? else {
-                return Ok(None);
-            };
-            let stored = decode_value(id.clone(), &value);
-            let stored = stored.ok_or_else(|| rows::damaged(&key))?;
-            Ok(Some(stored).filter(|stored| stored.place.segment >= floor))
-        })
+        self.with(|open| open.found(id))
+    }
+
+    /// The entries of several names; where they have to be asked for in the store, at one time.
+    ///
+    /// # Errors
+    /// As [`ColdIndex::get`].
+    pub fn get_all(&self, ids: &[Id]) -> Result<Vec<Option<Stored>>> {
+        self.in_chunks(ids, Open::found_all)
     }
 
     /// Enters what lies in a new segment: each where nothing of a later segment is there, whatever its version,
@@ -335,6 +382,11 @@ impl ColdIndex {
     /// names out of it can go. Never called, it costs some MiB, and in the end late segments are refused.
     pub fn settle(&self, before: Number) {
         self.graves.lock().settle(before);
+        self.peek(|open| {
+            if let Some(tree) = open.disk.in_store() {
+                tree.settle(before.0);
+            }
+        });
     }
 
     /// The entries of a namespace in the order of their keys, as they are now: those whose key begins with
@@ -427,6 +479,10 @@ impl ColdIndex {
     /// # Errors
     /// `Lost` as long as it does not work, or a scan is going on; `Unusable` for what has to be rebuilt.
     pub fn reopen(&self) -> Result<()> {
+        if self.is_in_store() {
+            let revived = |open: &Open| open.disk.in_store().map_or(Ok(()), Tree::revive);
+            return self.peek(revived).unwrap_or(Ok(()));
+        }
         let mut open = self.open.write();
         if let Some(open) = &*open
             && Arc::strong_count(&open.scans) > 1
@@ -444,15 +500,16 @@ impl ColdIndex {
     }
 
     fn write_state(&self, state: State) -> Result<()> {
-        let written = state.write(&self.settings.dir, self.settings.fsync);
-        written.map_err(|error| self.not_written(&error))?;
+        if let Home::Dir(dir) = &self.settings.home {
+            let written = state.write(dir, self.settings.fsync);
+            written.map_err(|error| self.not_written(&error))?;
+        }
         *self.state.lock() = Some(state);
         Ok(())
     }
 
     fn not_written(&self, error: &std::io::Error) -> IndexError {
-        let dir = self.settings.dir.display();
-        IndexError::Lost(format!("dir=`{dir}` error=`{error}`"))
+        IndexError::Lost(format!("{} error=`{error}`", self.settings.home))
     }
 
     fn tell(&self, number: Number, tell: Tell) -> Result<()> {

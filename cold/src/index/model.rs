@@ -7,8 +7,9 @@ use bowstring_cache::Id;
 use bowstring_wire::name::{Namespace, Tenant};
 use proptest::prelude::*;
 
-use super::testing::{id, stored, version};
-use super::{ColdIndex, IndexSettings, Segment};
+use super::testing::{Journal, id, stored, version};
+use super::tree::tests::Place as TreePlace;
+use super::{ColdIndex, Home, IndexSettings, Segment};
 use crate::entry::{Number, Place, Prefix, Stored};
 
 const NAMESPACES: [&str; 2] = ["a", "a.b"];
@@ -172,10 +173,23 @@ fn compare(index: &ColdIndex, model: &Model) {
     assert_eq!(index.max_hlc(), model.hlc);
 }
 
-fn run(steps: Vec<Step>, small: bool) {
+fn run(steps: Vec<Step>, small: bool, in_store: bool) {
     let root = tempfile::tempdir().unwrap();
     let mut dir = root.path().join("0");
-    let mut index = ColdIndex::open(settings(&dir, small)).unwrap();
+    let place = in_store.then(TreePlace::new);
+    let open = |dir: &Path| {
+        let settings = settings(dir, small);
+        let opened = match &place {
+            Some(place) => ColdIndex::open(IndexSettings {
+                home: Home::Store(place.next()),
+                ..settings
+            }),
+            None => ColdIndex::open(settings),
+        };
+        opened.unwrap()
+    };
+    let mut index = open(&dir);
+    let mut journal = Journal::default();
     assert_eq!(index.state(), None);
     index.set_state("memory:", 1).unwrap();
     let mut model = Model {
@@ -195,6 +209,9 @@ fn run(steps: Vec<Step>, small: bool) {
                     .collect();
                 let expected: Vec<_> = entries.iter().map(|new| model.insert(new)).collect();
                 assert_eq!(index.insert_all(&entries).unwrap(), expected);
+                if expected.contains(&true) {
+                    journal.segment(number, entries);
+                }
             }
             Step::Move(ids) => {
                 let moved: Vec<_> = ids
@@ -222,8 +239,19 @@ fn run(steps: Vec<Step>, small: bool) {
                     })
                     .collect();
                 assert_eq!(index.move_all(&moved).unwrap(), expected);
+                let moved = moved.into_iter().zip(expected);
+                let moved = moved.filter_map(|((_, new), is_in)| is_in.then_some(new));
+                let moved: Vec<Stored> = moved.collect();
+                if !moved.is_empty() {
+                    journal.segment(next, moved);
+                }
             }
-            Step::Remove(names) => {
+            Step::Remove(mut names) => {
+                if in_store {
+                    // A log record knows no versions.
+                    names.iter_mut().for_each(|(_, below)| *below = None);
+                }
+                journal.removed(next, names.iter().map(|(id, _)| id.clone()));
                 let removed: Vec<_> = names
                     .iter()
                     .map(|(id, below)| (id.clone(), below.map(version)))
@@ -242,6 +270,7 @@ fn run(steps: Vec<Step>, small: bool) {
                 index
                     .clear(&Tenant::public(), &namespace, Number(next))
                     .unwrap();
+                journal.cleared(next, namespace.clone());
                 model.rows.retain(|id, _| id.namespace != namespace);
                 model.floors.insert(NAMESPACES[n].to_owned(), next);
             }
@@ -262,7 +291,10 @@ fn run(steps: Vec<Step>, small: bool) {
                     if segment.live_entries == 0 && number.0 < model.settled {
                         index.drop_segment(number).unwrap();
                         model.totals.remove(&number.0);
-                    } else {
+                        journal.drop_segment(number.0);
+                    } else if !in_store {
+                        // Nobody says it again of a segment that is there.
+
                         index.add_segment(number, next).unwrap();
                         model.totals.insert(number.0, next);
                     }
@@ -286,14 +318,25 @@ fn run(steps: Vec<Step>, small: bool) {
             }
             Step::Reopen | Step::Crash => {
                 // Where tables come and go, a copy of the directory is none of any one moment.
-                if matches!(step, Step::Crash) && !small {
+                if matches!(step, Step::Crash) && !small && !in_store {
                     let copy = root.path().join(at.to_string());
                     copy_dir(&dir, &copy);
                     dir = copy;
                 }
+                let is_saved = matches!(step, Step::Reopen);
+                if is_saved {
+                    index.settle(Number(next));
+                    index.save().unwrap();
+                }
                 drop(index);
-                index = ColdIndex::open(settings(&dir, small)).unwrap();
-                assert_eq!(index.state().unwrap().epoch, 1);
+                index = open(&dir);
+                assert!(index.state().is_some());
+                if in_store {
+                    let (opened, read) = journal.read_onto(index, at as u64);
+                    assert!(!is_saved || read == 0);
+                    index = opened;
+                    model.hlc = index.max_hlc();
+                }
                 // Nothing that was begun before comes in any more.
                 index.settle(Number(next));
                 model.settled = next;
@@ -311,13 +354,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn all_operations_as_a_map_would(steps in prop::collection::vec(step(), 1..60)) {
-        run(steps, false);
+        run(steps, false, false);
     }
 
     #[test]
     fn all_operations_as_a_map_would_when_memory_is_short(
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        run(steps, true);
+        run(steps, true, false);
+    }
+
+    #[test]
+    fn all_operations_as_a_map_would_in_the_store(
+        steps in prop::collection::vec(step(), 1..120),
+        small in any::<bool>(),
+    ) {
+        run(steps, small, true);
     }
 }

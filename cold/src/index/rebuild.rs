@@ -1,26 +1,72 @@
-//! Building the index anew out of what the store has: sidecars, and log records of what was removed.
+//! Building the index out of what the store has: sidecars, and log records of what was removed. Anew, or onto one that
+//! lies in the store and knows all but the last of them.
 
-use super::{ColdIndex, IndexSettings, error::Result, open::wipe};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{ColdIndex, IndexSettings, error::Result};
 use crate::entry::{Number, Stored};
 use crate::format::Gone;
 
 /// An index that is being built. It vouches for nothing until [`Rebuild::finish`].
 pub struct Rebuild {
-    index: ColdIndex,
+    pub(super) index: Arc<ColdIndex>,
     next: Number,
+    is_anew: bool,
 }
 
 impl Rebuild {
-    /// Begins with nothing: whatever lies in the directory goes.
+    /// Begins with nothing: whatever lies there goes.
     ///
     /// # Errors
-    /// `Locked`, `Unusable`.
+    /// `Locked`, `Unusable`, `Store`.
     pub fn begin(settings: IndexSettings) -> Result<Rebuild> {
-        wipe(&settings.dir)?;
         Ok(Rebuild {
-            index: ColdIndex::open(settings)?,
+            index: Arc::new(ColdIndex::begin(settings)?),
             next: Number(0),
+            is_anew: true,
         })
+    }
+
+    /// Begins with nothing in the place of an index in the store, which nobody uses meanwhile.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub fn renew(index: Arc<ColdIndex>) -> Result<Rebuild> {
+        index.renew()?;
+        Ok(Rebuild {
+            index,
+            next: Number(0),
+            is_anew: true,
+        })
+    }
+
+    /// Goes on where an index ends that was opened in the store. Of its segments, those have gone since that have no
+    /// sidecar any more: what the log said of them may have gone with them.
+    ///
+    /// # Errors
+    /// `Lost`, `Store`.
+    pub fn onto(index: ColdIndex, sidecars: &BTreeSet<Number>) -> Result<Rebuild> {
+        for segment in index.segments() {
+            if !sidecars.contains(&segment.number) {
+                index.drop_segment(segment.number)?;
+            }
+        }
+        Ok(Rebuild {
+            next: index.covered(),
+            index: Arc::new(index),
+            is_anew: false,
+        })
+    }
+
+    /// The number up to which segments and log records are in it.
+    pub fn next(&self) -> Number {
+        self.next
+    }
+
+    /// Whether it began with nothing.
+    pub fn is_anew(&self) -> bool {
+        self.is_anew
     }
 
     /// Takes in a segment. Segments and log records come together in the order of their numbers: that is what
@@ -47,7 +93,7 @@ impl Rebuild {
     ///
     /// # Errors
     /// `Lost`.
-    pub fn finish(self, store: &str, epoch: u64) -> Result<ColdIndex> {
+    pub fn finish(self, store: &str, epoch: u64) -> Result<Arc<ColdIndex>> {
         self.index.set_state(store, epoch)?;
         Ok(self.index)
     }

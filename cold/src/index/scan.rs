@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bowstring_wire::name::{Namespace, Tenant};
 
-use super::error::{Result, unreadable};
+use super::commit::Committer;
+use super::error::Result;
+use super::kept::{Range, Value};
 use super::open::Open;
 use super::rows;
 use crate::entry::{Number, Stored};
@@ -14,8 +16,10 @@ use crate::format::decode_value;
 /// What [`ColdIndex::scan`](super::ColdIndex::scan) gives. Holds some blocks in memory, however many entries
 /// there are, and blocks nobody; on the disk it keeps what it shows, so let it not live for hours.
 pub struct Scan {
-    rows: fjall::Iter,
+    rows: Range,
     floor: Number,
+    /// Knows which segments there are, where rows may point elsewhere.
+    segments: Option<Arc<Committer>>,
     _open: Arc<()>,
 }
 
@@ -38,15 +42,18 @@ impl Scan {
         Scan {
             rows: open.disk.range(first, rows::behind(&key(prefix))),
             floor,
+            segments: open.disk.in_store().map(|_| open.committer.clone()),
             _open: open.scans.clone(),
         }
     }
 
-    fn read(&self, row: fjall::Guard) -> Result<Option<Stored>> {
-        let (key, value) = row.into_inner().map_err(unreadable)?;
+    fn read(&self, (key, value): (Value, Value)) -> Result<Option<Stored>> {
         let stored = rows::entry_id(&key).and_then(|id| decode_value(id, &value));
         let stored = stored.ok_or_else(|| rows::damaged(&key))?;
-        Ok((stored.place.segment >= self.floor).then_some(stored))
+        let segment = stored.place.segment;
+        let segments = self.segments.as_ref();
+        let is_there = segments.is_none_or(|it| it.has_segment(segment));
+        Ok((segment >= self.floor && is_there).then_some(stored))
     }
 }
 
@@ -56,7 +63,7 @@ impl Iterator for Scan {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let row = self.rows.next()?;
-            if let Some(stored) = self.read(row).transpose() {
+            if let Some(stored) = row.and_then(|row| self.read(row)).transpose() {
                 return Some(stored);
             }
         }

@@ -73,6 +73,10 @@ impl Tally {
         Some([*entries, *bytes, *total])
     }
 
+    pub(super) fn has(&self, number: Number) -> bool {
+        self.segments.contains_key(&number)
+    }
+
     pub(super) fn entries(&self) -> u64 {
         self.entries
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
 use super::commit::Change;
-use super::error::{Result, unreadable};
+use super::error::Result;
 use super::gone::Floor;
 use super::open::Open;
 use super::rows;
@@ -68,7 +68,7 @@ impl Open {
         let range = self.disk.range(from, rows::behind(&sweep.prefix));
         let mut found = Vec::new();
         for row in range.take(rows_max) {
-            found.push(row.key().map_err(unreadable)?.to_vec());
+            found.push(row?.0.to_vec());
         }
         if let Some(last) = found.last() {
             sweep.at = Some(last.clone());
@@ -118,7 +118,7 @@ impl Open {
 /// The floors on the disk.
 pub(super) fn load_floors(open: &Open) -> Result<()> {
     for row in open.disk.starting_with(rows::FLOORS) {
-        let (key, value) = row.into_inner().map_err(unreadable)?;
+        let (key, value) = row?;
         let [number] = rows::read_numbers(&value).ok_or_else(|| rows::damaged(&key))?;
         open.floors.raise(rows::floor_prefix(&key), Number(number));
     }

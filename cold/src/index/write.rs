@@ -32,7 +32,7 @@ struct Seen {
     version: Version,
     place: Place,
     bytes: u64,
-    /// Under the floor of its namespace: gone, though its row is still there.
+    /// Under the floor of its namespace, or in a segment that has gone: gone, though its row is still there.
     sunk: bool,
 }
 
@@ -172,11 +172,9 @@ impl Open {
             ..Change::default()
         };
         let mut changed: HashMap<&[u8], Option<Seen>> = HashMap::new();
-        for (name, item) in names.iter().zip(items) {
-            let old = match changed.get(&name.key[..]) {
-                Some(old) => *old,
-                None => self.seen(name)?,
-            };
+        let seen = self.seen(&names)?;
+        for ((name, item), seen) in names.iter().zip(items).zip(seen) {
+            let old = changed.get(&name.key[..]).copied().unwrap_or(seen);
             let (answer, decision) = decide(name, old, item);
             decided.push(answer);
             let new = match decision {
@@ -206,16 +204,20 @@ impl Open {
         Ok(decided)
     }
 
-    /// The row of a name. One that cannot be decoded counts as none: it is a miss for readers too.
-    fn seen(&self, name: &Name<'_>) -> Result<Option<Seen>> {
-        let Some(value) = self.disk.get(&name.key)? else {
-            return Ok(None);
-        };
-        let stored = decode_value(name.id.clone(), &value);
-        Ok(stored.map(|stored| Seen {
-            sunk: stored.place.segment < self.floors.of(rows::prefix_of(&name.key)),
-            ..Seen::of(&stored)
-        }))
+    /// The rows of names. One that cannot be decoded counts as none: it is a miss for readers too.
+    fn seen(&self, names: &[Name<'_>]) -> Result<Vec<Option<Seen>>> {
+        let keys: Vec<&[u8]> = names.iter().map(|name| &name.key[..]).collect();
+        let rows = self.disk.get_all(&keys)?;
+        let seen = names.iter().zip(rows).map(|(name, row)| {
+            let stored = decode_value(name.id.clone(), &row?)?;
+            let segment = stored.place.segment;
+            let is_under = segment < self.floors.of(rows::prefix_of(&name.key));
+            Some(Seen {
+                sunk: is_under || !self.is_there(segment),
+                ..Seen::of(&stored)
+            })
+        });
+        Ok(seen.collect())
     }
 
     /// Locks names against all who change them.

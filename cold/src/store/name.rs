@@ -24,6 +24,10 @@ pub enum ObjectName {
     Hidden(u64),
     /// What is set of namespaces.
     Settings(u64),
+    /// Rows of the index, where that lies in the store.
+    Table(u64),
+    /// Which tables are the index.
+    Manifest(u64),
 }
 
 /// Where objects of a kind lie.
@@ -41,17 +45,20 @@ pub enum Folder {
     Hidden,
     /// [`ObjectName::Settings`].
     Settings,
+    /// [`ObjectName::Table`] and [`ObjectName::Manifest`].
+    Index,
 }
 
 impl Folder {
     /// All of them.
-    pub const ALL: [Folder; 6] = [
+    pub const ALL: [Folder; 7] = [
         Folder::Segments,
         Folder::Log,
         Folder::Epochs,
         Folder::Hot,
         Folder::Hidden,
         Folder::Settings,
+        Folder::Index,
     ];
 
     /// The folder's own name, under the prefix.
@@ -63,6 +70,7 @@ impl Folder {
             Folder::Hot => "hot",
             Folder::Hidden => "hidden",
             Folder::Settings => "settings",
+            Folder::Index => "index",
         }
     }
 
@@ -83,6 +91,7 @@ impl ObjectName {
             ObjectName::Hot(_) => Folder::Hot,
             ObjectName::Hidden(_) => Folder::Hidden,
             ObjectName::Settings(_) => Folder::Settings,
+            ObjectName::Table(_) | ObjectName::Manifest(_) => Folder::Index,
         }
     }
 
@@ -95,7 +104,9 @@ impl ObjectName {
             ObjectName::Epoch(number)
             | ObjectName::Hot(number)
             | ObjectName::Hidden(number)
-            | ObjectName::Settings(number) => number,
+            | ObjectName::Settings(number)
+            | ObjectName::Table(number)
+            | ObjectName::Manifest(number) => number,
         }
     }
 
@@ -122,6 +133,8 @@ impl ObjectName {
             ObjectName::Hot(number),
             ObjectName::Hidden(number),
             ObjectName::Settings(number),
+            ObjectName::Table(number),
+            ObjectName::Manifest(number),
         ];
         let ending = file.get(DIGITS..)?;
         ours.into_iter()
@@ -137,6 +150,8 @@ impl ObjectName {
             ObjectName::Hot(_) => ".hot",
             ObjectName::Hidden(_) => ".hid",
             ObjectName::Settings(_) => ".set",
+            ObjectName::Table(_) => ".rows",
+            ObjectName::Manifest(_) => ".tree",
         }
     }
 }
@@ -172,6 +187,8 @@ mod tests {
             (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
             (ObjectName::Hidden(9), "hidden/00000000000000000009.hid"),
             (ObjectName::Settings(3), "settings/00000000000000000003.set"),
+            (ObjectName::Table(3), "index/00000000000000000003.rows"),
+            (ObjectName::Manifest(4), "index/00000000000000000004.tree"),
         ];
         for (name, text) in names {
             assert_eq!(name.to_string(), text);
@@ -213,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|hidden|settings|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
+        fn whatever_is_found_is_at_its_own_place(path in "(segments|log|epoch|hot|hidden|settings|index|\\PC{0,4})/[0-9a.]{0,21}(\\.arrow|\\.idx|\\.log|\\PC{0,3})") {
             let path = Path::from(path);
             if let Some(name) = ObjectName::parse(&Path::default(), &path) {
                 prop_assert_eq!(name.to_path(&Path::default()), path);

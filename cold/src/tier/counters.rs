@@ -134,7 +134,7 @@ pub struct ColdStats {
 
 impl Inner {
     pub(super) fn stats(&self) -> ColdStats {
-        let (counters, index) = (&self.counters, self.index.get());
+        let (counters, index) = (&self.counters, self.index.get().map(|index| &**index));
         let others = self.others.as_ref().map(Others::figures);
         let (also_entries, also_unread, also_bytes) = others.unwrap_or_default();
         ColdStats {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -101,6 +102,11 @@ impl Cold {
     }
 
     async fn mend_index(&self) -> Result<()> {
+        if let Some(index) = self.inner.index.get()
+            && index.is_damaged()
+        {
+            self.renew(Arc::clone(index)).await?;
+        }
         let cold = self.clone();
         blocking(move || {
             let inner = &cold.inner;
@@ -130,7 +136,7 @@ impl Cold {
 
     /// The index, where it is there and works.
     pub(super) fn working(&self) -> Option<&ColdIndex> {
-        let index = self.inner.index.get()?;
+        let index: &ColdIndex = self.inner.index.get()?;
         (!self.inner.trust.is_lost()).then_some(index)
     }
 }

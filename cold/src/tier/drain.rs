@@ -76,6 +76,11 @@ impl Cold {
                 }
             }
         }
+        let left_time = until.saturating_sub(inner.clock.monotonic());
+        tokio::select! {
+            () = self.save_index() => {}
+            () = inner.clock.sleep(left_time) => {}
+        }
         let unwritten = inner.queue.entries();
         Saved {
             entries: noted.saturating_sub(unwritten),
@@ -92,6 +97,7 @@ impl Cold {
                 tracing::warn!(error = %error.message, "cold tier: the log was not written");
             }
             let _ = self.flush().await;
+            self.save_index().await;
         };
         tokio::select! {
             () = writing => {}

@@ -57,14 +57,22 @@ impl Cold {
     }
 
     /// Whether the index has a key as it should be.
-    pub(super) fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
-        match self.working().map(|index| index.get(id)) {
-            Some(Ok(Some(now))) => is_it(&now),
-            Some(Err(_)) | None => false,
-            Some(Ok(None)) => {
+    pub(super) async fn has(&self, id: &Id, is_it: impl FnOnce(&Stored) -> bool) -> bool {
+        let found = match self.working() {
+            Some(index) if index.is_in_store() => {
+                let name = id.clone();
+                ask(self, move |index| index.get(&name)).await.ok()
+            }
+            Some(index) => index.get(id).ok().map(Some),
+            None => None,
+        };
+        match found {
+            Some(Some(Some(now))) => is_it(&now),
+            Some(Some(None)) => {
                 let found = self.inner.find_elsewhere(id);
                 found.is_some_and(|now| is_it(&now))
             }
+            Some(None) | None => false,
         }
     }
 
@@ -91,13 +99,14 @@ impl Cold {
             return Ok(vec![None; count]);
         }
         let found = ask(self, move |index| {
-            let get = |id: &Id| match index.may_have(id) {
-                true => index.get(id),
-                false => Ok(None),
-            };
-            ids.iter()
-                .map(get)
-                .collect::<crate::index::Result<Vec<_>>>()
+            let may = ids.iter().enumerate();
+            let may = may.filter(|(_, id)| index.may_have(id));
+            let (places, ids): (Vec<usize>, Vec<Id>) = may.map(|(at, id)| (at, id.clone())).unzip();
+            let mut found = vec![None; count];
+            for (at, one) in places.into_iter().zip(index.get_all(&ids)?) {
+                found[at] = one;
+            }
+            Ok(found)
         });
         let mut found = found.await?.unwrap_or_else(|| vec![None; count]);
         for one in &mut found {

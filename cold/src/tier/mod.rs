@@ -17,7 +17,7 @@
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
 //! - `kept`: what is set of namespaces
 //! - `tidy`: what is done in the background
-//! - `start`: who writes under this prefix, and what is there already; `build`: its index anew, where it was lost
+//! - `start`: who writes under this prefix, and what is there already; `build`: the index out of that
 //! - `counters`: what an operator sees
 //!
 //! One rule holds it together: an entry is inserted into the index only out of the queue, put back into
@@ -96,6 +96,8 @@ use unpacking::Unpackers;
 
 /// Locks of which each name has one: for who puts it back into memory, and who forgets it.
 const STRIPES: usize = 64;
+/// Threads that wait for the store on behalf of an index that lies there: others need some to do what it is asked for.
+const ASKING_MAX: usize = 64;
 
 /// A cold tier. Clones are the same one.
 #[derive(Clone)]
@@ -108,7 +110,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     store: Store,
     /// Not there while it is being built.
-    index: OnceLock<ColdIndex>,
+    index: OnceLock<Arc<ColdIndex>>,
     /// What is gone since it was not there, or lost.
     gone_before: Mutex<Vec<GoneBefore>>,
     queue: Queue,
@@ -121,6 +123,8 @@ struct Inner {
     unpackers: Unpackers,
     /// Who may compress: others want the processors too.
     packing: Semaphore,
+    /// Who may ask an index that may ask the store.
+    asking: Semaphore,
     /// The next number of a segment or log record.
     next: AtomicU64,
     /// The first one of this start.
@@ -138,7 +142,7 @@ struct Inner {
     counters: Counters,
     /// Who waits for all that is in the queue.
     flushes: AtomicU64,
-    /// Removed with this, where the index does not outlast the process.
+    /// Removed with this: indices of others' prefixes, where there is no other place for them.
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -218,6 +222,11 @@ async fn ask<T: Send + 'static>(
     what: impl FnOnce(&ColdIndex) -> crate::index::Result<T> + Send + 'static,
 ) -> Result<Option<T>> {
     let asking = cold.clone();
+    let is_far = cold.working().is_some_and(ColdIndex::is_in_store);
+    let _turn = match is_far {
+        true => Some(cold.inner.asking.acquire().await),
+        false => None,
+    };
     let asked = blocking(move || asking.working().map(what).transpose()).await?;
     asked.map_err(|error| cold.index_failed(&error))
 }

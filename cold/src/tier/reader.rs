@@ -16,7 +16,7 @@ use super::pieces::{Lost, Pieces};
 use super::queue::Which;
 use super::stream::Large;
 use super::{Cold, ask, failed};
-use crate::entry::{BLOCK_BYTES, Prefix, Stored};
+use crate::entry::{BLOCK_BYTES, Place, Prefix, Stored};
 use crate::store::{ObjectName, StoreError};
 
 /// What has more than one part in so many of the memory does not stay there for being read.
@@ -48,6 +48,14 @@ pub(super) enum Way {
     Passes,
     /// Past memory.
     InPieces,
+}
+
+/// What an entry that comes back into memory still has to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Still {
+    LiesAt(Place),
+    /// On its way down, or there.
+    IsBelow(Which),
 }
 
 impl Cold {
@@ -133,6 +141,18 @@ impl Cold {
         landed(flight).await
     }
 
+    /// Whether something is still so that nobody changes under the lock of its stripe, which the caller has.
+    async fn is_still(&self, id: &Id, still: Still) -> bool {
+        match still {
+            Still::LiesAt(place) => self.has(id, move |now| now.place == place).await,
+            Still::IsBelow(which) => {
+                let waiting = self.inner.queue.waiting(id);
+                waiting.is_some_and(|waiting| Which::of(&waiting.entry) == which)
+                    || self.has(id, move |now| which.is(&now.description)).await
+            }
+        }
+    }
+
     async fn load_to_stay(&self, cache: &Cache, id: &Id) -> Landed {
         if let Some(entry) = self.inner.queue.get(id) {
             if self.inner.is_expired(entry.expires_at_ms()) {
@@ -201,7 +221,7 @@ impl Cold {
             return came_to(restored.pass());
         }
         let id = &stored.description.id;
-        let still = || self.has(id, |now| now.place == stored.place);
+        let still = Still::LiesAt(stored.place);
         let landed = self.put_back(id, restored, still).await;
         // What is in another's prefix only is to go down into ours.
         if let Landed::Here(entry) = &landed
@@ -229,29 +249,18 @@ impl Cold {
             restoring.finish().await
         };
         match restored.await {
-            Ok(restored) => {
-                let still = || {
-                    let waiting = self.inner.queue.waiting(id);
-                    waiting.is_some_and(|waiting| Which::of(&waiting.entry) == which)
-                        || self.has(id, |now| which.is(&now.description))
-                };
-                self.put_back(id, restored, still).await
-            }
+            Ok(restored) => self.put_back(id, restored, Still::IsBelow(which)).await,
             Err(error) => Landed::Failed(error),
         }
     }
 
-    pub(super) async fn put_back(
-        &self,
-        id: &Id,
-        mut restored: Restored,
-        still: impl Fn() -> bool,
-    ) -> Landed {
+    pub(super) async fn put_back(&self, id: &Id, mut restored: Restored, still: Still) -> Landed {
         let inner = &self.inner;
         loop {
             {
                 let _nobody_forgets = inner.stripes[inner.stripe_of(id)].lock().await;
-                match restored.publish(&still) {
+                let is_still = self.is_still(id, still).await;
+                match restored.publish(|| is_still) {
                     Ok(Back::Here(entry)) => {
                         inner.counters.promoted.add(1);
                         return came_to(Ok(entry));
@@ -325,7 +334,7 @@ impl Cold {
         let id = stored.description.id.clone();
         let _stripe = inner.stripes[inner.stripe_of(&id)].lock().await;
         // A segment that was moved or dropped meanwhile is no damage.
-        if !self.has(&id, |now| now.place == stored.place) {
+        if !self.is_still(&id, Still::LiesAt(stored.place)).await {
             return Landed::Again;
         }
         inner.counters.damaged.add(1);

@@ -112,20 +112,19 @@ impl Cold {
         let cold = self.clone();
         let checked = blocking(move || {
             let inner = &cold.inner;
-            let is_down = |waiting: &Waiting| {
-                cold.working().is_some_and(|index| {
-                    let which = Which::of(&waiting.entry);
-                    let there = || index.get(&waiting.id);
-                    index.may_have(&waiting.id)
-                        && matches!(there(), Ok(Some(there)) if which.is(&there.description))
-                })
-            };
+            let ids: Vec<Id> = waiting.iter().map(|one| one.id.clone()).collect();
+            let there = cold.working().and_then(|index| index.get_all(&ids).ok());
+            let mut there = there.unwrap_or_default().into_iter();
             let mut dirty = Vec::with_capacity(waiting.len());
             for one in waiting {
+                let is_down = there
+                    .next()
+                    .flatten()
+                    .is_some_and(|there| Which::of(&one.entry).is(&there.description));
                 if one.is_gone() {
                     continue;
                 }
-                if inner.is_expired(one.entry.expires_at_ms()) || is_down(&one) {
+                if inner.is_expired(one.entry.expires_at_ms()) || is_down {
                     inner.queue.done(&one, Fate::Written);
                 } else {
                     dirty.push(one);

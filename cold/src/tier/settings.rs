@@ -57,8 +57,7 @@ pub struct ColdSettings {
     pub url: String,
     /// Stores of other servers, which are read and never written to.
     pub also: Vec<String>,
-    /// Where the index lies, on a local disk; `None` is a directory that lasts as long as the process,
-    /// for which the index is built anew at each start.
+    /// Where the index lies, on a local disk; without it, in the store.
     pub state_dir: Option<PathBuf>,
     /// When tensors are written down.
     pub write_policy: WritePolicy,

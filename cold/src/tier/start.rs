@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::build::{READ_AHEAD, Unread, index_step};
+use super::build::{Unread, index_step, records_of};
 use super::counters::Counters;
 use super::degraded::Trust;
 use super::fence::Fence;
@@ -29,16 +29,18 @@ use super::seen::Seen;
 use super::segment::packers;
 use super::settings::ColdSettings;
 use super::unpacking::Unpackers;
-use super::{Cold, Inner, blocking, failed};
+use super::{ASKING_MAX, Cold, Inner, blocking, failed};
 use crate::entry::Number;
 use crate::format::{FORMAT_VERSION, Gone, encode_gone};
-use crate::index::{ColdIndex, IndexError, IndexSettings, Pending, State};
+use crate::index::{ColdIndex, InStore, IndexError, IndexSettings, Pending, Rebuild, State};
 use crate::store::{Folder, Listed, ObjectName, Store, StoreError};
 
 /// How often another start may take the number that we want.
 const EPOCH_TRIES: u32 = 16;
 /// Numbers that each start has for itself: more than it can use.
 const EPOCH_NUMBERS: u64 = 1 << 40;
+/// Objects that are deleted at one time.
+const DELETES: usize = 8;
 
 impl Cold {
     /// Opens a tier: begins an epoch under its prefix, from which on what an earlier one writes is not
@@ -65,20 +67,24 @@ impl Cold {
         clock: Arc<dyn Clock>,
     ) -> Result<(Cold, Option<Unread>)> {
         let trust = Trust::new(settings.state_dir.clone());
+        // Of others' prefixes there is an index on the disk, wherever our own is.
         let (dir, scratch) = match &settings.state_dir {
-            Some(dir) => (dir.clone(), None),
+            Some(dir) => (Some(dir.clone()), None),
+            None if settings.also.is_empty() => (None, None),
             None => {
                 let dir = tempfile::Builder::new().prefix("bowstring-cold-").tempdir();
                 let dir = dir.map_err(|error| {
                     Error::invalid(format!(
-                        "no directory for the cold tier's index; error=`{error}`"
+                        "no directory for the indices of others' prefixes; error=`{error}`"
                     ))
                 })?;
-                (dir.path().to_owned(), Some(dir))
+                (Some(dir.path().to_owned()), Some(dir))
             }
         };
-        let mut index_settings = IndexSettings::new(dir.join("index"));
-        index_settings.fsync = settings.fsync;
+        let on_disk = settings.state_dir.as_ref().map(|dir| IndexSettings {
+            fsync: settings.fsync,
+            ..IndexSettings::new(dir.join("index"))
+        });
         let trusted = |trust: &Trust| {
             trust.give().map_err(|error| {
                 Error::invalid(format!(
@@ -92,9 +98,10 @@ impl Cold {
             trusted(&trust)?;
         }
         // The directory's lock before the epoch: who does not get it leaves the other's index what it is.
-        let of = index_settings.clone();
-        let opened = blocking(move || open_index(of)).await?;
-        let opened = opened.map_err(|error| Error::invalid(format!("cold tier: {error}")))?;
+        let mut opened = None;
+        if let Some(of) = on_disk.clone() {
+            opened = open_index(of).await?;
+        }
         let begun = (clock.monotonic(), clock.now_ms());
         let (before, epoch) = begin_epoch(&store).await?;
         let mut segments = store.list(Folder::Segments).await.map_err(failed)?;
@@ -108,6 +115,21 @@ impl Cold {
         let mut logs = store.list(Folder::Log).await.map_err(failed)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
+        let index_settings = on_disk.unwrap_or_else(|| {
+            IndexSettings::in_store(InStore {
+                store: store.clone(),
+                runtime: tokio::runtime::Handle::current(),
+                epoch,
+            })
+        });
+        let mut onto = None;
+        if settings.state_dir.is_none()
+            && let Some(index) = open_index(index_settings.clone()).await?
+            && index.state().is_some()
+        {
+            let sidecars = sidecars_of(&segments);
+            onto = Some(index_step(move || Rebuild::onto(index, &sidecars)).await?);
+        }
         // What was promised gone may have no record on the store yet.
         let known = opened.as_ref().map(ColdIndex::highest);
         let highest = highest.max(known.map(|known| known.0));
@@ -131,28 +153,25 @@ impl Cold {
             }
             _ => None,
         };
-        let unread = index.is_none().then(|| {
-            let all = segments.iter().chain(&logs).map(|listed| listed.name);
-            let mut records: Vec<ObjectName> = all
-                .filter(|name| matches!(name, ObjectName::Sidecar(_) | ObjectName::Log(_)))
-                .collect();
-            records.sort_unstable_by_key(|name| name.number());
-            Unread {
-                settings: index_settings,
-                records,
-                epoch,
-            }
+        let unread = index.is_none().then(|| Unread {
+            settings: index_settings,
+            records: records_of(&segments, &logs),
+            begun: Mutex::new(onto),
+            epoch,
         });
         let counters = Counters::default();
         // Behind the epoch: what an earlier start keeps from now on is refused there.
         let kept = Kept::open(&store, &counters).await?;
         let also = open_stores(&settings.also, &store, &settings.store, &clock)?;
-        let others = Others::open(&dir, &store, also).await?;
+        let others = match &dir {
+            Some(dir) => Others::open(dir, &store, also).await?,
+            None => None,
+        };
         let cold = Cold {
             inner: Arc::new(Inner {
                 clock,
                 store,
-                index: index.map_or_else(OnceLock::new, OnceLock::from),
+                index: index.map_or_else(OnceLock::new, |index| OnceLock::from(Arc::new(index))),
                 gone_before: Mutex::new(Vec::new()),
                 queue: Queue::default(),
                 flights: Flights::default(),
@@ -162,6 +181,7 @@ impl Cold {
                 passing: Passing::new(settings.passing_bytes),
                 unpackers: Unpackers::default(),
                 packing: Semaphore::new(packers()),
+                asking: Semaphore::new(ASKING_MAX),
                 next: AtomicU64::new(first),
                 first: Number(first),
                 open: Mutex::new(BTreeSet::new()),
@@ -170,8 +190,8 @@ impl Cold {
                 fence: Fence::new(epoch, begun),
                 trust,
                 hot: Hot::default(),
-                kept,
                 others,
+                kept,
                 counters,
                 flushes: AtomicU64::new(0),
                 _dir: scratch,
@@ -180,17 +200,38 @@ impl Cold {
         };
         Ok((cold, unread))
     }
+
+    /// Whether there is an index: until then, what is below is not found.
+    pub fn is_ready(&self) -> bool {
+        self.inner.index.get().is_some()
+    }
+
+    /// The highest clock of a version that is here: what memory makes from now on is later.
+    pub fn max_hlc(&self) -> u64 {
+        let index = self.inner.index.get();
+        index.map_or(0, |index| index.max_hlc())
+    }
 }
 
 /// The index as it lies there, where it can be opened.
-fn open_index(settings: IndexSettings) -> std::result::Result<Option<ColdIndex>, IndexError> {
-    match ColdIndex::open(settings) {
+async fn open_index(settings: IndexSettings) -> Result<Option<ColdIndex>> {
+    match blocking(move || ColdIndex::open(settings)).await? {
+        Ok(index) => Ok(Some(index)),
         Err(IndexError::Unusable(why)) => {
             tracing::warn!(%why, "cold tier: the index cannot be opened, it is built anew");
             Ok(None)
         }
-        opened => opened.map(Some),
+        Err(error @ IndexError::Store(_)) => Err(Error::unavailable(format!("cold tier: {error}"))),
+        Err(error) => Err(Error::invalid(format!("cold tier: {error}"))),
     }
+}
+
+fn sidecars_of(segments: &[Listed]) -> BTreeSet<Number> {
+    let sidecar = |listed: &Listed| match listed.name {
+        ObjectName::Sidecar(number) => Some(number),
+        _ => None,
+    };
+    segments.iter().filter_map(sidecar).collect()
 }
 
 /// Has the store's log say what an index that is not used any more was to tell it.
@@ -219,7 +260,7 @@ async fn give_up(store: &Store, segments: &mut Vec<Listed>) -> Result<()> {
         let store = store.clone();
         async move { store.delete(&listed.name).await }
     });
-    let mut deletes = stream::iter(deletes).buffer_unordered(READ_AHEAD);
+    let mut deletes = stream::iter(deletes).buffer_unordered(DELETES);
     while let Some(deleted) = deletes.next().await {
         deleted.map_err(failed)?;
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bowstring_cache::Cache;
 use bowstring_cache::ledger::{Account, Charge};
+use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
@@ -102,7 +102,7 @@ impl Cold {
     }
 
     /// No segment below this number is on its way.
-    fn settled(&self) -> Number {
+    pub(super) fn settled(&self) -> Number {
         let open = self.inner.open.lock();
         let next = Number(self.inner.next.load(Ordering::SeqCst));
         open.first().copied().unwrap_or(next)
@@ -209,14 +209,18 @@ impl Cold {
     async fn rewrite(&self, number: Number, entries: Vec<Stored>) -> Result<u64> {
         let inner = &self.inner;
         let live = ask(self, move |index| {
-            let mut live = Vec::new();
-            for stored in entries {
-                let now = index.get(&stored.description.id)?;
-                if now.is_some_and(|now| now.place == stored.place) {
-                    live.push(stored);
-                }
-            }
-            Ok(live)
+            let ids = entries.iter().map(|stored| stored.description.id.clone());
+            let ids: Vec<Id> = ids.collect();
+            let now = index.get_all(&ids)?.into_iter();
+            let is_live = |(stored, now): (Stored, Option<Stored>)| {
+                now.is_some_and(|now| now.place == stored.place)
+                    .then_some(stored)
+            };
+            Ok(entries
+                .into_iter()
+                .zip(now)
+                .filter_map(is_live)
+                .collect::<Vec<_>>())
         });
         let live = live.await?.unwrap_or_default();
         let (mut tensors, mut moved, mut dead) = (Vec::new(), Vec::new(), Vec::new());
@@ -271,7 +275,7 @@ impl Cold {
     }
 
     /// Objects of an earlier start that the index knows nothing of: their writes were not acknowledged.
-    async fn drop_orphans(&self) -> Result<()> {
+    pub(super) async fn drop_orphans(&self) -> Result<()> {
         let inner = &self.inner;
         self.may_write().await?;
         let until = inner.first;
@@ -288,7 +292,28 @@ impl Cold {
                 inner.counters.orphans.add(1);
             }
         }
+        if inner.settings.state_dir.is_some() {
+            // Of a start that had its index there.
+            for listed in inner.store.list(Folder::Index).await.map_err(failed)? {
+                inner.store.delete(&listed.name).await.map_err(failed)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Leaves the index in the store as it is now, where it lies there.
+    pub(super) async fn save_index(&self) {
+        let settled = self.settled();
+        let saved = ask(self, move |index| {
+            if index.is_in_store() {
+                index.settle(settled);
+                index.save()?;
+            }
+            Ok(())
+        });
+        if let Err(error) = saved.await {
+            tracing::warn!(error = %error.message, "cold tier: the index was not saved, the next start reads more");
+        }
     }
 
     /// A record says nothing any more once all segments are younger.

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::joined::{Piece, Wanted, pieces};
-use super::reader::Landed;
+use super::reader::{Landed, Still};
 use super::writer::free_wanted;
 use super::{Cold, failed};
 use crate::entry::{Number, Stored};
@@ -145,7 +145,7 @@ impl Cold {
 
     async fn warmed(&self, stored: &Stored, restored: Restored) {
         let id = &stored.description.id;
-        let still = || self.has(id, |now| now.place == stored.place);
+        let still = Still::LiesAt(stored.place);
         if let Landed::Here(_) = self.put_back(id, restored, still).await {
             self.inner.counters.warmed.add(1);
             let bytes = stored.description.len;

@@ -69,8 +69,7 @@ pub struct Config {
     #[arg(long, value_name = "URL")]
     pub cold_also: Vec<String>,
 
-    /// Where the index of the cold tier lies, on a local disk. Without it the index lasts as long as
-    /// the process, and is built anew from the store at each start
+    /// Where the index of the cold tier lies, on a local disk. Without it the index lies in the store
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
 

@@ -1,5 +1,7 @@
 //! What the next start finds.
 
+use object_store::ObjectStoreExt as _;
+
 use super::*;
 
 fn in_dir(dir: &tempfile::TempDir) -> ColdSettings {
@@ -200,4 +202,173 @@ async fn a_start_that_finds_its_directory_in_use_changes_nothing() {
     node.kill().await;
     let (_, unread) = open(&disk, &in_dir(&dir)).await;
     assert!(unread.is_none(), "its index is its own");
+}
+
+/// As a stop does.
+async fn stop(node: Node) {
+    node.cold.write_noted().await.unwrap();
+    node.cold.save_index().await;
+    node.kill().await;
+}
+
+async fn index_objects(disk: &Disk) -> Vec<Path> {
+    let mut all = failing::objects(disk, ".rows").await;
+    all.extend(failing::objects(disk, ".tree").await);
+    all
+}
+
+#[tokio::test]
+async fn an_index_in_the_store_is_opened_and_not_built_anew() {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    for n in 0..30 {
+        node.put_below(&format!("k{n}"), b"old").await.unwrap();
+    }
+    node.delete("k3").await;
+    stop(node).await;
+    let (cold, unread) = open(&disk, &settings()).await;
+    let unread = unread.unwrap();
+    assert!(unread.is_empty(), "the index has all of it");
+    cold.build(unread).await.unwrap();
+    let node = Node::running(cold);
+    assert_eq!(node.get("k3").await, None);
+    assert_eq!(node.get("k4").await.unwrap(), b"old");
+    // What came since is read again, after a kill.
+    node.delete("k4").await;
+    node.put_below("k5", b"new").await.unwrap();
+    node.put_below("k3", b"new").await.unwrap();
+    node.kill().await;
+    let (cold, unread) = open(&disk, &settings()).await;
+    let unread = unread.unwrap();
+    assert!((1..9).contains(&unread.left()), "{}", unread.left());
+    cold.build(unread).await.unwrap();
+    let node = Node::running(cold);
+    assert_eq!(node.get("k4").await, None);
+    for key in ["k3", "k5"] {
+        assert_eq!(node.get(key).await.unwrap(), b"new");
+    }
+    assert_eq!(node.get("k6").await.unwrap(), b"old");
+    assert_eq!(node.cold.stats().entries, 29);
+    node.kill().await;
+}
+
+/// Its segment and the record of its delete went while the index in the store still had it.
+#[tokio::test]
+async fn what_went_with_its_segment_is_not_there_again() {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    node.put_below("gone", b"old").await.unwrap();
+    node.cold.save_index().await;
+    node.delete("gone").await;
+    node.kill().await;
+    for ending in [".idx", ".arrow", ".log"] {
+        for path in failing::objects(&disk, ending).await {
+            disk.objects.delete(&path).await.unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let node = Node::start(&disk, &settings()).await;
+        let described = node.cold.described(&id("gone")).await.unwrap();
+        assert!(described.is_none());
+        assert_eq!(node.get("gone").await, None);
+        assert_eq!(node.cold.stats().entries, 0);
+        stop(node).await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_index_in_the_store_is_built_anew() {
+    for (ending, missing) in [
+        (".rows", false),
+        (".rows", true),
+        (".tree", false),
+        (".tree", true),
+    ] {
+        let disk = Disk::new();
+        let node = Node::start(&disk, &settings()).await;
+        for key in ["a", "b", "deleted"] {
+            node.put_below(key, b"bytes").await.unwrap();
+        }
+        node.delete("deleted").await;
+        stop(node).await;
+        let path = index_objects(&disk).await;
+        let path = path
+            .into_iter()
+            .rfind(|path| path.as_ref().ends_with(ending));
+        let path = path.unwrap();
+        let mut bytes = failing::read(&disk, &path).await;
+        let last = bytes.len() - 9;
+        bytes[last] ^= 1;
+        // One before may be there still, and would do.
+        for path in failing::objects(&disk, ending).await {
+            disk.objects.delete(&path).await.unwrap();
+        }
+        if !missing {
+            disk.objects.put(&path, bytes.into()).await.unwrap();
+        }
+        let (cold, unread) = open(&disk, &settings()).await;
+        let unread = unread.unwrap();
+        assert!(unread.left() >= 4, "all of it is read");
+        cold.build(unread).await.unwrap();
+        let node = Node::running(cold);
+        for (key, there) in [("a", true), ("b", true), ("deleted", false)] {
+            assert_eq!(
+                node.get(key).await.is_some(),
+                there,
+                "{key} {ending} {missing}"
+            );
+        }
+        stop(node).await;
+        let (_, unread) = open(&disk, &settings()).await;
+        assert!(unread.unwrap().is_empty(), "and it is whole again");
+    }
+}
+
+/// Neither memory nor a disk has to hold what the store has.
+#[tokio::test]
+async fn without_a_state_directory_there_is_no_directory() {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    assert!(node.cold.inner._dir.is_none());
+    assert!(node.cold.inner.index.get().unwrap().is_in_store());
+    node.kill().await;
+    // One that has a disk takes away what it does not use.
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&disk, &in_dir(&dir)).await;
+    assert_ne!(index_objects(&disk).await, []);
+    node.cold.drop_orphans().await.unwrap();
+    assert_eq!(index_objects(&disk).await, []);
+    node.kill().await;
+}
+
+/// While it is used: the tier goes on without it, and has a new one soon.
+#[tokio::test]
+async fn an_index_in_the_store_that_turns_out_to_be_damaged_is_built_anew_meanwhile() {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    for key in ["a", "b", "deleted"] {
+        node.put_below(key, b"bytes").await.unwrap();
+    }
+    node.delete("deleted").await;
+    node.evict_all().await;
+    node.cold.save_index().await;
+    for path in failing::objects(&disk, ".rows").await {
+        let mut bytes = failing::read(&disk, &path).await;
+        bytes[6] ^= 1;
+        disk.objects.put(&path, bytes.into()).await.unwrap();
+    }
+    // A miss, however it is told.
+    let found = node.cache.open(&id("a"), Reading::Whole).await;
+    assert!(!matches!(found, Ok(Some(_))));
+    assert!(node.cold.stats().degraded);
+    node.cache.delete(&id("b"), None).await.unwrap();
+    while node.cold.stats().degraded {
+        tick().await;
+    }
+    for (key, there) in [("a", true), ("b", false), ("deleted", false)] {
+        assert_eq!(node.get(key).await.is_some(), there, "{key}");
+    }
+    stop(node).await;
+    let (_, unread) = open(&disk, &settings()).await;
+    assert!(unread.unwrap().is_empty());
 }
