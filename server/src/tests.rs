@@ -26,9 +26,9 @@ async fn ask(address: SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn what_has_expired_is_freed_though_nobody_asks() {
-    use bowstring_cache::Id;
     use bowstring_cache::clock::ManualClock;
     use bowstring_cache::put::PutSpec;
+    use bowstring_cache::{CacheConfig, Id};
     use bowstring_wire::dtype::DType;
     use bowstring_wire::name::{Key, Namespace};
     use bowstring_wire::shape::Shape;
