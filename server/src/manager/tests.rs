@@ -44,7 +44,7 @@ impl Fake {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let listening = std::thread::spawn({
             let seen = Arc::clone(&seen);
-            move || while hear(&socket, &mut seen.lock().unwrap()) {}
+            move || while hear(&socket, &seen) {}
         });
         Self {
             directory,
@@ -76,7 +76,7 @@ impl Fake {
     }
 }
 
-fn hear(socket: &UnixDatagram, seen: &mut Seen) -> bool {
+fn hear(socket: &UnixDatagram, seen: &Mutex<Seen>) -> bool {
     let mut bytes = [0; 4_096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -91,6 +91,7 @@ fn hear(socket: &UnixDatagram, seen: &mut Seen) -> bool {
         .flatten()
         .collect();
     let said = String::from_utf8(bytes[..got.bytes].to_vec()).unwrap();
+    let mut seen = seen.lock().unwrap();
     let named = said.lines().find_map(|line| line.strip_prefix("FDNAME="));
     if said.starts_with("FDSTORE=1\n") {
         let named = files
