@@ -6,13 +6,9 @@ use bowstring_cache::Id;
 use bowstring_cache::lower::Description;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
-use futures::future::try_join_all;
 
 use super::{Cold, ask, is_under};
 use crate::entry::Stored;
-
-/// Names that one thread looks up.
-const LOOK_UPS: usize = 128;
 
 impl Cold {
     pub(super) async fn described(&self, id: &Id) -> Result<Option<Description>> {
@@ -84,15 +80,6 @@ impl Cold {
     }
 
     async fn look_up_own(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
-        // A thread for some of them each: a block of the index is read and decompressed for almost every name.
-        let parts = ids
-            .chunks(LOOK_UPS)
-            .map(|ids| self.look_up_some(ids.to_vec()));
-        let found = try_join_all(parts).await?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    async fn look_up_some(&self, ids: Vec<Id>) -> Result<Vec<Option<Stored>>> {
         let count = ids.len();
         let index = self.working();
         if !index.is_some_and(|index| ids.iter().any(|id| index.may_have(id))) {
