@@ -30,12 +30,12 @@ async fn ended(space: Space) -> String {
 }
 
 async fn warmed(space: &Space) -> u64 {
-    let metrics = until("a warm memory", async || {
-        let metrics = space.server.metrics();
+    until("a warm memory", async || {
         let is_over = space.server.stderr().contains("memory is warm");
-        is_over.then_some(metrics)
-    });
-    let metrics = metrics.await;
+        is_over.then_some(())
+    })
+    .await;
+    let metrics = space.server.metrics();
     assert_eq!(metrics.count("bowstring_cold_warming"), 0);
     assert_eq!(metrics.count("bowstring_cold_hits_total"), 0);
     assert_eq!(metrics.count("bowstring_hits_total"), 0);

@@ -1,5 +1,6 @@
 """A service manager keeps memory while the server is started again: one that speaks systemd's protocol, as far as the server does."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -144,8 +145,12 @@ def all_there(service, wanted):
 
 def service_files(service):
     """The files in memory that a process has descriptors of."""
-    there = pathlib.Path(f"/proc/{service.process.pid}/fd")
-    return [link for link in (os.readlink(file) for file in there.iterdir()) if "memfd:bowstring" in link]
+    links = []
+    for file in pathlib.Path(f"/proc/{service.process.pid}/fd").iterdir():
+        # A connection that ended may have gone meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(file))
+    return [link for link in links if "memfd:bowstring" in link]
 
 
 @pytest.mark.parametrize("with_cold", [False, True])

@@ -39,7 +39,9 @@ impl Cold {
         if let Some(percent) = percent {
             inner.counters.warming.add(1);
             let started = inner.clock.monotonic();
-            match self.try_warm(cache, percent).await {
+            let warmed = self.try_warm(cache, percent).await;
+            inner.counters.warming.subtract(1);
+            match warmed {
                 Ok(()) => {
                     let took_ms = (inner.clock.monotonic() - started).as_millis();
                     let entries = inner.counters.warmed.get();
@@ -50,7 +52,6 @@ impl Cold {
                     tracing::warn!(error = %error.message, "cold tier: memory was not warmed");
                 }
             }
-            inner.counters.warming.subtract(1);
         }
         inner.hot.was_read();
     }
