@@ -17,7 +17,7 @@
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
 //!   room and `reserve` is the queue for it; `namespaces` numbers namespaces, and `settings` has what
 //!   each has of its own; [`scan`] reads a
-//!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`heat`] tells which are hot; [`event`] tells of everything that comes and goes.
+//!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`known`] is what is known of a key wherever its bytes are; [`heat`] tells which are hot; [`event`] tells of everything that comes and goes.
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
@@ -52,6 +52,7 @@ pub mod hlc;
 pub mod id;
 pub mod index;
 mod judge;
+pub mod known;
 mod layers;
 pub mod ledger;
 pub mod loads;

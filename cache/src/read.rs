@@ -14,6 +14,7 @@ use crate::arena::ExtentList;
 use crate::engine::{Engine, Pinned};
 use crate::head::{Rest, split};
 use crate::id::Id;
+use crate::index::record::ACCESS_MODULUS;
 use crate::index::{Handle, Record};
 
 pub use crate::reader::{Pieces, Reader};
@@ -168,6 +169,14 @@ impl Entry {
     /// Hits, saturating at 65,535.
     pub fn hits(&self) -> u32 {
         self.record().hits()
+    }
+
+    /// When it was last asked for, or put where it never was, in Unix milliseconds. Kept in seconds, modulo
+    /// half a year.
+    pub fn last_access_ms(&self) -> u64 {
+        let engine = self.engine();
+        let age = engine.second().wrapping_sub(self.record().last_access()) % ACCESS_MODULUS;
+        engine.clock.now_ms().saturating_sub(u64::from(age) * 1000)
     }
 
     /// All bytes, copied out: for small tensors and tests.

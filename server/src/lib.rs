@@ -139,6 +139,11 @@ pub async fn run_with(
             }
         }
     });
+    let sql = flight::open_sql(
+        &config,
+        limits.memory_bytes,
+        (&cache, tier.as_ref(), &metrics),
+    )?;
     let door = match &config.takeover {
         Some(path) => {
             Some(
@@ -172,6 +177,7 @@ pub async fn run_with(
             Service::new(
                 cache.clone(),
                 tier.clone(),
+                sql.clone(),
                 clock.clone(),
                 budget.clone(),
                 metrics.clone(),

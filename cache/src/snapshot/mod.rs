@@ -156,7 +156,12 @@ impl Snapshot {
 
     /// The only walk, or the last: what it has passed is forgotten.
     pub fn walk_once(&self) -> Walk<'_> {
-        Walk::new(self, Part::default(), true)
+        self.walk_behind(Part::default())
+    }
+
+    /// As [`Snapshot::walk_once`], through a part of the keys.
+    pub fn walk_behind(&self, part: Part) -> Walk<'_> {
+        Walk::new(self, part, true)
     }
 }
 

@@ -11,6 +11,7 @@ mod space;
 mod tiers;
 
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
+use bowstring_cache::known::{self, Known};
 use bowstring_wire::action::{
     ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
 };
@@ -25,13 +26,13 @@ use bowstring_wire::reply::{
 use load::End;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
-use super::known::{self, Known};
 use super::out::Failure;
 use super::reply;
 use super::room::CallBytes;
 use super::select::id;
 use super::service::{Call, Service};
 use super::slow::About;
+use super::sql;
 use crate::grpc::Responder;
 use crate::metrics::{cold_counters, cold_gauges};
 
@@ -49,6 +50,10 @@ pub async fn run(
     let (principal, body) = (&*principal, &action.body[..]);
     // The request, what it is parsed into, and an answer that names its keys again.
     room.hold(4 * body.len() as u64)?;
+    let (name, of_sql) = (&action.r#type, &mut *respond);
+    if let Some(answered) = sql::action(service, principal, name, body, of_sql).await {
+        return answered;
+    }
     let json = match action.r#type.as_str() {
         "exists" => exists(service, principal, body).await?,
         "delete" => delete(service, principal, body).await?,
@@ -106,11 +111,13 @@ async fn exists(service: &Service, principal: &Principal, body: &[u8]) -> Result
     )?;
     let of = (&request.namespace, &request.keys[..]);
     let look = |known: Option<Known>| {
-        let ttl_ms = known.as_ref().and_then(|known| known.ttl_ms(service));
+        let ttl_ms = known
+            .as_ref()
+            .and_then(|known| known.ttl_ms(&service.cache));
         let pinned = known.as_ref().is_some_and(Known::is_pinned);
         Ok((known.is_some(), ttl_ms, pinned))
     };
-    let looked = known::each(service, principal, of, None, look).await?;
+    let looked = known::each(&service.cache, &principal.tenant, of, None, look).await?;
     let keys = request.keys.into_iter().zip(looked);
     let keys = keys.map(|(key, (found, ttl_ms, pinned))| KeyExists {
         key,
@@ -149,7 +156,7 @@ async fn describe(
         room.hold(4 * (body.len() + metadata_bytes) as u64)?;
         described(service, &known).map(Some)
     };
-    let described = known::each(service, principal, of, None, look).await?;
+    let described = known::each(&service.cache, &principal.tenant, of, None, look).await?;
     let keys = request.keys.into_iter().zip(described);
     let keys = keys.map(|(key, entry)| KeyDescribed {
         key,
@@ -170,7 +177,7 @@ fn described(service: &Service, known: &Known) -> Result<EntryDescribed> {
         checksum: format!("{:032x}", known.checksum()),
         tier: known.tier().to_owned(),
         metadata: Metadata::decode(known.metadata())?,
-        ttl_ms: known.ttl_ms(service),
+        ttl_ms: known.ttl_ms(&service.cache),
         pinned: known.is_pinned(),
         hits: known.hits(),
     })

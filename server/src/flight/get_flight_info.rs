@@ -4,6 +4,7 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, SchemaResult, Ticket as FlightTicket,
 };
+use bowstring_cache::known::{self, Known};
 use bowstring_wire::descriptor::parse_path;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::form::Form;
@@ -15,11 +16,11 @@ use bytes::Bytes;
 
 use super::authorize::{Operation, authorize, resource_of};
 use super::do_get;
-use super::known::{self, Known};
 use super::out::Failure;
 use super::reply;
 use super::select::{One, Together, know};
 use super::service::{Call, Service};
+use super::sql;
 use crate::grpc::Responder;
 
 /// Answers one GetFlightInfo.
@@ -29,6 +30,10 @@ pub async fn run(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let descriptor: FlightDescriptor = call.message().await?;
+    if is_sql(&descriptor) {
+        let info = sql::flight_info(service, &call, descriptor).await?;
+        return reply::send(respond, &info).await;
+    }
     let ticket = ticket_of(&descriptor)?;
     let info = info(service, &call, &ticket, descriptor).await?;
     reply::send(respond, &info).await
@@ -41,6 +46,10 @@ pub async fn run_schema(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let descriptor: FlightDescriptor = call.message().await?;
+    if is_sql(&descriptor) {
+        let schema = sql::schema(service, &call, &descriptor.cmd).await?;
+        return reply::send(respond, &schema).await;
+    }
     let mut ticket = ticket_of(&descriptor)?;
     // Nobody will read them.
     ticket.partitions = None;
@@ -111,8 +120,7 @@ async fn info(
             let size = |known: Option<Known>| {
                 Ok(known.map(|known| (known.bytes(), matches!(known, Known::Cold(_)))))
             };
-            let principal = &call.principal;
-            let sizes = known::each(service, principal, of, Some(&generation), size).await?;
+            let sizes = known::each(&service.cache, tenant, of, Some(&generation), size).await?;
             let found = sizes.iter().flatten().count() as u64;
             let below = sizes.iter().flatten().filter(|(_, below)| *below).count() as u64;
             let bytes: u64 = sizes.iter().flatten().map(|(bytes, _)| bytes).sum();
@@ -239,6 +247,11 @@ fn flight_info(
         ordered: true,
         app_metadata: metadata.to_json().into(),
     }
+}
+
+/// Whether a descriptor is of a command of Flight SQL.
+pub fn is_sql(descriptor: &FlightDescriptor) -> bool {
+    descriptor.r#type() == DescriptorType::Cmd && do_get::is_sql(&descriptor.cmd)
 }
 
 fn ticket_of(descriptor: &FlightDescriptor) -> Result<Ticket> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{Criteria, FlightDescriptor};
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::Description;
 use bowstring_wire::action::ListFilter;
 use bowstring_wire::name::Key;
@@ -11,7 +12,6 @@ use bowstring_wire::ticket::Ticket;
 
 use super::authorize::{Operation, Resource, authorize};
 use super::get_flight_info::of_entry;
-use super::known::Known;
 use super::out::Failure;
 use super::reply;
 use super::select::id;
@@ -80,7 +80,7 @@ pub async fn run(
             let known = match (service.cache.peek(&id), below) {
                 (Some(entry), _) => Some(Known::Hot(entry)),
                 (None, Some(below)) => Some(Known::Cold(Box::new(below))),
-                (None, None) => Known::find(service, &id).await?,
+                (None, None) => Known::find(&service.cache, &id).await?,
             };
             // What went since the step was copied out is not listed.
             let Some(known) = known else {

@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use bowstring_cache::Cache;
 use bowstring_cache::ahead::AHEAD_MAX;
 use bowstring_cache::generation::Generation;
+use bowstring_cache::known::{self, Known};
 use bowstring_cache::lower::{Found, Reading};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace};
 
 use super::authorize::Principal;
-use super::known::{self, Known};
 use super::select::{Together, id};
 use super::service::Service;
 use super::source;
@@ -109,8 +109,8 @@ impl<'a> Lookup<'a> {
         let rest = (self.namespace, &self.keys[first.len()..]);
         let describe = |known: Option<Known>| Ok(known.map(|known| known.description()));
         let rest = known::each(
-            self.service,
-            self.principal,
+            &self.service.cache,
+            &self.principal.tenant,
             rest,
             Some(self.generation),
             describe,

@@ -4,8 +4,8 @@
 //! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
 //! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
-//! - `select`: what a ticket means; `known`: what is known of a key, in memory or below; `lookup`: many keys, in order
-//! - `snapshots`: those that several gets share
+//! - `select`: what a ticket means; `lookup`: many keys, in order
+//! - `snapshots`: those that several gets share; `sql`: what is asked by Flight SQL (`no_sql`: in a build without it)
 //! - `reflection`: what the services look like; `slow`: the slow-request log
 //! - `source`, `out`, `gather`, `stall`: how a get's bytes leave, and what happens when they do not
 //! - `turns`: whose rows are stored next; `counter`: how many there are of something
@@ -20,7 +20,6 @@ mod do_get;
 mod do_put;
 mod gather;
 mod get_flight_info;
-mod known;
 mod list_flights;
 mod lookup;
 mod out;
@@ -33,9 +32,15 @@ mod service;
 mod slow;
 mod snapshots;
 mod source;
+#[cfg(feature = "sql")]
+mod sql;
+#[cfg(not(feature = "sql"))]
+#[path = "no_sql.rs"]
+mod sql;
 mod stall;
 mod turns;
 pub mod verb;
 
 pub use service::{FlightSettings, Service};
+pub use sql::open as open_sql;
 pub use stall::supervise;

@@ -204,6 +204,16 @@ impl<'a> Out<'a> {
         Ok(stalls.unless_cut(&**clock, &self.cut, holds, work).await?)
     }
 
+    /// Waits for what may take long, unless the client gives up. What is queued goes out first.
+    pub async fn while_there<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        self.flush().await?;
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.respond.gone() => Err(Failure::Gone),
+        }
+    }
+
     /// Sends `n` zeros.
     pub async fn zeros(&mut self, mut n: u64) -> Result<(), Failure> {
         const ZEROS: Bytes = Bytes::from_static(&[0; 4096]);

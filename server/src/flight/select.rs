@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use bowstring_cache::Id;
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::{Description, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_wire::dtype::DType;
@@ -17,7 +18,6 @@ use bowstring_wire::ticket::{Layout, Missing, Select, Ticket};
 use bowstring_wire::version::Version;
 
 use super::authorize::Principal;
-use super::known::Known;
 use super::service::Service;
 use super::source::{self, Ready};
 
@@ -145,7 +145,7 @@ pub fn rows_of(whole: &Shape, bytes: u64, (start, end): (u64, u64)) -> Result<(S
 /// As [`find`].
 pub async fn know(service: &Service, principal: &Principal, ticket: &Ticket) -> Result<Known> {
     let key = key_of(ticket)?;
-    let known = Known::find(service, &id(principal, &ticket.namespace, key)).await?;
+    let known = Known::find(&service.cache, &id(principal, &ticket.namespace, key)).await?;
     known.ok_or_else(|| not_found(&ticket.namespace, key))
 }
 

@@ -22,6 +22,7 @@ use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
 use super::snapshots::Snapshots;
+use super::sql::{Prepared, Sql};
 use super::stall::{self, Cut, Stalls};
 use super::turns::Turns;
 use super::verb::Verb;
@@ -58,6 +59,10 @@ pub struct Parts {
     pub buffers: BufferPool,
     /// What calls themselves cost.
     pub room: CallRoom,
+    /// Queries over it.
+    pub sql: Option<Sql>,
+    /// Statements that were prepared.
+    pub prepared: Prepared,
     /// Snapshots whose partitions may be asked for.
     pub snapshots: Snapshots,
     /// Who stores the rows of all bulk puts: together about as many as there are threads.
@@ -107,6 +112,7 @@ impl Service {
     pub fn new(
         cache: Cache,
         cold: Option<Cold>,
+        sql: Option<Sql>,
         clock: Arc<dyn Clock>,
         budget: WireBudget,
         metrics: Metrics,
@@ -117,6 +123,7 @@ impl Service {
         let stalls = Stalls::default();
         let room = CallRoom::new(cache.clone());
         let snapshots = Snapshots::new(cache.ledger(), &clock);
+        let prepared = Prepared::new(cache.clone());
         Self(Arc::new(Parts {
             cache,
             cold,
@@ -124,6 +131,8 @@ impl Service {
             budget,
             buffers,
             room,
+            sql,
+            prepared,
             snapshots,
             writers: Counter::default(),
             stalls,

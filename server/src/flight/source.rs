@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use bowstring_cache::Id;
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::{Coming, Description, Found, InPieces, Reading};
 use bowstring_cache::read::{Entry, Pieces, Reader};
 use bowstring_wire::error::{Code, Error, Result};
 use bytes::Bytes;
 
-use super::known::Known;
 use super::service::Service;
 
 /// How often a tensor that is replaced all the time is looked for.

@@ -25,6 +25,7 @@ use super::client::Client;
 use super::out::Failure;
 use super::service::{Call, Service};
 use super::slow::About;
+use super::sql;
 use crate::grpc::Responder;
 
 /// Answers one DoGet.
@@ -34,6 +35,9 @@ pub async fn run(
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let message: FlightTicket = call.message().await?;
+    if is_sql(&message.ticket) {
+        return Box::pin(sql::get(service, &call, &message.ticket, respond)).await;
+    }
     let ticket = parse(&message.ticket)?;
     authorize(&call.principal, Operation::Get, resource_of(&ticket))?;
     call.notes.about(|| about(&ticket));
@@ -65,15 +69,16 @@ fn about(ticket: &Ticket) -> About {
 pub fn parse(bytes: &[u8]) -> Result<Ticket> {
     if json::is_ours(bytes) {
         Ticket::parse(bytes)
-    } else if bytes.is_empty() {
+    } else {
         Err(Error::invalid(
             "the ticket is empty; expected JSON such as `{\"key\": \"…\"}`",
         ))
-    } else {
-        Err(Error::unimplemented(
-            "the ticket is not JSON that begins with `{`; Flight SQL is not built yet",
-        ))
     }
+}
+
+/// Whether a ticket or a command is one of Flight SQL's.
+pub fn is_sql(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && !json::is_ours(bytes)
 }
 
 /// The most that a message's body has where rows allow.

@@ -1,5 +1,6 @@
 //! Batches of many tensors, a row each.
 
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::{Coming, Description, Found, InPieces};
 use bowstring_cache::read::Entry;
 use bowstring_wire::closing::Closing;
@@ -15,7 +16,6 @@ use bowstring_wire::name::Key;
 use bowstring_wire::shape::Shape;
 use bowstring_wire::ticket::{Missing, Ticket, With};
 
-use crate::flight::known::Known;
 use crate::flight::out::{Failure, Out};
 use crate::flight::select::Together;
 use crate::flight::service::Service;

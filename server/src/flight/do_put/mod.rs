@@ -12,13 +12,12 @@ mod progress;
 mod single;
 mod values;
 
-use arrow_flight::PutResult;
 use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::{FlightDescriptor, PutResult};
 use bowstring_cache::put::Mode;
 use bowstring_wire::descriptor::{self, PutCommand, Wait};
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::flight_data::Event;
-use bowstring_wire::json;
 use bowstring_wire::name::Key;
 use bowstring_wire::put_result::PutReply;
 use bowstring_wire::put_schema::PutSchema;
@@ -28,7 +27,7 @@ use super::authorize::{Operation, Principal, Resource, authorize};
 use super::out::Failure;
 use super::service::{Call, Service};
 use super::slow::About;
-use super::{reply, request};
+use super::{get_flight_info, reply, request, sql};
 use crate::grpc::Responder;
 pub use messages::Messages;
 use progress::Progress;
@@ -50,7 +49,13 @@ pub async fn run(
         ..
     } = call;
     let mut messages = Messages::new(service, body, room, (counted, notes));
-    let (command, schema) = opening(&mut messages).await?;
+    let (command, schema) = match opening(&mut messages).await? {
+        Opening::Tensors(command, schema) => (*command, schema),
+        Opening::Sql(command) => {
+            let (principal, messages) = (&principal, &mut messages);
+            return sql::put(service, principal, &command, messages, respond).await;
+        }
+    };
     notes.about(|| {
         let key = command.key.as_ref().map_or("many", Key::as_str);
         About::new(command.namespace.as_str(), key)
@@ -85,8 +90,15 @@ fn result_of(reply: &PutReply) -> PutResult {
     }
 }
 
-/// The descriptor and the schema: all that is needed to refuse a put before its body is read.
-async fn opening(messages: &mut Messages<'_>) -> Result<(PutCommand, Bytes)> {
+/// How a put begins.
+enum Opening {
+    /// The descriptor and the schema: all that is needed to refuse a put before its body is read.
+    Tensors(Box<PutCommand>, Bytes),
+    /// A command of Flight SQL, which may have nothing behind it.
+    Sql(Bytes),
+}
+
+async fn opening(messages: &mut Messages<'_>) -> Result<Opening> {
     let mut command = None;
     loop {
         let Some(event) = messages.next().await? else {
@@ -95,12 +107,18 @@ async fn opening(messages: &mut Messages<'_>) -> Result<(PutCommand, Bytes)> {
             ));
         };
         match event {
-            Event::Descriptor(bytes) => command = Some(command_of(bytes)?),
+            Event::Descriptor(bytes) => {
+                let descriptor = request::descriptor(bytes)?;
+                if get_flight_info::is_sql(&descriptor) {
+                    return Ok(Opening::Sql(descriptor.cmd));
+                }
+                command = Some(command_of(&descriptor)?);
+            }
             Event::Header(schema) => {
                 let command = command.ok_or_else(|| {
                     Error::invalid("the put has no descriptor; expected one in its first message")
                 })?;
-                return Ok((command, schema));
+                return Ok(Opening::Tensors(Box::new(command), schema));
             }
             Event::BodyStart { .. } | Event::BodyChunk(_) => {
                 return Err(Error::invalid(
@@ -112,16 +130,10 @@ async fn opening(messages: &mut Messages<'_>) -> Result<(PutCommand, Bytes)> {
     }
 }
 
-fn command_of(bytes: Bytes) -> Result<PutCommand> {
-    let descriptor = request::descriptor(bytes)?;
+fn command_of(descriptor: &FlightDescriptor) -> Result<PutCommand> {
     match descriptor.r#type() {
         DescriptorType::Path => PutCommand::from_path(&descriptor.path),
-        DescriptorType::Cmd if json::is_ours(&descriptor.cmd) => {
-            PutCommand::parse_cmd(&descriptor.cmd)
-        }
-        DescriptorType::Cmd => Err(Error::unimplemented(
-            "the command is not JSON that begins with `{`; Flight SQL is not built yet",
-        )),
+        DescriptorType::Cmd => PutCommand::parse_cmd(&descriptor.cmd),
         DescriptorType::Unknown => Err(Error::invalid(
             "the descriptor has no type; expected PATH [key], PATH [namespace, key], or CMD",
         )),

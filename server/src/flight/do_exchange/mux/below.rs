@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use bowstring_cache::Id;
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::{Description, Found, InPieces, Reading};
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::Result;
@@ -16,7 +17,6 @@ use futures::{FutureExt, StreamExt};
 
 use super::request::{describe, not_modified};
 use super::timed::Timed;
-use crate::flight::known::Known;
 use crate::flight::lookup::below_bytes;
 use crate::flight::select::{not_found, rows_of};
 use crate::flight::service::Service;

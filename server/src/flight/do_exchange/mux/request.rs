@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
+use bowstring_cache::known::Known;
 use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::{Code, Error, Result};
@@ -13,7 +14,6 @@ use bowstring_wire::version::Version;
 use super::below::Wanted;
 use super::put::Receiving;
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
-use crate::flight::known::Known;
 use crate::flight::select::{id, not_found};
 use crate::flight::service::Service;
 use crate::flight::source::Ready;
@@ -125,7 +125,7 @@ impl<'a> Requests<'a> {
                 }
             }
             MuxOp::Exists | MuxOp::Cancel => {
-                let known = Known::find(self.service, &id).await?;
+                let known = Known::find(&self.service.cache, &id).await?;
                 let known = known.ok_or_else(|| not_found(&id.namespace, &id.key))?;
                 Ok(Asked::Entry(describe(&known), None))
             }

@@ -2,20 +2,18 @@
 
 use std::borrow::Borrow;
 
-use bowstring_cache::Id;
-use bowstring_cache::ahead::AHEAD_MAX;
-use bowstring_cache::generation::Generation;
-use bowstring_cache::lower::Description;
-use bowstring_cache::read::Entry;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Result;
-use bowstring_wire::name::{Key, Namespace};
+use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 
-use super::authorize::Principal;
-use super::select::id;
-use super::service::Service;
+use crate::ahead::AHEAD_MAX;
+use crate::cache::Cache;
+use crate::generation::Generation;
+use crate::id::Id;
+use crate::lower::Description;
+use crate::read::Entry;
 
 /// Keys that are asked for below at one time.
 const STEP: usize = 256;
@@ -33,11 +31,10 @@ impl Known {
     ///
     /// # Errors
     /// Whatever the tier below meets.
-    pub async fn find(service: &Service, id: &Id) -> Result<Option<Self>> {
-        match service.cache.peek(id) {
+    pub async fn find(cache: &Cache, id: &Id) -> Result<Option<Self>> {
+        match cache.peek(id) {
             Some(entry) => Ok(Some(Self::Hot(entry))),
-            None => Ok(service
-                .cache
+            None => Ok(cache
                 .describe_below(id)
                 .await?
                 .map(Box::new)
@@ -47,6 +44,14 @@ impl Known {
 }
 
 impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
+    /// The key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Hot(entry) => entry.borrow().key(),
+            Self::Cold(below) => below.borrow().id.key.as_str(),
+        }
+    }
+
     /// Element type and shape.
     pub fn description(&self) -> (DType, Shape) {
         match self {
@@ -96,9 +101,9 @@ impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
     }
 
     /// Milliseconds until it expires.
-    pub fn ttl_ms(&self, service: &Service) -> Option<u64> {
+    pub fn ttl_ms(&self, cache: &Cache) -> Option<u64> {
         let at = self.expires_at_ms();
-        at.map(|at| at.saturating_sub(service.clock.now_ms()))
+        at.map(|at| at.saturating_sub(cache.clock().now_ms()))
     }
 
     /// The version that its source gave it.
@@ -122,6 +127,14 @@ impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
         }
     }
 
+    /// When it was last asked for, in Unix milliseconds, to the second, as far as that is kept.
+    pub fn last_access_ms(&self) -> Option<u64> {
+        match self {
+            Self::Hot(entry) => Some(entry.borrow().last_access_ms()),
+            Self::Cold(_) => None,
+        }
+    }
+
     /// Where its bytes are, in replies.
     pub fn tier(&self) -> &'static str {
         match self {
@@ -137,22 +150,25 @@ impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
 /// # Errors
 /// Whatever the tier below meets; those of `of`.
 pub async fn each<T>(
-    service: &Service,
-    principal: &Principal,
+    cache: &Cache,
+    tenant: &Tenant,
     (namespace, keys): (&Namespace, &[Key]),
     generation: Option<&Generation>,
     mut of: impl FnMut(Option<Known>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let cache = &service.cache;
     let mut found = Vec::with_capacity(keys.len());
     for step in keys.chunks(STEP) {
         let first = found.len();
         let mut missing = Vec::new();
         for few in step.chunks(AHEAD_MAX) {
             let hint = few.iter().map(|key| (namespace, key.as_str()));
-            cache.look_ahead(&principal.tenant, hint);
+            cache.look_ahead(tenant, hint);
             for key in few {
-                let id = id(principal, namespace, key);
+                let id = Id {
+                    tenant: tenant.clone(),
+                    namespace: namespace.clone(),
+                    key: key.clone(),
+                };
                 let entry = match generation {
                     Some(generation) => cache.peek_in(generation, &id),
                     None => cache.peek(&id),

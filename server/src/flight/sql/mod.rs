@@ -1,0 +1,302 @@
+//! Flight SQL, on the same port and by the same verbs: what a command or a ticket that is no JSON asks for.
+//!
+//! - `stream`: a query's answer on its way out
+//! - `prepared`: statements that are kept for who prepared them; `values`: those of their parameters
+//! - `catalog`: catalogs, schemas, tables, keys; `info`, `types`: what the server can, and its types
+//! - `tables`: what the server brings to the tables of SQL itself
+
+mod catalog;
+mod info;
+mod prepared;
+mod stream;
+mod tables;
+mod types;
+mod values;
+
+use arrow_array::RecordBatch;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, Command,
+    DoPutPreparedStatementResult, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{
+    FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, PutResult, Result as ActionResult,
+    SchemaAsIpc, SchemaResult, Ticket as FlightTicket,
+};
+use arrow_ipc::writer::IpcWriteOptions;
+use arrow_schema::Schema;
+use bowstring_sql::Plan;
+use bowstring_wire::error::{Error, Result, clip};
+use bytes::Bytes;
+use prost::Message;
+
+use super::authorize::{Operation, Principal, Resource, authorize};
+use super::do_put::Messages;
+use super::out::Failure;
+use super::reply;
+use super::service::{Call, Service};
+use super::slow::About;
+use crate::grpc::Responder;
+
+pub use bowstring_sql::Sql;
+pub use prepared::Prepared;
+pub use tables::open;
+
+/// What Flight SQL's own actions are called.
+const CREATE_PREPARED: &str = "CreatePreparedStatement";
+const CLOSE_PREPARED: &str = "ClosePreparedStatement";
+const NOT_BUILT: [&str; 9] = [
+    "CreatePreparedSubstraitPlan",
+    "BeginTransaction",
+    "EndTransaction",
+    "BeginSavepoint",
+    "EndSavepoint",
+    "CancelQuery",
+    "CancelFlightInfo",
+    "SetSessionOptions",
+    "GetSessionOptions",
+];
+
+/// What a command asks for.
+enum Asked {
+    /// To be planned, and run by DoGet.
+    Query(Box<Plan>),
+    /// Known at once.
+    Batch(RecordBatch),
+}
+
+impl Asked {
+    fn schema(&self) -> Result<Bytes> {
+        match self {
+            Self::Query(plan) => encapsulated(plan.schema()),
+            Self::Batch(batch) => encapsulated(&batch.schema()),
+        }
+    }
+}
+
+/// Answers GetFlightInfo for a command of Flight SQL.
+pub async fn flight_info(
+    service: &Service,
+    call: &Call<'_>,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo> {
+    let command = command(&descriptor.cmd)?;
+    // A statement's ticket is the statement: it says the same to any server, and after a restart.
+    let ticket = match &command {
+        Command::CommandStatementQuery(statement) => TicketStatementQuery {
+            statement_handle: statement.query.clone().into(),
+        }
+        .as_any(),
+        _ => Any::decode(descriptor.cmd.clone()).unwrap_or_default(),
+    };
+    let asked = asked(service, call, command).await?;
+    let records = match &asked {
+        Asked::Query(_) => -1,
+        Asked::Batch(batch) => i64::try_from(batch.num_rows()).unwrap_or(-1),
+    };
+    let ticket = FlightTicket {
+        ticket: ticket.encode_to_vec().into(),
+    };
+    let endpoint = FlightEndpoint {
+        ticket: Some(ticket),
+        ..FlightEndpoint::default()
+    };
+    Ok(FlightInfo {
+        schema: asked.schema()?,
+        flight_descriptor: Some(descriptor),
+        endpoint: vec![endpoint],
+        total_records: records,
+        total_bytes: -1,
+        ordered: true,
+        app_metadata: Bytes::new(),
+    })
+}
+
+/// Answers GetSchema for a command of Flight SQL.
+pub async fn schema(service: &Service, call: &Call<'_>, bytes: &[u8]) -> Result<SchemaResult> {
+    let asked = asked(service, call, command(bytes)?).await?;
+    let schema = asked.schema()?;
+    Ok(SchemaResult { schema })
+}
+
+/// Answers DoGet for a ticket of Flight SQL.
+pub async fn get(
+    service: &Service,
+    call: &Call<'_>,
+    bytes: &[u8],
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    match asked(service, call, command(bytes)?).await? {
+        Asked::Query(plan) => stream::query(service, call, &plan, respond).await,
+        Asked::Batch(batch) => stream::batch(service, call, batch, respond).await,
+    }
+}
+
+/// Answers a DoPut with a command of Flight SQL, up to the end of its stream.
+pub async fn put(
+    service: &Service,
+    principal: &Principal,
+    bytes: &[u8],
+    messages: &mut Messages<'_>,
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let handle = match command(bytes)? {
+        Command::CommandPreparedStatementQuery(statement) => statement.prepared_statement_handle,
+        other => return Err(Failure::Refused(unknown(other.type_url()))),
+    };
+    authorize(principal, Operation::Get, Resource::Server)?;
+    service.prepared.bind(principal, &handle, messages).await?;
+    let result = DoPutPreparedStatementResult {
+        prepared_statement_handle: Some(handle),
+    };
+    let result = PutResult {
+        app_metadata: result.encode_to_vec().into(),
+    };
+    reply::send(respond, &result).await
+}
+
+/// Answers an action of Flight SQL; `None` where it is none.
+pub async fn action(
+    service: &Service,
+    principal: &Principal,
+    name: &str,
+    body: &[u8],
+    respond: &mut Responder,
+) -> Option<Result<(), Failure>> {
+    match name {
+        CREATE_PREPARED => Some(prepare(service, principal, body, respond).await),
+        CLOSE_PREPARED => Some(close(service, principal, body).map_err(Failure::from)),
+        name if NOT_BUILT.contains(&name) => Some(Err(Failure::Refused(unknown(name)))),
+        _ => None,
+    }
+}
+
+async fn prepare(
+    service: &Service,
+    principal: &Principal,
+    body: &[u8],
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    let request: ActionCreatePreparedStatementRequest = unpacked(body)?;
+    authorize(principal, Operation::Get, Resource::Server)?;
+    no_transaction(request.transaction_id.as_ref())?;
+    let sql = sql(service)?;
+    let plan = sql.plan(&principal.tenant, &request.query).await?;
+    let handle = service.prepared.keep(principal, request.query)?;
+    let result = arrow_flight::sql::ActionCreatePreparedStatementResult {
+        prepared_statement_handle: handle,
+        dataset_schema: encapsulated(plan.schema())?,
+        parameter_schema: encapsulated(plan.parameters())?,
+    };
+    let body = result.as_any().encode_to_vec().into();
+    reply::send(respond, &ActionResult { body }).await
+}
+
+fn close(service: &Service, principal: &Principal, body: &[u8]) -> Result<()> {
+    let request: ActionClosePreparedStatementRequest = unpacked(body)?;
+    service
+        .prepared
+        .close(principal, &request.prepared_statement_handle);
+    Ok(())
+}
+
+async fn asked(service: &Service, call: &Call<'_>, command: Command) -> Result<Asked> {
+    let principal = &call.principal;
+    authorize(principal, Operation::Get, Resource::Server)?;
+    let (sql, tenant) = (sql(service)?, &principal.tenant);
+    call.notes.about(|| About::new("", about(&command)));
+    let query = |plan: Plan| Asked::Query(Box::new(plan));
+    Ok(match command {
+        Command::CommandStatementQuery(statement) => {
+            no_transaction(statement.transaction_id.as_ref())?;
+            query(sql.plan(tenant, &statement.query).await?)
+        }
+        Command::TicketStatementQuery(ticket) => {
+            let text = str::from_utf8(&ticket.statement_handle);
+            let text = text.map_err(|_| Error::invalid("the ticket's statement is no text"))?;
+            query(sql.plan(tenant, text).await?)
+        }
+        Command::CommandPreparedStatementQuery(statement) => {
+            let handle = &statement.prepared_statement_handle;
+            let (text, values) = service.prepared.find(principal, handle)?;
+            let plan = sql.plan(tenant, &text).await?;
+            query(match values {
+                Some(values) => sql.bind(&plan, &values).await?,
+                None => plan,
+            })
+        }
+        Command::CommandGetSqlInfo(of) => Asked::Batch(info::batch(of)?),
+        Command::CommandGetXdbcTypeInfo(of) => Asked::Batch(types::batch(of)?),
+        other => match catalog::batch(sql, tenant, other).await? {
+            Ok(batch) => Asked::Batch(batch),
+            Err(other) => return Err(unknown(other.type_url())),
+        },
+    })
+}
+
+fn about(command: &Command) -> &str {
+    match command {
+        Command::CommandStatementQuery(statement) => &statement.query,
+        Command::TicketStatementQuery(ticket) => {
+            str::from_utf8(&ticket.statement_handle).unwrap_or_default()
+        }
+        other => other.type_url().rsplit('.').next().unwrap_or_default(),
+    }
+}
+
+fn sql(service: &Service) -> Result<&Sql> {
+    let sql = service.sql.as_ref();
+    sql.ok_or_else(|| Error::unimplemented("this server does not answer SQL"))
+}
+
+/// A command, or a ticket, as a protobuf `Any`.
+fn command(bytes: &[u8]) -> Result<Command> {
+    let any = Any::decode(bytes).map_err(|_| {
+        Error::invalid(
+            "expected a ticket's JSON, such as `{\"key\": \"…\"}`, or a command of Flight SQL as a protobuf `Any`",
+        )
+    })?;
+    match Command::try_from(any) {
+        Ok(Command::Unknown(any)) => Err(unknown(&any.type_url)),
+        Ok(command) => Ok(command),
+        Err(error) => Err(Error::invalid(format!(
+            "the command is not the message that it says; {error}"
+        ))),
+    }
+}
+
+fn unpacked<M: ProstMessageExt>(bytes: &[u8]) -> Result<M> {
+    let any = Any::decode(bytes).ok();
+    let message = any.and_then(|any| any.unpack::<M>().ok().flatten());
+    message.ok_or_else(|| {
+        Error::invalid(format!(
+            "the action's body is not what it should be; expected=`{}` as a protobuf `Any`",
+            M::type_url()
+        ))
+    })
+}
+
+fn no_transaction(id: Option<&Bytes>) -> Result<()> {
+    match id.is_none_or(Bytes::is_empty) {
+        true => Ok(()),
+        false => Err(Error::unimplemented("there are no transactions")),
+    }
+}
+
+fn unknown(what: &str) -> Error {
+    Error::unimplemented(format!(
+        "this is not built; SQL only reads here; got=`{}`",
+        clip(what, 128)
+    ))
+}
+
+/// A schema as FlightInfo and GetSchema carry it.
+fn encapsulated(schema: &Schema) -> Result<Bytes> {
+    let options = IpcWriteOptions::default();
+    let message: std::result::Result<IpcMessage, _> = SchemaAsIpc::new(schema, &options).try_into();
+    let IpcMessage(bytes) = message.map_err(arrow_error)?;
+    Ok(bytes)
+}
+
+fn arrow_error(error: impl std::fmt::Display) -> Error {
+    Error::internal(format!("an answer cannot be written; {error}"))
+}

@@ -1,0 +1,138 @@
+//! The values of a statement's parameters, as a client puts them: one row of numbers, texts, bytes and truth values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::convert::fb_to_schema;
+use arrow_ipc::reader::read_record_batch;
+use arrow_ipc::root_as_message;
+use arrow_schema::{Schema, SchemaRef};
+use bowstring_wire::body::Body;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::field::{Logical, logical, type_name};
+use bowstring_wire::flight_data::Event;
+use bowstring_wire::ipc_check::{self, Tree};
+use bytes::Bytes;
+
+use crate::flight::do_put::Messages;
+
+/// All values of a row together.
+const BYTES_MAX: u64 = 1 << 20;
+/// Values of a row.
+const COLUMNS_MAX: usize = 1_000;
+
+/// Reads the rest of a put whose descriptor has come.
+///
+/// # Errors
+/// `invalid_argument` for what is not one row, `unimplemented` for types that no parameter has, `resource_exhausted`
+/// past a limit.
+pub async fn read(messages: &mut Messages<'_>) -> Result<RecordBatch> {
+    let mut reading = Reading::default();
+    let mut header = None;
+    let mut body = Bytes::new();
+    while let Some(event) = messages.next().await? {
+        match event {
+            Event::Header(bytes) => header = Some(bytes),
+            Event::BodyStart { len } if len > BYTES_MAX => {
+                return Err(Error::exhausted(format!(
+                    "the values of a statement's parameters are too large; bytes=`{len}` limit=`{BYTES_MAX}`"
+                )));
+            }
+            Event::BodyStart { len } => body = whole(&messages.body(len).await?)?,
+            Event::MessageEnd => {
+                if let Some(header) = header.take() {
+                    reading.message(&header, std::mem::take(&mut body))?;
+                }
+            }
+            Event::Descriptor(_) | Event::AppMetadata(_) | Event::BodyChunk(_) => {}
+        }
+    }
+    reading.row.ok_or_else(|| {
+        Error::invalid("expected one row with a value for each parameter; got=`0` rows")
+    })
+}
+
+fn whole(body: &Body) -> Result<Bytes> {
+    let mut whole = vec![0; usize::try_from(body.len()).unwrap_or(usize::MAX)];
+    let copied = body.copy_to(0..body.len(), &mut whole);
+    copied.ok_or_else(|| Error::internal("a body is shorter than it is"))?;
+    Ok(whole.into())
+}
+
+#[derive(Default)]
+struct Reading {
+    columns: Option<(SchemaRef, Tree)>,
+    row: Option<RecordBatch>,
+}
+
+impl Reading {
+    fn message(&mut self, header: &[u8], body: Bytes) -> Result<()> {
+        let Some((schema, tree)) = &self.columns else {
+            self.columns = Some(columns(header)?);
+            return Ok(());
+        };
+        // Nothing is read by its numbers that was not compared with what came.
+        let rows = ipc_check::batch(header, body.len() as u64, tree)?.rows;
+        if rows == 0 {
+            return Ok(());
+        }
+        if rows > 1 || self.row.is_some() {
+            return Err(Error::unimplemented(
+                "a statement is run with one row of values; expected `1` row, got more",
+            ));
+        }
+        let unread = || Error::internal("a message that was checked cannot be read");
+        let message = root_as_message(header).map_err(|_| unread())?;
+        let batch = message.header_as_record_batch().ok_or_else(unread)?;
+        let row = read_record_batch(
+            &body.into(),
+            batch,
+            schema.clone(),
+            &HashMap::new(),
+            None,
+            &message.version(),
+        );
+        let row = row.map_err(|error| {
+            Error::invalid(format!("the values of parameters cannot be read; {error}"))
+        })?;
+        self.row = Some(row);
+        Ok(())
+    }
+}
+
+fn columns(header: &[u8]) -> Result<(SchemaRef, Tree)> {
+    let schema = ipc_check::schema(header)?;
+    let mut tree = Tree::default();
+    let fields = schema.fields().unwrap_or_default();
+    if fields.len() > COLUMNS_MAX {
+        return Err(Error::exhausted(format!(
+            "too many parameters; got=`{}` limit=`{COLUMNS_MAX}`",
+            fields.len()
+        )));
+    }
+    for field in fields {
+        match logical(&field)? {
+            Logical::Null
+            | Logical::Bool
+            | Logical::Int { .. }
+            | Logical::Float { .. }
+            | Logical::Text { .. }
+            | Logical::Bytes { .. }
+            | Logical::TextView
+            | Logical::BytesView => {}
+            _ => {
+                return Err(Error::unimplemented(format!(
+                    "a parameter's value is a number, a text, bytes or a truth value; got=`{}`; give others as text",
+                    type_name(&field)
+                )));
+            }
+        }
+        tree.push(field)?;
+    }
+    let columns = match schema.fields() {
+        Some(_) => fb_to_schema(schema),
+        None => Schema::empty(),
+    };
+    Ok((Arc::new(columns), tree))
+}

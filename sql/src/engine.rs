@@ -1,0 +1,290 @@
+//! Plans and runs queries.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, SchemaRef};
+use bowstring_cache::Cache;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::Tenant;
+use datafusion::catalog::SchemaProvider;
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::datasource::TableType;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use futures::TryStreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::answer::{Answer, Step, Until};
+use crate::catalog::{SCHEMA, Tables};
+use crate::error;
+use crate::limits::Limits;
+use crate::plan::Plan;
+use crate::pool::QueryPool;
+use crate::session::base;
+use crate::tables::live::Live;
+use crate::threads::Threads;
+use crate::{DfResult, statement, tables};
+
+/// Queries over a cache. Cheap to clone.
+#[derive(Clone)]
+pub struct Sql(Arc<Inner>);
+
+struct Inner {
+    cache: Cache,
+    brought: Vec<Live>,
+    limits: Limits,
+    /// The server's own threads.
+    normal: Handle,
+    threads: Threads,
+    base: SessionState,
+    turns: Arc<Semaphore>,
+}
+
+/// A table, as the catalogue names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The schema that it is in.
+    pub schema: &'static str,
+    /// Its name.
+    pub name: String,
+    /// `TABLE` or `VIEW`.
+    pub kind: &'static str,
+    /// Its columns.
+    pub columns: SchemaRef,
+}
+
+impl Sql {
+    /// Queries over `cache`, whose tables are read by tasks on the runtime that this is called on. `brought` are tables
+    /// that others know.
+    ///
+    /// # Errors
+    /// Where the operating system gives no threads.
+    pub fn new(cache: Cache, brought: Vec<Live>, limits: Limits) -> Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            normal: Handle::current(),
+            threads: Threads::start(limits.threads)?,
+            base: base(&limits),
+            turns: Arc::new(Semaphore::new(limits.queries)),
+            cache,
+            brought,
+            limits,
+        })))
+    }
+
+    /// Reads a statement.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is none or names what is not there, `unimplemented` where it would change something,
+    /// `resource_exhausted` past a limit.
+    pub async fn plan(&self, tenant: &Tenant, text: &str) -> Result<Plan> {
+        let (sql, tenant, text) = (self.clone(), tenant.clone(), text.to_owned());
+        self.apart(async move {
+            let statement = statement::parse(&text)?;
+            let state = sql.state(&tenant, None);
+            let logical = state.statement_to_plan(statement).await;
+            let logical = logical.map_err(|error| error::of(&error))?;
+            Plan::new(&state, tenant, logical).map_err(|error| error::of(&error))
+        })
+        .await
+    }
+
+    /// Gives a plan's parameters values: the columns of one row, in their order.
+    ///
+    /// # Errors
+    /// `invalid_argument` for another number of them, or a value that is not of its parameter's type.
+    pub async fn bind(&self, plan: &Plan, values: &RecordBatch) -> Result<Plan> {
+        let wanted = plan.parameters.fields();
+        if (values.num_columns(), values.num_rows()) != (wanted.len(), 1) {
+            return Err(Error::invalid(format!(
+                "expected one row with a value for each parameter; parameters=`{}` got columns=`{}` rows=`{}`",
+                wanted.len(),
+                values.num_columns(),
+                values.num_rows()
+            )));
+        }
+        let (sql, plan, values) = (self.clone(), plan.clone(), values.clone());
+        self.apart(async move {
+            let bound = || -> DfResult<Plan> {
+                let fields = plan.parameters.fields().iter();
+                let values = fields.zip(values.columns()).map(|(field, column)| {
+                    let value = ScalarValue::try_from_array(column, 0)?;
+                    match field.data_type() {
+                        DataType::Null => Ok(value),
+                        wanted => value.cast_to(wanted),
+                    }
+                });
+                let values: Vec<ScalarValue> = values.collect::<DfResult<_>>()?;
+                let logical = LogicalPlan::clone(&plan.logical)
+                    .with_param_values(ParamValues::from(values))?;
+                Plan::new(&sql.state(&plan.tenant, None), plan.tenant, logical)
+            };
+            bound().map_err(|error| error::of(&error))
+        })
+        .await
+    }
+
+    /// Answers a query, of which `encode` makes each part on the query's thread.
+    ///
+    /// # Errors
+    /// `invalid_argument` where parameters have no values, `deadline_exceeded` where its turn did not come in time.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        plan: &Plan,
+        mut encode: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> Result<Answer<T>> {
+        if let Some(missing) = plan.parameters.fields().first() {
+            return Err(Error::invalid(format!(
+                "the statement has parameters without values; first=`{}` parameters=`{}`",
+                missing.name(),
+                plan.parameters.fields().len()
+            )));
+        }
+        let until = Until::new(self.0.cache.clock().clone(), self.0.limits.timeout);
+        let turn = until.keep(self.turn()).await??;
+        let (give, steps) = mpsc::channel::<Step<T>>(1);
+        let (sql, plan) = (self.clone(), plan.clone());
+        let query = self.spawn(async move {
+            let _turn = turn;
+            let end = sql.answer(plan, &mut encode, &give).await;
+            // Nobody may be left to be told.
+            let _ = give.send(end.map(|()| None)).await;
+        })?;
+        Ok(Answer::new(steps, until, query))
+    }
+
+    /// The tables there are, in order of their schemas and names.
+    pub async fn tables(&self, tenant: &Tenant) -> Result<Vec<Table>> {
+        let own = tables::of(&self.0.cache, tenant, &self.0.normal, &self.0.brought);
+        let about = InformationSchemaProvider::new(Arc::new(own.clone()));
+        let schemas: [(&'static str, &dyn SchemaProvider); 2] =
+            [(SCHEMA, &own), (INFORMATION_SCHEMA, &about)];
+        let mut all = Vec::new();
+        for (schema, provider) in schemas {
+            let mut names = provider.table_names();
+            names.sort();
+            for name in names {
+                let table = provider.table(&name).await;
+                let Some(table) = table.map_err(|error| error::of(&error))? else {
+                    continue;
+                };
+                let kind = match table.table_type() {
+                    TableType::Base => "TABLE",
+                    TableType::View | TableType::Temporary => "VIEW",
+                };
+                let columns = table.schema();
+                all.push(Table {
+                    schema,
+                    name,
+                    kind,
+                    columns,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Runs planning on the query threads, in its time.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let until = Until::new(self.0.cache.clock().clone(), self.0.limits.timeout);
+        let turn = until.keep(self.turn()).await??;
+        let planning = self.spawn(async move {
+            let _turn = turn;
+            work.await
+        })?;
+        match until.keep(planning).await? {
+            Ok(planned) => planned,
+            Err(error) => Err(Error::internal(format!(
+                "the planning of a query failed; {error}"
+            ))),
+        }
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        let turns = self.0.turns.clone();
+        let turn = turns.acquire_owned().await;
+        turn.map_err(|_| Error::unavailable("the server takes no more queries"))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<AbortOnDropHandle<T>> {
+        let handle = self.0.threads.handle();
+        let handle = handle.ok_or_else(|| Error::unavailable("the server is going"))?;
+        Ok(AbortOnDropHandle::new(handle.spawn(work)))
+    }
+
+    async fn answer<T>(
+        &self,
+        plan: Plan,
+        encode: &mut (impl FnMut(RecordBatch) -> Result<T> + Send),
+        give: &mpsc::Sender<Step<T>>,
+    ) -> Result<()> {
+        let inner = &*self.0;
+        let failed = |error| error::of(&error);
+        let pool = QueryPool::new(
+            inner.cache.clone(),
+            inner.normal.clone(),
+            inner.limits.query_bytes,
+        );
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(failed)?;
+        let state = self.state(&plan.tenant, Some(runtime));
+        let physical = state.create_physical_plan(&plan.logical).await;
+        let mut batches =
+            execute_stream(physical.map_err(failed)?, state.task_ctx()).map_err(failed)?;
+        let mut left = inner.limits.rows;
+        while let Some(batch) = batches.try_next().await.map_err(failed)? {
+            let rows = batch.num_rows() as u64;
+            if rows > left {
+                return Err(Error::exhausted(format!(
+                    "the answer has too many rows; say LIMIT; limit=`sql_rows` value=`{}`",
+                    inner.limits.rows
+                )));
+            }
+            left -= rows;
+            let batch = RecordBatch::try_new_with_options(
+                plan.schema.clone(),
+                batch.columns().to_vec(),
+                &arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+            );
+            let batch = batch.map_err(|error| {
+                Error::internal(format!(
+                    "an answer is not of the schema that was said; {error}"
+                ))
+            })?;
+            if give.send(Ok(Some(encode(batch)?))).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self, tenant: &Tenant, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
+        let inner = &*self.0;
+        let tables: Tables = tables::of(&inner.cache, tenant, &inner.normal, &inner.brought);
+        let builder = SessionStateBuilder::new_from_existing(inner.base.clone())
+            .with_catalog_list(Arc::new(tables));
+        let mut state = match runtime {
+            Some(runtime) => builder.with_runtime_env(runtime).build(),
+            None => builder.build(),
+        };
+        // What `now()` says.
+        state.mark_start_execution();
+        state
+    }
+}

@@ -1,0 +1,49 @@
+//! SQL over a cache: what is in it, who uses its memory, and what it counts, as tables that are read where they are.
+//! Nothing is copied for a table to be there, and no writer waits for a query.
+//!
+//! # The way of a query
+//! - [`Sql::plan`] reads a text: `statement` refuses what is no question; it and `weight` what would cost more to plan than
+//!   a query may;
+//!   [`Plan`] says what columns come and which parameters are asked for.
+//! - [`Sql::run`] answers it: on threads of their own at idle priority (`threads`), with memory that the ledger has
+//!   been asked for (`pool`), and as long as its time is not over ([`Answer`]).
+//! - What a table has is read by a task on the server's own threads, at the query's request and only then (`scan`): an
+//!   idle thread holds no lock that a get or a put could wait for.
+//!
+//! # The tables
+//! - `catalog`: `bowstring.cache` and `bowstring.information_schema`
+//! - `tables`: one a file; [`Live`] are those that the server brings
+//! - `filter`, `texts`: what a query's conditions say of namespaces and keys, so that it looks keys up, or walks through
+//!   a range of them, where it can
+
+mod answer;
+mod catalog;
+mod engine;
+mod error;
+mod filter;
+pub mod limits;
+mod plan;
+mod pool;
+mod scan;
+mod session;
+mod statement;
+mod tables;
+mod texts;
+mod threads;
+mod weight;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, Until};
+pub use catalog::CATALOG;
+pub use engine::{Sql, Table};
+pub use limits::Limits;
+pub use plan::Plan;
+pub use tables::live::Live;
+pub use tables::settings::{Setting, settings};
+pub use tables::stats::{Figure, stats};
+pub use threads::cores;
+
+/// What DataFusion's functions answer.
+type DfResult<T> = datafusion::error::Result<T>;

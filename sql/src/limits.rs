@@ -1,0 +1,53 @@
+//! What a query may use. All limits of this room are here.
+
+use std::time::Duration;
+
+/// A statement's text, in bytes: room for an `IN` list of ten thousand keys.
+pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// Words and signs of a statement that nest what stands around them: operators, brackets, `SELECT`. A plan is walked, and
+/// dropped, by functions that call themselves.
+pub const NESTING_MAX: usize = 2_000;
+/// Tables that a statement reads once its `WITH` clauses are put into each other.
+pub const RELATIONS_MAX: u64 = 500;
+/// Leaves of an expression once those of subqueries are put into it, as the optimiser does.
+pub const LEAVES_MAX: u64 = 10_000;
+/// Stack of a thread that plans and runs queries; the part that is not used costs nothing.
+pub const STACK_BYTES: usize = 32 << 20;
+/// Rows of a batch.
+pub const BATCH_ROWS: usize = 8_192;
+/// Bytes of the cache's own memory that one scan may hold.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+/// Bytes of tensors in one batch, where they are smaller than that.
+pub const VALUES_BYTES: u64 = 2 << 20;
+/// A tensor smaller than this is copied into a batch's own buffer.
+pub const COPIED_BYTES: u64 = 64 << 10;
+/// What the ledger is asked for at once.
+pub const CHARGE_BYTES: u64 = 1 << 20;
+
+/// What may be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that one query may use beside the cache's own.
+    pub query_bytes: u64,
+    /// Queries at one time; more wait for their turn.
+    pub queries: usize,
+    /// How long a query may take, its wait included.
+    pub timeout: Duration,
+    /// Rows of an answer.
+    pub rows: u64,
+    /// Threads, at idle priority.
+    pub threads: usize,
+}
+
+impl Limits {
+    /// For a cache of `memory` bytes on a machine of `cores` processors.
+    pub fn within(memory: u64, cores: usize) -> Self {
+        Self {
+            query_bytes: (memory / 16).clamp(8 << 20, 256 << 20),
+            queries: 4,
+            timeout: Duration::from_secs(60),
+            rows: 100_000_000,
+            threads: cores.clamp(1, 8),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A statement that was read.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bowstring_wire::name::Tenant;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use tokio::runtime::Handle;
+
+use crate::{DfResult, weight};
+
+/// A statement that was read, for one tenant. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) tenant: Tenant,
+    pub(crate) logical: Arc<Logical>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) parameters: SchemaRef,
+}
+
+/// Nests as deeply as a statement may: only a query's thread has the stack to take it down.
+#[derive(Debug)]
+pub(crate) struct Logical {
+    plan: LogicalPlan,
+    threads: Handle,
+}
+
+impl Deref for Logical {
+    type Target = LogicalPlan;
+
+    fn deref(&self) -> &LogicalPlan {
+        &self.plan
+    }
+}
+
+impl Drop for Logical {
+    fn drop(&mut self) {
+        let plan = mem::take(&mut self.plan);
+        drop(self.threads.spawn(async move { drop(plan) }));
+    }
+}
+
+impl Plan {
+    /// The columns of the answer. All may be null, whatever an optimiser knows better: what is said before a query is run
+    /// is so what it sends.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// A column for each parameter, in order, named by its number; of type null where any will do.
+    pub fn parameters(&self) -> &SchemaRef {
+        &self.parameters
+    }
+
+    /// What a statement's plan says of itself; on a query's thread.
+    pub(crate) fn new(
+        state: &SessionState,
+        tenant: Tenant,
+        logical: LogicalPlan,
+    ) -> DfResult<Self> {
+        let only_asks = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        only_asks.verify_plan(&logical)?;
+        weight::check(&logical)?;
+        let parameters = parameters(&logical)?;
+        // What types columns have is known for sure once they were coerced, which takes the parameters.
+        let schema = match parameters.fields().is_empty() {
+            true => all_nullable(state.optimize(&logical)?.schema().as_arrow()),
+            false => all_nullable(logical.schema().as_arrow()),
+        };
+        let logical = Logical {
+            plan: logical,
+            threads: Handle::current(),
+        };
+        Ok(Self {
+            tenant,
+            logical: Arc::new(logical),
+            schema,
+            parameters,
+        })
+    }
+}
+
+fn all_nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// `$1`, `$2` and so on, in order; those between that a statement leaves out take any value.
+fn parameters(plan: &LogicalPlan) -> DfResult<SchemaRef> {
+    let mut numbered = BTreeMap::new();
+    for (name, of) in plan.get_parameter_types()? {
+        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+        let Some(number) = number.filter(|number| (1..=1_000).contains(number)) else {
+            return Err(DataFusionError::Plan(format!(
+                "parameters are `?`, or `$1` to `$1000`; got `{name}`"
+            )));
+        };
+        numbered.insert(number, of.unwrap_or(DataType::Null));
+    }
+    let last = numbered.keys().next_back().copied().unwrap_or(0);
+    let fields = (1..=last).map(|number| {
+        let of = numbered.get(&number).cloned().unwrap_or(DataType::Null);
+        Field::new(format!("${number}"), of, true)
+    });
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}

@@ -1,0 +1,61 @@
+//! The tables of the schema `cache`.
+//!
+//! - `tensors`: what is in the cache, an entry a row
+//! - `namespaces`: their limits, use and hits
+//! - `memory`, `stats`, `settings`: small ones, each made in one piece ([`live`])
+
+pub mod live;
+mod memory;
+mod namespaces;
+pub mod settings;
+pub mod stats;
+mod tensors;
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, TimeUnit};
+use bowstring_cache::Cache;
+use bowstring_wire::name::Tenant;
+use datafusion::catalog::TableProvider;
+use tokio::runtime::Handle;
+
+use self::live::{Live, LiveTable};
+use self::namespaces::Namespaces;
+use self::tensors::Tensors;
+use crate::catalog::Tables;
+
+/// A tenant's tables. `brought` are the server's.
+pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> Tables {
+    let tensors = Tensors::new(cache.clone(), tenant.clone(), normal.clone());
+    let namespaces = Namespaces::new(cache.clone(), tenant.clone(), normal.clone());
+    let own: [(String, Arc<dyn TableProvider>); 2] = [
+        ("tensors".to_owned(), Arc::new(tensors)),
+        ("namespaces".to_owned(), Arc::new(namespaces)),
+    ];
+    let memory = memory::memory(cache.clone());
+    let small = brought.iter().chain([&memory]).map(|live| {
+        let table: Arc<dyn TableProvider> = Arc::new(LiveTable::new(live.clone(), normal.clone()));
+        (live.name().to_owned(), table)
+    });
+    Tables::new(own.into_iter().chain(small))
+}
+
+/// Unix milliseconds, shown as a time.
+fn time(name: &str) -> Field {
+    Field::new(
+        name,
+        DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+        true,
+    )
+}
+
+fn times(of: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    let times = of.map(|ms| ms.map(int));
+    Arc::new(TimestampMillisecondArray::from_iter(times).with_timezone("UTC"))
+}
+
+/// Counts are `int64`, which every client has; none comes so far.
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,230 @@
+//! The bytes of tensors: where they lie, as far as a scan may hold so many of them, else copied into what the query has
+//! been given of the memory.
+
+use std::sync::Arc;
+
+use arrow_array::BinaryViewArray;
+use arrow_array::builder::BinaryViewBuilder;
+use arrow_buffer::Buffer;
+use bowstring_cache::Cache;
+use bowstring_cache::Id;
+use bowstring_cache::generation::Generation;
+use bowstring_cache::ledger::{Account, Charge};
+use bowstring_cache::lower::{Found, Reading};
+use bowstring_cache::read::Entry;
+use bowstring_wire::dtype::DType;
+use bowstring_wire::error::{Error, Result};
+use bowstring_wire::shape::Shape;
+use bowstring_wire::version::Version;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::DfResult;
+use crate::limits::{COPIED_BYTES, HELD_BYTES_MAX};
+
+/// What a view can say of where bytes are.
+const VIEW_BYTES_MAX: u64 = i32::MAX as u64;
+/// What may be held is counted in.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// What one scan may hold of the cache's own memory.
+#[derive(Clone, Debug)]
+pub struct Hold(Arc<Semaphore>);
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(HELD_BYTES_MAX / UNIT_BYTES)))
+    }
+}
+
+/// A tensor that was read.
+pub struct Value {
+    pub version: Version,
+    pub dtype: DType,
+    pub shape: Shape,
+    pub tier: &'static str,
+    pub expires_at_ms: Option<u64>,
+    pub bytes: Bytes,
+}
+
+/// The tensors of a batch.
+#[derive(Default)]
+pub struct Values {
+    each: Vec<Bytes>,
+    bytes: u64,
+}
+
+impl Values {
+    /// Adds a row's.
+    pub fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len() as u64;
+        self.each.push(bytes);
+    }
+
+    /// All of them together.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// As a column.
+    pub fn finish(self) -> DfResult<BinaryViewArray> {
+        let mut column = BinaryViewBuilder::with_capacity(self.each.len());
+        for bytes in self.each {
+            if (bytes.len() as u64) < COPIED_BYTES {
+                column.append_value(&bytes);
+                continue;
+            }
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let block = column.append_block(Buffer::from(bytes));
+            column.try_append_view(block, 0, len)?;
+        }
+        Ok(column.finish())
+    }
+}
+
+/// Reads a tensor; `None` where it has gone. It is no younger for it.
+///
+/// # Errors
+/// `resource_exhausted` where there is no memory for a copy, `invalid_argument` for a tensor too large for a column;
+/// whatever the tier below meets.
+pub async fn read(
+    cache: &Cache,
+    (generation, id): (&Generation, &Id),
+    hold: &Hold,
+) -> Result<Option<Value>> {
+    let found = match cache.peek_in(generation, id) {
+        Some(entry) => Some(Found::Here(entry)),
+        None if generation.is_present() => cache.lower().open(cache, id, Reading::Scan).await?,
+        None => None,
+    };
+    match found {
+        None => Ok(None),
+        Some(Found::Here(entry)) => here(cache, id, entry, hold).map(Some),
+        Some(Found::Below(below)) => {
+            let description = below.description().clone();
+            check(id, description.len)?;
+            let Some(mut coming) = below.read(0..description.len).await? else {
+                return Ok(None);
+            };
+            let mut copy = Copied::new(cache, description.len)?;
+            loop {
+                let bytes = coming.next().await?;
+                if bytes.is_empty() {
+                    break;
+                }
+                copy.bytes.extend_from_slice(&bytes);
+            }
+            Ok(Some(Value {
+                version: description.version,
+                dtype: description.dtype,
+                shape: description.shape,
+                tier: "cold",
+                expires_at_ms: description.expires_at_ms,
+                bytes: Bytes::from_owner(copy),
+            }))
+        }
+    }
+}
+
+fn here(cache: &Cache, id: &Id, entry: Entry, hold: &Hold) -> Result<Value> {
+    let len = entry.len();
+    check(id, len)?;
+    let (dtype, shape) = entry.description();
+    let (version, expires_at_ms) = (entry.version(), entry.expires_at_ms());
+    let mut reader = entry.reader(0..len)?;
+    let permit = match len < COPIED_BYTES {
+        // It will be copied into the batch.
+        true => None,
+        false => hold.take(len),
+    };
+    let bytes = if len < COPIED_BYTES || permit.is_some() {
+        let mut pieces = reader.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+        match pieces.len() {
+            0 => Bytes::new(),
+            1 => Bytes::from_owner(Held {
+                bytes: pieces.remove(0),
+                _permit: permit,
+            }),
+            _ => {
+                let mut copy = Copied::new(cache, len)?;
+                for piece in pieces {
+                    copy.bytes.extend_from_slice(&piece);
+                }
+                Bytes::from_owner(copy)
+            }
+        }
+    } else {
+        let mut copy = Copied::new(cache, len)?;
+        copy.bytes
+            .resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+        reader.copy_to(&mut copy.bytes)?;
+        Bytes::from_owner(copy)
+    };
+    Ok(Value {
+        version,
+        dtype,
+        shape,
+        tier: "hot",
+        expires_at_ms,
+        bytes,
+    })
+}
+
+fn check(id: &Id, len: u64) -> Result<()> {
+    if len <= VIEW_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a tensor is too large for a column; leave it out, and get it by its key; key=`{}` bytes=`{len}` \
+         limit=`{VIEW_BYTES_MAX}`",
+        id.key.as_str()
+    )))
+}
+
+impl Hold {
+    /// Room for so many bytes, where there is some: a query that keeps what it has read does not wait for itself.
+    fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = usize::try_from(bytes).ok()?.div_ceil(UNIT_BYTES);
+        let units = u32::try_from(units.min(HELD_BYTES_MAX / UNIT_BYTES)).ok()?;
+        self.0.clone().try_acquire_many_owned(units).ok()
+    }
+}
+
+/// The cache's own bytes.
+struct Held {
+    bytes: Bytes,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Bytes in memory that the query pays for.
+struct Copied {
+    bytes: Vec<u8>,
+    _charge: Charge,
+}
+
+impl Copied {
+    fn new(cache: &Cache, len: u64) -> Result<Self> {
+        let charge = cache.charge(Account::Sql, len).ok_or_else(|| {
+            Error::exhausted(format!(
+                "the query keeps more tensors than there is memory for; limit=`memory` value=`{}` wanted_bytes=`{len}`",
+                cache.ledger().total()
+            ))
+        })?;
+        Ok(Self {
+            bytes: Vec::with_capacity(usize::try_from(len).unwrap_or(0)),
+            _charge: charge,
+        })
+    }
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}

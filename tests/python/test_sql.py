@@ -1,0 +1,70 @@
+"""SQL by the ADBC driver of Flight SQL, and by PyArrow's own client where that is enough."""
+
+import adbc_driver_flightsql.dbapi as dbapi
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from calls import act, command, put
+from tensors import sample
+from test_bulk import bulk
+
+ARRAY = sample("float32", (6, 2, 3))
+KEYS = ["a", "ab", "abc", "b", "ba", "c"]
+
+
+@pytest.fixture
+def filled(client, namespace):
+    put(client, command(namespace=namespace), bulk(KEYS, ARRAY))
+    return namespace
+
+
+@pytest.fixture
+def cursor(server):
+    with dbapi.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def test_rows_come_as_python_has_them(cursor, filled):
+    cursor.execute(f"SELECT key, dtype, shape, bytes FROM tensors WHERE namespace = '{filled}' AND key LIKE 'a%'")
+    assert cursor.fetchall() == [(key, "float32", [2, 3], 24) for key in ("a", "ab", "abc")]
+    assert [column[0] for column in cursor.description] == ["key", "dtype", "shape", "bytes"]
+
+
+def test_parameters_are_bound(cursor, filled):
+    cursor.execute("SELECT key FROM tensors WHERE namespace = ? AND key > ? ORDER BY key LIMIT ?", (filled, "abc", 2))
+    assert cursor.fetchall() == [("b",), ("ba",)]
+
+
+def test_a_tensor_is_read_by_its_value(cursor, filled):
+    cursor.execute(f"SELECT value FROM tensors WHERE namespace = '{filled}' AND key = 'abc'")
+    (row,) = cursor.fetch_arrow_table()["value"].to_pylist()
+    assert (row["dtype"], row["shape"]) == ("float32", [2, 3])
+    assert row["data"] == ARRAY[2].tobytes()
+
+
+def test_the_catalogue_is_there(server):
+    with dbapi.connect(server.uri, autocommit=True) as connection:
+        assert connection.adbc_get_info()["vendor_name"] == "Bowstring"
+        assert set(connection.adbc_get_table_types()) == {"TABLE", "VIEW"}
+        objects = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        (catalog,) = objects
+        schemas = {it["db_schema_name"]: it["db_schema_tables"] for it in catalog["catalog_db_schemas"]}
+        assert catalog["catalog_name"] == "bowstring"
+        assert {"tensors", "namespaces", "stats"} <= {it["table_name"] for it in schemas["cache"]}
+        assert "value" in connection.adbc_get_table_schema("tensors").names
+
+
+def test_what_is_refused_says_why(cursor):
+    with pytest.raises(dbapi.Error, match="SQL only reads here"):
+        cursor.execute("DROP TABLE tensors")
+        cursor.fetchall()
+    with pytest.raises(dbapi.Error, match="invalid_argument"):
+        cursor.execute("SELECT nothing FROM tensors")
+        cursor.fetchall()
+
+
+def test_tensors_and_sql_share_a_port(client, filled):
+    assert act(client, "exists", namespace=filled, keys=["a"])["keys"][0]["found"]
+    with pytest.raises(pa.ArrowInvalid, match="expected a ticket's JSON"):
+        client.get_flight_info(flight.FlightDescriptor.for_command(b"garbage"))
