@@ -223,9 +223,7 @@ impl Engine {
         if !self.may_be_below(id.name()) {
             return Ok(None);
         }
-        let id = id.clone();
-        let expiry = None;
-        let gone = vec![Gone { id, now, expiry }];
+        let gone = vec![Gone::all_but(now, id.clone())];
         let gone = self.forget_all_below(gone).await?;
         Ok(gone.into_iter().next().flatten())
     }
@@ -241,9 +239,8 @@ impl Engine {
             return Ok(());
         }
         let gone = vec![Gone {
-            id: id.clone(),
-            now: Some(version),
             expiry: Some(expiry),
+            ..Gone::all_but(Some(version), id.clone())
         }];
         self.forget_all_below(gone).await.map(drop)
     }
@@ -359,8 +356,7 @@ impl Engine {
             if self.may_be_below(name)
                 && let Ok(id) = name.to_id()
             {
-                let expiry = None;
-                gone.push(Gone { id, now, expiry });
+                gone.push(Gone::all_but(now, id));
             }
         }
         (last, gone)

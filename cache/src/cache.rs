@@ -15,6 +15,7 @@ use crate::index::Mark;
 use crate::judge::check_version;
 use crate::ledger::{Account, Charge, Ledger};
 use crate::look::Seen;
+use crate::lower::Gone;
 use crate::read::Entry;
 use crate::reads::Reads;
 use crate::reserve::Line;
@@ -98,6 +99,51 @@ impl Cache {
         Ok(deleted.or(below))
     }
 
+    /// Deletes entries that are still of these versions, and says which were. What has taken an entry's place stays,
+    /// and what is only below memory is not brought up for it.
+    ///
+    /// # Errors
+    /// Whatever the lower tier meets: then some of them may have gone.
+    pub async fn delete_versions(&self, wanted: Vec<(Id, Version)>) -> Result<Vec<bool>> {
+        let engine = self.engine();
+        let mut deleted = vec![false; wanted.len()];
+        let (mut gone, mut of) = (Vec::new(), Vec::new());
+        for (at, (id, version)) in wanted.into_iter().enumerate() {
+            match self.unlink_version(&id, version) {
+                Some(true) => deleted[at] = true,
+                // What is there is another one.
+                Some(false) => continue,
+                None => self.forget_kept(&id, version.hlc.saturating_add(1)),
+            }
+            if engine.may_be_below(id.name()) {
+                of.push((at, version));
+                gone.push(Gone {
+                    only: Some(version),
+                    ..Gone::all_but(None, id)
+                });
+            }
+        }
+        let went = engine.forget_all_below(gone).await?;
+        for ((at, version), went) in of.into_iter().zip(went) {
+            deleted[at] |= went == Some(version);
+        }
+        Ok(deleted)
+    }
+
+    /// Whether memory had this version of a key; `None` where it has none.
+    fn unlink_version(&self, id: &Id, wanted: Version) -> Option<bool> {
+        // One that loses against another change of the key looks again.
+        while let Some(entry) = self.peek(id) {
+            if entry.version() != wanted {
+                return Some(false);
+            }
+            if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
+                return Some(true);
+            }
+        }
+        None
+    }
+
     async fn delete_version(&self, id: &Id, wanted: Version) -> Result<Option<Version>> {
         // A delete that loses against another change of the key looks again.
         while let Some(entry) = self.engine.here(id).await? {
@@ -116,12 +162,17 @@ impl Cache {
                 return Some(version);
             }
         }
+        self.forget_kept(id, u64::MAX);
+        None
+    }
+
+    /// A rollback brings nothing back of a key that is before `until`.
+    fn forget_kept(&self, id: &Id, until: u64) {
         let engine = self.engine();
         let home = engine.spaces.find(&id.tenant, &id.namespace);
         if let Some(home) = home.and_then(|home| engine.spaces.at(home)) {
-            engine.forget_kept(home, id.key.as_str().as_bytes(), u64::MAX);
+            engine.forget_kept(home, id.key.as_str().as_bytes(), until);
         }
-        None
     }
 
     /// Charges `bytes` to an account of the ledger for as long as the guard lives. Where the

@@ -124,6 +124,20 @@ pub struct Gone {
     pub now: Option<Version>,
     /// Where that version was given another expiry: what has it with an earlier one is gone too.
     pub expiry: Option<NewExpiry>,
+    /// Where one version is meant, and no other: where another is there, it stays.
+    pub only: Option<Version>,
+}
+
+impl Gone {
+    /// Whatever is below, but `now`.
+    pub fn all_but(now: Option<Version>, id: Id) -> Self {
+        Self {
+            id,
+            now,
+            expiry: None,
+            only: None,
+        }
+    }
 }
 
 /// Unix milliseconds from when on a key is a miss, from now on.

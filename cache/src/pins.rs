@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bowstring_wire::error::{Error, Result};
+use bowstring_wire::version::Version;
 
 use crate::arena::{Extent, PAGE_BYTES_U64};
 use crate::cache::Cache;
@@ -44,8 +45,23 @@ impl Cache {
     /// `resource_exhausted` where too much is pinned, or held by pins, puts and readers together;
     /// whatever the lower tier meets.
     pub async fn pin(&self, id: &Id) -> Result<Option<bool>> {
+        self.pin_where(id, None).await
+    }
+
+    /// As [`Cache::pin`], where the key's entry is of this version.
+    ///
+    /// # Errors
+    /// As [`Cache::pin`].
+    pub async fn pin_version(&self, id: &Id, version: Version) -> Result<Option<bool>> {
+        self.pin_where(id, Some(version)).await
+    }
+
+    async fn pin_where(&self, id: &Id, wanted: Option<Version>) -> Result<Option<bool>> {
         // One that loses against another change of the key looks again.
         while let Some(entry) = self.engine().here(id).await? {
+            if wanted.is_some_and(|wanted| wanted != entry.version()) {
+                break;
+            }
             if let Some(pinned) = self.engine().keep(&entry.into_pinned())? {
                 return Ok(Some(pinned));
             }
@@ -56,7 +72,19 @@ impl Cache {
     /// Lets a key's entry be evicted again. Says whether it was pinned; `None` where there is no
     /// such key.
     pub fn unpin(&self, id: &Id) -> Option<bool> {
+        self.unpin_where(id, None)
+    }
+
+    /// As [`Cache::unpin`], where the key's entry in memory is of this version.
+    pub fn unpin_version(&self, id: &Id, version: Version) -> Option<bool> {
+        self.unpin_where(id, Some(version))
+    }
+
+    fn unpin_where(&self, id: &Id, wanted: Option<Version>) -> Option<bool> {
         while let Some(entry) = self.peek(id) {
+            if wanted.is_some_and(|wanted| wanted != entry.version()) {
+                break;
+            }
             let entry = entry.into_pinned();
             if let Some(unpinned) = self.engine().let_go(&entry) {
                 return Some(unpinned);

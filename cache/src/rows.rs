@@ -292,9 +292,7 @@ impl Batch<'_> {
                 && self.engine.may_be_below(self.name(row))
                 && let Ok(id) = self.name(row).to_id()
             {
-                let now = Some(published.version);
-                let expiry = None;
-                gone.push(Gone { id, now, expiry });
+                gone.push(Gone::all_but(Some(published.version), id));
                 of_rows.push(at);
             }
         }

@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 use bowstring_cache::Cache;
 use bowstring_wire::error::{Error, Result};
-use bowstring_wire::name::Tenant;
+use bowstring_wire::name::{Namespace, Tenant};
 use datafusion::catalog::SchemaProvider;
 use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::common::{ParamValues, ScalarValue};
@@ -81,16 +81,16 @@ impl Sql {
     /// Reads a statement.
     ///
     /// # Errors
-    /// `invalid_argument` where it is none or names what is not there, `unimplemented` where it would change something,
-    /// `resource_exhausted` past a limit.
+    /// `invalid_argument` where it is none or names what is not there, `unimplemented` where it would do what SQL does not
+    /// do here, `resource_exhausted` past a limit.
     pub async fn plan(&self, tenant: &Tenant, text: &str) -> Result<Plan> {
         let (sql, tenant, text) = (self.clone(), tenant.clone(), text.to_owned());
         self.apart(async move {
-            let statement = statement::parse(&text)?;
+            let parsed = statement::parse(&text)?;
             let state = sql.state(&tenant, None);
-            let logical = state.statement_to_plan(statement).await;
+            let logical = state.statement_to_plan(parsed.query).await;
             let logical = logical.map_err(|error| error::of(&error))?;
-            Plan::new(&state, tenant, logical).map_err(|error| error::of(&error))
+            Plan::new(&state, tenant, logical, parsed.change).map_err(|error| error::of(&error))
         })
         .await
     }
@@ -123,7 +123,8 @@ impl Sql {
                 let values: Vec<ScalarValue> = values.collect::<DfResult<_>>()?;
                 let logical = LogicalPlan::clone(&plan.logical)
                     .with_param_values(ParamValues::from(values))?;
-                Plan::new(&sql.state(&plan.tenant, None), plan.tenant, logical)
+                let state = sql.state(&plan.tenant, None);
+                Plan::new(&state, plan.tenant, logical, plan.change)
             };
             bound().map_err(|error| error::of(&error))
         })
@@ -135,6 +136,76 @@ impl Sql {
     /// # Errors
     /// `invalid_argument` where parameters have no values, `deadline_exceeded` where its turn did not come in time.
     pub async fn run<T: Send + 'static>(
+        &self,
+        plan: &Plan,
+        encode: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> Result<Answer<T>> {
+        match plan.change {
+            None => self.start(plan, encode).await,
+            Some(_) => Err(Error::internal("a change was run as a query")),
+        }
+    }
+
+    /// Makes a plan's change, on the caller's thread, and gives how many entries were changed: those that were still of
+    /// the version that the condition was asked of. Where the statement has parameters, once for each row of `values`,
+    /// one after the other. `may` is asked before anything of a namespace is touched.
+    ///
+    /// # Errors
+    /// Those of a query, of `may` and of the engine. What was changed before stays so, and the message says how many.
+    pub async fn change(
+        &self,
+        plan: &Plan,
+        values: &[RecordBatch],
+        mut may: impl FnMut(&Namespace) -> Result<()> + Send,
+    ) -> Result<u64> {
+        let mut changed = 0;
+        let done = async {
+            if plan.parameters.fields().is_empty() || values.is_empty() {
+                return self.change_once(plan, &mut may, &mut changed).await;
+            }
+            for batch in values {
+                for row in 0..batch.num_rows() {
+                    let bound = self.bind(plan, &batch.slice(row, 1)).await?;
+                    self.change_once(&bound, &mut may, &mut changed).await?;
+                }
+            }
+            Ok(())
+        };
+        match done.await {
+            Ok(()) => Ok(changed),
+            Err(error) if changed == 0 => Err(error),
+            Err(error) => Err(Error::new(
+                error.code,
+                format!(
+                    "{}; what was changed before that stays so; changed=`{changed}`",
+                    error.message
+                ),
+            )),
+        }
+    }
+
+    async fn change_once(
+        &self,
+        plan: &Plan,
+        may: &mut (impl FnMut(&Namespace) -> Result<()> + Send),
+        changed: &mut u64,
+    ) -> Result<()> {
+        let change = plan.change.clone();
+        let change = change.ok_or_else(|| {
+            Error::invalid("the statement changes nothing; run it as a query, not as an update")
+        })?;
+        let (finds, tenant) = (change.clone(), plan.tenant.clone());
+        let found = self.start(plan, move |batch| finds.found(&tenant, &batch));
+        let mut found = found.await?;
+        // Time is looked at in between: what has begun is done, and counted.
+        while let Some(found) = found.next().await? {
+            let cache = &self.0.cache;
+            change.apply(cache, found, may, changed).await?;
+        }
+        Ok(())
+    }
+
+    async fn start<T: Send + 'static>(
         &self,
         plan: &Plan,
         mut encode: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
@@ -258,7 +329,7 @@ impl Sql {
             }
             left -= rows;
             let batch = RecordBatch::try_new_with_options(
-                plan.schema.clone(),
+                plan.rows.clone(),
                 batch.columns().to_vec(),
                 &arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
             );

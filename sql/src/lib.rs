@@ -2,11 +2,12 @@
 //! Nothing is copied for a table to be there, and no writer waits for a query.
 //!
 //! # The way of a query
-//! - [`Sql::plan`] reads a text: `statement` refuses what is no question; it and `weight` what would cost more to plan than
+//! - [`Sql::plan`] reads a text: `statement` refuses what neither asks nor changes; it and `weight` what would cost more to plan than
 //!   a query may;
 //!   [`Plan`] says what columns come and which parameters are asked for.
 //! - [`Sql::run`] answers it: on threads of their own at idle priority (`threads`), with memory that the ledger has
 //!   been asked for (`pool`), and as long as its time is not over ([`Answer`]).
+//! - [`Sql::change`] makes a DELETE or an UPDATE of what a query finds (`change`).
 //! - What a table has is read by a task on the server's own threads, at the query's request and only then (`scan`): an
 //!   idle thread holds no lock that a get or a put could wait for.
 //!
@@ -18,6 +19,7 @@
 
 mod answer;
 mod catalog;
+mod change;
 mod engine;
 mod error;
 mod filter;

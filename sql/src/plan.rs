@@ -13,6 +13,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use tokio::runtime::Handle;
 
+use crate::change::Change;
 use crate::{DfResult, weight};
 
 /// A statement that was read, for one tenant. Cheap to clone.
@@ -20,7 +21,11 @@ use crate::{DfResult, weight};
 pub struct Plan {
     pub(crate) tenant: Tenant,
     pub(crate) logical: Arc<Logical>,
-    pub(crate) schema: SchemaRef,
+    /// Of the batches that the query gives.
+    pub(crate) rows: SchemaRef,
+    /// What becomes of the entries that it finds.
+    pub(crate) change: Option<Change>,
+    schema: SchemaRef,
     pub(crate) parameters: SchemaRef,
 }
 
@@ -53,6 +58,16 @@ impl Plan {
         &self.schema
     }
 
+    /// Whether it changes something, and answers how many entries that was: see [`crate::Sql::change`].
+    pub fn changes(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// Whether entries go by it.
+    pub fn deletes(&self) -> bool {
+        self.change == Some(Change::Delete)
+    }
+
     /// A column for each parameter, in order, named by its number; of type null where any will do.
     pub fn parameters(&self) -> &SchemaRef {
         &self.parameters
@@ -63,6 +78,7 @@ impl Plan {
         state: &SessionState,
         tenant: Tenant,
         logical: LogicalPlan,
+        change: Option<Change>,
     ) -> DfResult<Self> {
         let only_asks = SQLOptions::new()
             .with_allow_ddl(false)
@@ -72,9 +88,17 @@ impl Plan {
         weight::check(&logical)?;
         let parameters = parameters(&logical)?;
         // What types columns have is known for sure once they were coerced, which takes the parameters.
-        let schema = match parameters.fields().is_empty() {
+        let rows = match parameters.fields().is_empty() {
             true => all_nullable(state.optimize(&logical)?.schema().as_arrow()),
             false => all_nullable(logical.schema().as_arrow()),
+        };
+        let schema = match &change {
+            Some(_) => Arc::new(Schema::new(vec![Field::new(
+                "count",
+                DataType::Int64,
+                true,
+            )])),
+            None => rows.clone(),
         };
         let logical = Logical {
             plan: logical,
@@ -83,6 +107,8 @@ impl Plan {
         Ok(Self {
             tenant,
             logical: Arc::new(logical),
+            rows,
+            change,
             schema,
             parameters,
         })

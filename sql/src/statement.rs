@@ -1,4 +1,5 @@
-//! Reads a statement: one, that only asks, and that does not cost more to plan than a query may.
+//! Reads a statement: one, that asks, or that changes what a query can find, and that does not cost more to plan than a
+//! query may.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,14 +14,25 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::change::{Change, rewritten};
 use crate::error;
 use crate::limits::{NESTING_MAX, RELATIONS_MAX, STATEMENT_BYTES_MAX};
+
+/// A statement that was read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What is asked; of a change, for the entries that it is of.
+    pub query: Statement,
+    /// What becomes of those.
+    pub change: Option<Change>,
+}
 
 /// Reads the one statement of a text. Parameters written `?` are numbered in their order.
 ///
 /// # Errors
-/// `invalid_argument` for what is no SQL, `unimplemented` for what does more than ask, `resource_exhausted` past a limit.
-pub fn parse(text: &str) -> Result<Statement> {
+/// `invalid_argument` for what is no SQL, `unimplemented` for what does more than ask, delete and update,
+/// `resource_exhausted` past a limit.
+pub fn parse(text: &str) -> Result<Parsed> {
     if text.len() > STATEMENT_BYTES_MAX {
         return Err(Error::exhausted(format!(
             "the statement is too long; bytes=`{}` limit=`{STATEMENT_BYTES_MAX}`",
@@ -37,10 +49,17 @@ pub fn parse(text: &str) -> Result<Statement> {
     let (Some(mut statement), true) = (statement, statements.is_empty()) else {
         return Err(Error::invalid("expected one SQL statement in the text"));
     };
+    let change = match &mut statement {
+        Statement::Statement(inner) => rewritten(inner)?.map(|(change, query)| {
+            **inner = query;
+            change
+        }),
+        _ => None,
+    };
     if !only_asks(&statement) {
         return Err(Error::unimplemented(format!(
-            "SQL only reads here; got=`{} …` expected SELECT, EXPLAIN, SHOW or DESCRIBE; tensors are put by DoPut and \
-             deleted by the action `delete`",
+            "SQL does not do that here; got=`{} …` expected SELECT, EXPLAIN of one, SHOW, DESCRIBE, DELETE or UPDATE; \
+             tensors are put by DoPut",
             clip(text.split_whitespace().next().unwrap_or_default(), 32)
         )));
     }
@@ -48,7 +67,10 @@ pub fn parse(text: &str) -> Result<Statement> {
         check_relations(inner)?;
         number_parameters(inner);
     }
-    Ok(statement)
+    Ok(Parsed {
+        query: statement,
+        change,
+    })
 }
 
 /// Counts what may nest, before anything is built that has to be taken down again.
@@ -89,13 +111,25 @@ fn only_asks(statement: &Statement) -> bool {
 fn sql_only_asks(statement: &SqlStatement) -> bool {
     match statement {
         SqlStatement::Explain { statement, .. } => sql_only_asks(statement),
-        SqlStatement::Query(_)
-        | SqlStatement::ExplainTable { .. }
+        // One that has a DELETE for its body, or in its WITH clauses, does not.
+        SqlStatement::Query(query) => query.visit(&mut Statements).is_continue(),
+        SqlStatement::ExplainTable { .. }
         | SqlStatement::ShowTables { .. }
         | SqlStatement::ShowColumns { .. }
         | SqlStatement::ShowFunctions { .. }
         | SqlStatement::ShowVariable { .. } => true,
         _ => false,
+    }
+}
+
+/// Ends at the first statement.
+struct Statements;
+
+impl Visitor for Statements {
+    type Break = ();
+
+    fn pre_visit_statement(&mut self, _: &SqlStatement) -> ControlFlow<()> {
+        ControlFlow::Break(())
     }
 }
 
@@ -223,8 +257,8 @@ mod tests {
             "COPY tensors TO '/tmp/x.csv'",
             "COPY (SELECT 1) TO '/tmp/x.csv'",
             "INSERT INTO tensors SELECT 1",
-            "DELETE FROM tensors",
-            "UPDATE tensors SET key = 'a'",
+            "MERGE INTO tensors t USING namespaces n ON true WHEN MATCHED THEN DELETE",
+            "WITH a AS (SELECT 1) DELETE FROM tensors WHERE true",
             "TRUNCATE TABLE tensors",
             "DROP TABLE tensors",
             "SET datafusion.execution.batch_size = 1",
@@ -232,7 +266,8 @@ mod tests {
             "BEGIN",
             "PREPARE p AS SELECT 1",
             "EXECUTE p",
-            "EXPLAIN DELETE FROM tensors",
+            "EXPLAIN DELETE FROM tensors WHERE true",
+            "EXPLAIN ANALYZE DELETE FROM tensors WHERE true",
         ];
         for text in does {
             let error = parse(text).unwrap_err();
@@ -269,7 +304,13 @@ mod tests {
 
     #[test]
     fn question_marks_are_numbered() {
-        let statement = parse("SELECT ? WHERE ? = (SELECT ?)").unwrap();
-        assert_eq!(statement.to_string(), "SELECT $1 WHERE $2 = (SELECT $3)");
+        let parsed = parse("SELECT ? WHERE ? = (SELECT ?)").unwrap();
+        assert_eq!(parsed.query.to_string(), "SELECT $1 WHERE $2 = (SELECT $3)");
+        let parsed = parse("UPDATE tensors SET expires_at = ?, pinned = ? WHERE key = ?").unwrap();
+        assert_eq!(
+            parsed.query.to_string(),
+            "SELECT namespace, key, version, CAST($1 AS TIMESTAMP(3)) AS set_0, CAST($2 AS BOOLEAN) AS set_1 \
+             FROM tensors WHERE key = $3"
+        );
     }
 }

@@ -1,5 +1,7 @@
 """SQL by the ADBC driver of Flight SQL, and by PyArrow's own client where that is enough."""
 
+import datetime
+
 import adbc_driver_flightsql.dbapi as dbapi
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -56,7 +58,7 @@ def test_the_catalogue_is_there(server):
 
 
 def test_what_is_refused_says_why(cursor):
-    with pytest.raises(dbapi.Error, match="SQL only reads here"):
+    with pytest.raises(dbapi.Error, match="SQL does not do that here"):
         cursor.execute("DROP TABLE tensors")
         cursor.fetchall()
     with pytest.raises(dbapi.Error, match="invalid_argument"):
@@ -68,3 +70,51 @@ def test_tensors_and_sql_share_a_port(client, filled):
     assert act(client, "exists", namespace=filled, keys=["a"])["keys"][0]["found"]
     with pytest.raises(pa.ArrowInvalid, match="expected a ticket's JSON"):
         client.get_flight_info(flight.FlightDescriptor.for_command(b"garbage"))
+
+
+def left(client, namespace):
+    return [it["key"] for it in act(client, "exists", namespace=namespace, keys=KEYS)["keys"] if it["found"]]
+
+
+def test_delete_is_run_once_whichever_way_a_driver_does(client, cursor, filled):
+    # The driver asks for an answer, whatever the text is.
+    cursor.execute(f"DELETE FROM tensors WHERE namespace = '{filled}' AND key LIKE 'ab%'")
+    assert cursor.fetchall() == [(2,)]
+    assert left(client, filled) == ["a", "b", "ba", "c"]
+    cursor.execute("DELETE FROM tensors WHERE namespace = ? AND key = ?", (filled, "b"))
+    assert cursor.fetchall() == [(1,)]
+    # This is an update, a row of values each time.
+    cursor.executemany("DELETE FROM tensors WHERE namespace = ? AND key = ?", [(filled, "ba"), (filled, "x"), (filled, "c")])
+    assert cursor.rowcount == 2
+    assert left(client, filled) == ["a"]
+    cursor.execute("DELETE FROM tensors WHERE false")
+    assert cursor.fetchall() == [(0,)]
+    cursor.adbc_statement.set_sql_query(f"DELETE FROM tensors WHERE namespace = '{filled}'")
+    assert cursor.adbc_statement.execute_update() == 1
+    assert left(client, filled) == []
+
+
+def test_update_takes_times_and_truth_values(client, cursor, filled):
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+    cursor.execute("UPDATE tensors SET expires_at = ?, pinned = ? WHERE namespace = ? AND key < 'b'", (soon, True, filled))
+    assert cursor.fetchall() == [(3,)]
+    seen = act(client, "exists", namespace=filled, keys=["a", "b"])["keys"]
+    assert seen[0]["pinned"] and 3_500_000 < seen[0]["ttl_ms"] <= 3_600_000
+    assert not seen[1].get("pinned") and seen[1].get("ttl_ms") is None
+    cursor.execute(f"UPDATE tensors SET expires_at = NULL, pinned = false WHERE namespace = '{filled}'")
+    assert cursor.fetchall() == [(6,)]
+    seen = act(client, "exists", namespace=filled, keys=["a"])["keys"]
+    assert not seen[0].get("pinned") and seen[0].get("ttl_ms") is None
+
+
+def test_changes_that_are_refused_say_why(client, cursor, filled):
+    for text, words in [
+        ("DELETE FROM tensors", "WHERE true"),
+        (f"DELETE FROM tensors WHERE namespace = '{filled}' LIMIT 1", "LIMIT"),
+        (f"DELETE FROM tensors WHERE namespace = '{filled}' AND key IN (SELECT key FROM tensors)", "a subquery"),
+        ("UPDATE tensors SET metadata = NULL WHERE true", "metadata"),
+    ]:
+        with pytest.raises(dbapi.Error, match=words):
+            cursor.execute(text)
+            cursor.fetchall()
+    assert left(client, filled) == KEYS

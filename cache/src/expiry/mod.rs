@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use bowstring_wire::error::Result;
+use bowstring_wire::version::Version;
 use parking_lot::Mutex;
 
 use crate::cache::Cache;
@@ -48,10 +49,35 @@ impl Cache {
     /// # Errors
     /// Whatever the lower tier meets.
     pub async fn expire(&self, id: &Id, expires_at_ms: Option<u64>) -> Result<bool> {
+        self.expire_where(id, None, expires_at_ms).await
+    }
+
+    /// As [`Cache::expire`], where the key's entry is of this version.
+    ///
+    /// # Errors
+    /// As [`Cache::expire`].
+    pub async fn expire_version(
+        &self,
+        id: &Id,
+        version: Version,
+        expires_at_ms: Option<u64>,
+    ) -> Result<bool> {
+        self.expire_where(id, Some(version), expires_at_ms).await
+    }
+
+    async fn expire_where(
+        &self,
+        id: &Id,
+        wanted: Option<Version>,
+        expires_at_ms: Option<u64>,
+    ) -> Result<bool> {
         let engine = self.engine();
         // One that loses against another change of the key looks again.
         while let Some(entry) = engine.here(id).await? {
             let version = entry.version();
+            if wanted.is_some_and(|wanted| wanted != version) {
+                break;
+            }
             let entry = entry.into_pinned();
             let changed = engine.change(&entry, |record| record.set_expires_at_ms(expires_at_ms));
             if changed.is_some() {

@@ -44,9 +44,45 @@ impl Cold {
         cache: &Cache,
         gone: Vec<Gone>,
     ) -> Result<Vec<Option<Version>>> {
-        let inner = &self.inner;
         let _stripes = self.stripes_of(&gone).await;
-        inner.fence.check()?;
+        self.inner.fence.check()?;
+        let is_meant = self.are_meant(cache, &gone).await?;
+        let meant = gone.into_iter().zip(&is_meant);
+        let meant = meant.filter(|(_, is_meant)| **is_meant);
+        let went = self.forget_meant(cache, meant.map(|(gone, _)| gone).collect());
+        let mut went = went.await?.into_iter();
+        let each = is_meant.iter().map(|is_meant| match is_meant {
+            true => went.next().flatten(),
+            false => None,
+        });
+        Ok(each.collect())
+    }
+
+    /// Of each, whether nothing is there but what is meant. Who has put another version sees to what that takes the
+    /// place of: he may be waiting for this stripe.
+    async fn are_meant(&self, cache: &Cache, gone: &[Gone]) -> Result<Vec<bool>> {
+        let mut meant = vec![true; gone.len()];
+        let limited = gone.iter().enumerate();
+        let limited = limited.filter_map(|(at, gone)| Some((at, &gone.id, gone.only?)));
+        let limited: Vec<_> = limited.collect();
+        if limited.is_empty() {
+            return Ok(meant);
+        }
+        let ids: Vec<Id> = limited.iter().map(|(_, id, _)| (*id).clone()).collect();
+        let below = self.describe_many(&ids).await?;
+        for ((at, id, only), below) in limited.into_iter().zip(below) {
+            meant[at] = below.is_none_or(|below| below.version == only)
+                && cache.peek(id).is_none_or(|entry| entry.version() == only);
+        }
+        Ok(meant)
+    }
+
+    /// Under the locks of the stripes.
+    async fn forget_meant(&self, cache: &Cache, gone: Vec<Gone>) -> Result<Vec<Option<Version>>> {
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inner = &self.inner;
         let named = || gone.iter().map(|gone| format::Gone::Name(gone.id.clone()));
         let mut debt = self.owe(named());
         let mut went = self.hide_names(cache, &gone).await?;
@@ -157,7 +193,10 @@ impl Cold {
     /// What waits of a key, but what memory has in its place.
     fn forget_queued(&self, gone: &Gone) -> Option<Version> {
         let is_it = |expires_at_ms| gone.expiry.is_none_or(|NewExpiry(at)| at == expires_at_ms);
-        let stays = |there: Which| Some(there.version) == gone.now && is_it(there.expires_at_ms);
+        let stays = |there: Which| {
+            gone.only.is_some_and(|only| there.version != only)
+                || Some(there.version) == gone.now && is_it(there.expires_at_ms)
+        };
         self.inner.queue.forget(&gone.id, stays)
     }
 
@@ -165,13 +204,9 @@ impl Cold {
         if ids.is_empty() {
             return Ok(());
         }
-        let gone = |id| Gone {
-            id,
-            now: None,
-            expiry: None,
-        };
         let debt = self.owe(ids.iter().cloned().map(format::Gone::Name));
-        let gone: Vec<Gone> = ids.into_iter().map(gone).collect();
+        let gone = ids.into_iter().map(|id| Gone::all_but(None, id));
+        let gone: Vec<Gone> = gone.collect();
         self.remove(&gone, self.inner.number()).await?;
         self.pay(debt).await
     }
@@ -189,8 +224,15 @@ impl Cold {
     }
 
     async fn remove(&self, gone: &[Gone], number: Number) -> Result<Vec<Option<Version>>> {
-        let ids: Vec<(Id, Option<Version>)> =
-            gone.iter().map(|gone| (gone.id.clone(), None)).collect();
+        // Nothing before it is there any more.
+        let below = |only: Version| Version {
+            hlc: only.hlc.saturating_add(1),
+            start: 0,
+        };
+        let ids = gone
+            .iter()
+            .map(|gone| (gone.id.clone(), gone.only.map(below)));
+        let ids: Vec<(Id, Option<Version>)> = ids.collect();
         let noted = self.notes();
         let removed = ask(self, move |index| match noted {
             true => index.remove_noted(&ids, number),

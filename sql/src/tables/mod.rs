@@ -14,7 +14,7 @@ mod tensors;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, TimestampMillisecondArray};
-use arrow_schema::{DataType, Field, TimeUnit};
+use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use bowstring_cache::Cache;
 use bowstring_wire::name::Tenant;
 use datafusion::catalog::TableProvider;
@@ -39,6 +39,11 @@ pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> 
         (live.name().to_owned(), table)
     });
     Tables::new(own.into_iter().chain(small))
+}
+
+/// The columns of `tensors`.
+pub fn tensor_columns() -> SchemaRef {
+    tensors::columns()
 }
 
 /// Unix milliseconds, shown as a time.

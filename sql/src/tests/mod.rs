@@ -1,10 +1,12 @@
 //! Queries over a real cache.
 //!
 //! `reading`: what the tables say; `finding`: look-ups, walks and early ends; `values`: the bytes of tensors;
-//! `asking`: schemas, parameters and the catalogue; `running_away`: what queries may not do
+//! `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`: what queries may not do
 
 mod asking;
+mod changing;
 mod finding;
+mod racing;
 mod reading;
 mod running_away;
 mod values;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_cast::pretty::pretty_format_batches;
 use bowstring_cache::clock::ManualClock;
-use bowstring_cache::put::PutSpec;
+use bowstring_cache::put::{Mode, PutSpec};
 use bowstring_cache::{Cache, CacheConfig, Id};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Result;
@@ -78,7 +80,9 @@ impl Bed {
             namespace: Namespace::parse(namespace).unwrap(),
             key: Key::parse(key).unwrap(),
         };
-        let mut put = self.cache.put(id, PutSpec::new(DType::Float32)).unwrap();
+        let mut spec = PutSpec::new(DType::Float32);
+        spec.mode = Mode::Replace;
+        let mut put = self.cache.put(id, spec).unwrap();
         put.reserve(bytes.len() as u64).await.unwrap();
         put.write(&bytes).unwrap();
         let shape = Shape::new(&[values.len() as u64]).unwrap();

@@ -23,7 +23,7 @@ async fn what_would_change_something_is_refused() {
         "CREATE TABLE t AS SELECT 1",
         "DROP TABLE tensors",
         "INSERT INTO tensors SELECT * FROM tensors",
-        "DELETE FROM tensors",
+        "TRUNCATE TABLE tensors",
         "UPDATE tensors SET key = 'a'",
         "COPY tensors TO 'x.csv'",
         "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",

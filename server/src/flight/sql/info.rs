@@ -47,7 +47,7 @@ fn infos() -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError>
         infos.append(info, text);
     }
     for (info, can) in [
-        (FlightSqlServerReadOnly, true),
+        (FlightSqlServerReadOnly, false),
         (FlightSqlServerSql, true),
         (FlightSqlServerSubstrait, false),
         (FlightSqlServerCancel, false),
@@ -74,7 +74,7 @@ fn infos() -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError>
         (SqlTransactionsSupported, false),
         (SqlDataDefinitionCausesTransactionCommit, false),
         (SqlDataDefinitionsInTransactionsIgnored, false),
-        (SqlBatchUpdatesSupported, false),
+        (SqlBatchUpdatesSupported, true),
         (SqlSavepointsSupported, false),
         (SqlNamedParametersSupported, false),
         (SqlLocatorsUpdateCopy, false),

@@ -1,11 +1,12 @@
 //! Flight SQL, on the same port and by the same verbs: what a command or a ticket that is no JSON asks for.
 //!
-//! - `stream`: a query's answer on its way out
+//! - `stream`: a query's answer on its way out; `change`: DELETE and UPDATE
 //! - `prepared`: statements that are kept for who prepared them; `values`: those of their parameters
 //! - `catalog`: catalogs, schemas, tables, keys; `info`, `types`: what the server can, and its types
 //! - `tables`: what the server brings to the tables of SQL itself
 
 mod catalog;
+mod change;
 mod info;
 mod prepared;
 mod stream;
@@ -60,6 +61,8 @@ const NOT_BUILT: [&str; 9] = [
 enum Asked {
     /// To be planned, and run by DoGet.
     Query(Box<Plan>),
+    /// As that; with values for its parameters, a row for each time.
+    Change(Box<Plan>, Vec<RecordBatch>),
     /// Known at once.
     Batch(RecordBatch),
 }
@@ -67,7 +70,7 @@ enum Asked {
 impl Asked {
     fn schema(&self) -> Result<Bytes> {
         match self {
-            Self::Query(plan) => encapsulated(plan.schema()),
+            Self::Query(plan) | Self::Change(plan, _) => encapsulated(plan.schema()),
             Self::Batch(batch) => encapsulated(&batch.schema()),
         }
     }
@@ -90,7 +93,7 @@ pub async fn flight_info(
     };
     let asked = asked(service, call, command).await?;
     let records = match &asked {
-        Asked::Query(_) => -1,
+        Asked::Query(_) | Asked::Change(..) => -1,
         Asked::Batch(batch) => i64::try_from(batch.num_rows()).unwrap_or(-1),
     };
     let ticket = FlightTicket {
@@ -127,6 +130,12 @@ pub async fn get(
 ) -> Result<(), Failure> {
     match asked(service, call, command(bytes)?).await? {
         Asked::Query(plan) => stream::query(service, call, &plan, respond).await,
+        Asked::Change(plan, values) => {
+            let changes = (&*plan, &values[..]);
+            let changed = change::run(service, &call.principal, changes, respond).await?;
+            let batch = change::batch(&plan, changed)?;
+            stream::batch(service, call, batch, respond).await
+        }
         Asked::Batch(batch) => stream::batch(service, call, batch, respond).await,
     }
 }
@@ -139,17 +148,19 @@ pub async fn put(
     messages: &mut Messages<'_>,
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    let handle = match command(bytes)? {
-        Command::CommandPreparedStatementQuery(statement) => statement.prepared_statement_handle,
-        other => return Err(Failure::Refused(unknown(other.type_url()))),
-    };
     authorize(principal, Operation::Get, Resource::Server)?;
-    service.prepared.bind(principal, &handle, messages).await?;
-    let result = DoPutPreparedStatementResult {
-        prepared_statement_handle: Some(handle),
-    };
-    let result = PutResult {
-        app_metadata: result.encode_to_vec().into(),
+    let result = match command(bytes)? {
+        Command::CommandPreparedStatementQuery(statement) => {
+            let handle = statement.prepared_statement_handle;
+            service.prepared.bind(principal, &handle, messages).await?;
+            let result = DoPutPreparedStatementResult {
+                prepared_statement_handle: Some(handle),
+            };
+            PutResult {
+                app_metadata: result.encode_to_vec().into(),
+            }
+        }
+        update => change::put(service, principal, update, messages, respond).await?,
     };
     reply::send(respond, &result).await
 }
@@ -181,10 +192,15 @@ async fn prepare(
     no_transaction(request.transaction_id.as_ref())?;
     let sql = sql(service)?;
     let plan = sql.plan(&principal.tenant, &request.query).await?;
-    let handle = service.prepared.keep(principal, request.query)?;
+    let changes = plan.changes();
+    let handle = service.prepared.keep(principal, request.query, changes)?;
     let result = arrow_flight::sql::ActionCreatePreparedStatementResult {
         prepared_statement_handle: handle,
-        dataset_schema: encapsulated(plan.schema())?,
+        // By this drivers tell an update from a query.
+        dataset_schema: match changes {
+            true => Bytes::new(),
+            false => encapsulated(plan.schema())?,
+        },
         parameter_schema: encapsulated(plan.parameters())?,
     };
     let body = result.as_any().encode_to_vec().into();
@@ -204,25 +220,29 @@ async fn asked(service: &Service, call: &Call<'_>, command: Command) -> Result<A
     authorize(principal, Operation::Get, Resource::Server)?;
     let (sql, tenant) = (sql(service)?, &principal.tenant);
     call.notes.about(|| About::new("", about(&command)));
-    let query = |plan: Plan| Asked::Query(Box::new(plan));
+    let planned = |plan: Plan| match plan.changes() {
+        true => Asked::Change(Box::new(plan), Vec::new()),
+        false => Asked::Query(Box::new(plan)),
+    };
     Ok(match command {
         Command::CommandStatementQuery(statement) => {
             no_transaction(statement.transaction_id.as_ref())?;
-            query(sql.plan(tenant, &statement.query).await?)
+            planned(sql.plan(tenant, &statement.query).await?)
         }
         Command::TicketStatementQuery(ticket) => {
             let text = str::from_utf8(&ticket.statement_handle);
             let text = text.map_err(|_| Error::invalid("the ticket's statement is no text"))?;
-            query(sql.plan(tenant, text).await?)
+            planned(sql.plan(tenant, text).await?)
         }
         Command::CommandPreparedStatementQuery(statement) => {
             let handle = &statement.prepared_statement_handle;
             let (text, values) = service.prepared.find(principal, handle)?;
             let plan = sql.plan(tenant, &text).await?;
-            query(match values {
-                Some(values) => sql.bind(&plan, &values).await?,
-                None => plan,
-            })
+            match values.first() {
+                Some(_) if plan.changes() => Asked::Change(Box::new(plan), values),
+                Some(row) => planned(sql.bind(&plan, row).await?),
+                None => planned(plan),
+            }
         }
         Command::CommandGetSqlInfo(of) => Asked::Batch(info::batch(of)?),
         Command::CommandGetXdbcTypeInfo(of) => Asked::Batch(types::batch(of)?),
@@ -283,10 +303,7 @@ fn no_transaction(id: Option<&Bytes>) -> Result<()> {
 }
 
 fn unknown(what: &str) -> Error {
-    Error::unimplemented(format!(
-        "this is not built; SQL only reads here; got=`{}`",
-        clip(what, 128)
-    ))
+    Error::unimplemented(format!("this is not built; got=`{}`", clip(what, 128)))
 }
 
 /// A schema as FlightInfo and GetSchema carry it.

@@ -40,7 +40,9 @@ struct State {
 struct Kept {
     tenant: Tenant,
     text: Arc<str>,
-    values: Option<(RecordBatch, Charge)>,
+    /// Whether it changes something, which it may do several times, each with other values.
+    changes: bool,
+    values: Option<(Vec<RecordBatch>, Charge)>,
     /// On the monotonic clock.
     used_at: Duration,
     _room: Charge,
@@ -60,7 +62,7 @@ impl Prepared {
     ///
     /// # Errors
     /// `resource_exhausted` where too many are kept, or there is no memory for another.
-    pub fn keep(&self, principal: &Principal, text: String) -> Result<Bytes> {
+    pub fn keep(&self, principal: &Principal, text: String, changes: bool) -> Result<Bytes> {
         let room = self.charge(text.len() as u64 + STATEMENT_BYTES)?;
         let now = self.cache.clock().monotonic();
         let mut state = self.state.lock();
@@ -76,6 +78,7 @@ impl Prepared {
         let kept = Kept {
             tenant: principal.tenant.clone(),
             text: text.into(),
+            changes,
             values: None,
             used_at: now,
             _room: room,
@@ -84,7 +87,7 @@ impl Prepared {
         Ok(format!("{:08x}-{number}", self.start).into())
     }
 
-    /// A statement's text, and the values of its parameters where it was given some.
+    /// A statement's text, and the values of its parameters: none where it was given none.
     ///
     /// # Errors
     /// `not_found` where it is not kept (any more).
@@ -92,26 +95,38 @@ impl Prepared {
         &self,
         principal: &Principal,
         handle: &[u8],
-    ) -> Result<(Arc<str>, Option<RecordBatch>)> {
+    ) -> Result<(Arc<str>, Vec<RecordBatch>)> {
         self.with(principal, handle, |kept| {
             let values = kept.values.as_ref().map(|(values, _)| values.clone());
-            (kept.text.clone(), values)
+            (kept.text.clone(), values.unwrap_or_default())
         })
     }
 
     /// Reads values for a statement's parameters.
     ///
     /// # Errors
-    /// `not_found` where it is not kept (any more), `invalid_argument` for anything but one row.
+    /// `not_found` where it is not kept (any more), `invalid_argument` for no row, `unimplemented` for several of a query.
     pub async fn bind(
         &self,
         principal: &Principal,
         handle: &[u8],
         messages: &mut Messages<'_>,
     ) -> Result<()> {
-        self.find(principal, handle)?;
+        let changes = self.with(principal, handle, |kept| kept.changes)?;
         let values = super::values::read(messages).await?;
-        let room = self.charge(values.get_array_memory_size() as u64)?;
+        let rows: usize = values.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Err(Error::invalid(
+                "expected one row with a value for each parameter; got=`0` rows",
+            ));
+        }
+        if rows > 1 && !changes {
+            return Err(Error::unimplemented(format!(
+                "a query is run with one row of values; expected `1` row, got=`{rows}`"
+            )));
+        }
+        let bytes = values.iter().map(RecordBatch::get_array_memory_size);
+        let room = self.charge(bytes.sum::<usize>() as u64)?;
         self.with(principal, handle, |kept| {
             kept.values = Some((values, room));
         })

@@ -1,4 +1,4 @@
-//! The values of a statement's parameters, as a client puts them: one row of numbers, texts, bytes and truth values.
+//! The values of a statement's parameters, as a client puts them: rows of numbers, texts, bytes, truth values and times.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::read_record_batch;
-use arrow_ipc::root_as_message;
+use arrow_ipc::{Type, root_as_message};
 use arrow_schema::{Schema, SchemaRef};
 use bowstring_wire::body::Body;
 use bowstring_wire::error::{Error, Result};
@@ -17,29 +17,35 @@ use bytes::Bytes;
 
 use crate::flight::do_put::Messages;
 
-/// All values of a row together.
+/// All values together.
 const BYTES_MAX: u64 = 1 << 20;
+/// Rows: so often one call runs a statement.
+const ROWS_MAX: u64 = 10_000;
 /// Values of a row.
 const COLUMNS_MAX: usize = 1_000;
 
-/// Reads the rest of a put whose descriptor has come.
+/// Reads the rest of a put whose descriptor has come: batches that have rows.
 ///
 /// # Errors
-/// `invalid_argument` for what is not one row, `unimplemented` for types that no parameter has, `resource_exhausted`
-/// past a limit.
-pub async fn read(messages: &mut Messages<'_>) -> Result<RecordBatch> {
+/// `invalid_argument` for what is none, `unimplemented` for types that no parameter has, `resource_exhausted` past a
+/// limit.
+pub async fn read(messages: &mut Messages<'_>) -> Result<Vec<RecordBatch>> {
     let mut reading = Reading::default();
     let mut header = None;
     let mut body = Bytes::new();
+    let mut bytes = 0_u64;
     while let Some(event) = messages.next().await? {
         match event {
             Event::Header(bytes) => header = Some(bytes),
-            Event::BodyStart { len } if len > BYTES_MAX => {
-                return Err(Error::exhausted(format!(
-                    "the values of a statement's parameters are too large; bytes=`{len}` limit=`{BYTES_MAX}`"
-                )));
+            Event::BodyStart { len } => {
+                bytes = len.saturating_add(bytes);
+                if bytes > BYTES_MAX {
+                    return Err(Error::exhausted(format!(
+                        "the values of a statement's parameters are too large; bytes=`{bytes}` limit=`{BYTES_MAX}`"
+                    )));
+                }
+                body = whole(&messages.body(len).await?)?;
             }
-            Event::BodyStart { len } => body = whole(&messages.body(len).await?)?,
             Event::MessageEnd => {
                 if let Some(header) = header.take() {
                     reading.message(&header, std::mem::take(&mut body))?;
@@ -48,9 +54,7 @@ pub async fn read(messages: &mut Messages<'_>) -> Result<RecordBatch> {
             Event::Descriptor(_) | Event::AppMetadata(_) | Event::BodyChunk(_) => {}
         }
     }
-    reading.row.ok_or_else(|| {
-        Error::invalid("expected one row with a value for each parameter; got=`0` rows")
-    })
+    Ok(reading.batches)
 }
 
 fn whole(body: &Body) -> Result<Bytes> {
@@ -63,7 +67,8 @@ fn whole(body: &Body) -> Result<Bytes> {
 #[derive(Default)]
 struct Reading {
     columns: Option<(SchemaRef, Tree)>,
-    row: Option<RecordBatch>,
+    rows: u64,
+    batches: Vec<RecordBatch>,
 }
 
 impl Reading {
@@ -77,15 +82,17 @@ impl Reading {
         if rows == 0 {
             return Ok(());
         }
-        if rows > 1 || self.row.is_some() {
-            return Err(Error::unimplemented(
-                "a statement is run with one row of values; expected `1` row, got more",
-            ));
+        self.rows = rows.saturating_add(self.rows);
+        if self.rows > ROWS_MAX {
+            return Err(Error::exhausted(format!(
+                "too many rows of values for a statement's parameters; got=`{}` limit=`{ROWS_MAX}`",
+                self.rows
+            )));
         }
         let unread = || Error::internal("a message that was checked cannot be read");
         let message = root_as_message(header).map_err(|_| unread())?;
         let batch = message.header_as_record_batch().ok_or_else(unread)?;
-        let row = read_record_batch(
+        let batch = read_record_batch(
             &body.into(),
             batch,
             schema.clone(),
@@ -93,10 +100,10 @@ impl Reading {
             None,
             &message.version(),
         );
-        let row = row.map_err(|error| {
+        let batch = batch.map_err(|error| {
             Error::invalid(format!("the values of parameters cannot be read; {error}"))
         })?;
-        self.row = Some(row);
+        self.batches.push(batch);
         Ok(())
     }
 }
@@ -121,9 +128,10 @@ fn columns(header: &[u8]) -> Result<(SchemaRef, Tree)> {
             | Logical::Bytes { .. }
             | Logical::TextView
             | Logical::BytesView => {}
+            Logical::Other { .. } if matches!(field.type_type(), Type::Timestamp | Type::Date) => {}
             _ => {
                 return Err(Error::unimplemented(format!(
-                    "a parameter's value is a number, a text, bytes or a truth value; got=`{}`; give others as text",
+                    "a parameter's value is a number, a text, bytes, a truth value or a time; got=`{}`; give others as text",
                     type_name(&field)
                 )));
             }

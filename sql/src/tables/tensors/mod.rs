@@ -31,6 +31,11 @@ use crate::scan::Scan;
 const NAMESPACE: &str = "namespace";
 const KEY: &str = "key";
 
+/// The table's columns.
+pub fn columns() -> SchemaRef {
+    columns::schema()
+}
+
 /// The table of a tenant's tensors.
 pub struct Tensors {
     cache: Cache,
