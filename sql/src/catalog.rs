@@ -1,4 +1,4 @@
-//! What a query finds by name: the catalog `bowstring` with the schema `cache`. DataFusion adds `information_schema`.
+//! What a query finds by name: the catalog `bowstring` with the schemas `cache` and `ns`. DataFusion adds `information_schema`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,26 +8,43 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 
 use crate::DfResult;
+use crate::tables::alike::Alike;
 
 /// The one catalog.
 pub const CATALOG: &str = "bowstring";
 /// The schema that is meant where none is named.
 pub const SCHEMA: &str = "cache";
+/// The schema of a table for each namespace.
+pub const ALIKE: &str = "ns";
 
-/// One tenant's tables, as catalogs, catalog and schema. Cheap to clone.
+/// One tenant's tables, as catalogs, catalog and the schema `cache`. Cheap to clone.
 #[derive(Clone)]
-pub struct Tables(Arc<BTreeMap<String, Arc<dyn TableProvider>>>);
+pub struct Tables {
+    cache: Arc<BTreeMap<String, Arc<dyn TableProvider>>>,
+    alike: Arc<Alike>,
+}
 
 impl Tables {
-    /// These tables.
-    pub fn new(tables: impl IntoIterator<Item = (String, Arc<dyn TableProvider>)>) -> Self {
-        Self(Arc::new(tables.into_iter().collect()))
+    /// The tables of `cache`, and the schema `ns`.
+    pub fn new(
+        tables: impl IntoIterator<Item = (String, Arc<dyn TableProvider>)>,
+        alike: Alike,
+    ) -> Self {
+        Self {
+            cache: Arc::new(tables.into_iter().collect()),
+            alike: Arc::new(alike),
+        }
+    }
+
+    /// The schema `ns`.
+    pub fn alike(&self) -> &Alike {
+        &self.alike
     }
 }
 
 impl fmt::Debug for Tables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.cache.keys()).finish()
     }
 }
 
@@ -51,25 +68,29 @@ impl CatalogProviderList for Tables {
 
 impl CatalogProvider for Tables {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_owned()]
+        vec![SCHEMA.to_owned(), ALIKE.to_owned()]
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
+        match name {
+            SCHEMA => Some(Arc::new(self.clone())),
+            ALIKE => Some(self.alike.clone()),
+            _ => None,
+        }
     }
 }
 
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.cache.keys().cloned().collect()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        Ok(self.0.get(name).cloned())
+        Ok(self.cache.get(name).cloned())
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.cache.contains_key(name)
     }
 }

@@ -22,8 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::answer::{Answer, Step, Until};
-use crate::catalog::{SCHEMA, Tables};
+use crate::catalog::{ALIKE, SCHEMA, Tables};
 use crate::error;
+use crate::functions::{named, order};
 use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::pool::QueryPool;
@@ -234,11 +235,15 @@ impl Sql {
     pub async fn tables(&self, tenant: &Tenant) -> Result<Vec<Table>> {
         let own = tables::of(&self.0.cache, tenant, &self.0.normal, &self.0.brought);
         let about = InformationSchemaProvider::new(Arc::new(own.clone()));
-        let schemas: [(&'static str, &dyn SchemaProvider); 2] =
-            [(SCHEMA, &own), (INFORMATION_SCHEMA, &about)];
+        let alike = own.alike();
+        // Not `table_names` of what would wait for these threads.
+        let schemas: [(&'static str, &dyn SchemaProvider, Vec<String>); 3] = [
+            (SCHEMA, &own, own.table_names()),
+            (INFORMATION_SCHEMA, &about, about.table_names()),
+            (ALIKE, alike, alike.names()),
+        ];
         let mut all = Vec::new();
-        for (schema, provider) in schemas {
-            let mut names = provider.table_names();
+        for (schema, provider, mut names) in schemas {
             names.sort();
             for name in names {
                 let table = provider.table(&name).await;
@@ -314,8 +319,16 @@ impl Sql {
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(failed)?;
+        let named = named::read(
+            &inner.cache,
+            &plan.tenant,
+            &inner.normal,
+            inner.limits.query_bytes,
+            plan.logical,
+        );
+        let logical = order::by_columns(named.await?).map_err(failed)?;
         let state = self.state(&plan.tenant, Some(runtime));
-        let physical = state.create_physical_plan(&plan.logical).await;
+        let physical = state.create_physical_plan(&logical).await;
         let mut batches =
             execute_stream(physical.map_err(failed)?, state.task_ctx()).map_err(failed)?;
         let mut left = inner.limits.rows;

@@ -76,7 +76,8 @@ fn is_column(expr: &Expr, name: &str) -> bool {
     }
 }
 
-fn text(expr: &Expr) -> Option<&str> {
+/// The text that an expression is.
+pub fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(
             ScalarValue::Utf8(Some(text))

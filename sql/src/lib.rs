@@ -12,10 +12,14 @@
 //!   idle thread holds no lock that a get or a put could wait for.
 //!
 //! # The tables
-//! - `catalog`: `bowstring.cache` and `bowstring.information_schema`
+//! - `catalog`: `bowstring.cache`, `bowstring.ns` and `bowstring.information_schema`
 //! - `tables`: one a file; [`Live`] are those that the server brings
 //! - `filter`, `texts`: what a query's conditions say of namespaces and keys, so that it looks keys up, or walks through
 //!   a range of them, where it can
+//!
+//! # Tensors in columns
+//! - `tensor`: how they lie there, and how they are read
+//! - `functions`: what a query may ask of them
 
 mod answer;
 mod catalog;
@@ -23,6 +27,7 @@ mod change;
 mod engine;
 mod error;
 mod filter;
+mod functions;
 pub mod limits;
 mod plan;
 mod pool;
@@ -30,6 +35,7 @@ mod scan;
 mod session;
 mod statement;
 mod tables;
+mod tensor;
 mod texts;
 mod threads;
 mod weight;

@@ -21,6 +21,12 @@ pub const HELD_BYTES_MAX: usize = 64 << 20;
 pub const VALUES_BYTES: u64 = 2 << 20;
 /// A tensor smaller than this is copied into a batch's own buffer.
 pub const COPIED_BYTES: u64 = 64 << 10;
+/// Bytes that a function of tensors makes of one batch.
+pub const RESULT_BYTES_MAX: usize = 64 << 20;
+/// Buckets of a histogram.
+pub const BUCKETS_MAX: usize = 65_536;
+/// Namespaces that are listed as tables; the others are tables too, for who names them.
+pub const NAMESPACES_LISTED: usize = 1_000;
 /// What the ledger is asked for at once.
 pub const CHARGE_BYTES: u64 = 1 << 20;
 

@@ -29,11 +29,17 @@ pub fn base(limits: &Limits) -> SessionState {
         .with_batch_size(BATCH_ROWS);
     // A text is what clients of every age have.
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    // Dealing batches out would have a query pay for tensors that it holds where they lie.
+    config
+        .options_mut()
+        .optimizer
+        .enable_round_robin_repartition = false;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features();
     if let Some(functions) = builder.scalar_functions() {
         functions.retain(|function| !WITHOUT.contains(&function.name()));
+        functions.extend(crate::functions::all());
     }
     // Nothing is read that is not in the cache.
     *builder.file_formats() = None;

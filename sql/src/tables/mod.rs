@@ -1,15 +1,17 @@
-//! The tables of the schema `cache`.
+//! The tables of the schemas `cache` and `ns`.
 //!
 //! - `tensors`: what is in the cache, an entry a row
 //! - `namespaces`: their limits, use and hits
 //! - `memory`, `stats`, `settings`: small ones, each made in one piece ([`live`])
+//! - `alike`: the schema `ns`, of a table for each namespace
 
+pub mod alike;
 pub mod live;
 mod memory;
 mod namespaces;
 pub mod settings;
 pub mod stats;
-mod tensors;
+pub mod tensors;
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use bowstring_wire::name::Tenant;
 use datafusion::catalog::TableProvider;
 use tokio::runtime::Handle;
 
+use self::alike::Alike;
 use self::live::{Live, LiveTable};
 use self::namespaces::Namespaces;
 use self::tensors::Tensors;
@@ -38,7 +41,8 @@ pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> 
         let table: Arc<dyn TableProvider> = Arc::new(LiveTable::new(live.clone(), normal.clone()));
         (live.name().to_owned(), table)
     });
-    Tables::new(own.into_iter().chain(small))
+    let alike = Alike::new(cache.clone(), tenant.clone(), normal.clone());
+    Tables::new(own.into_iter().chain(small), alike)
 }
 
 /// The columns of `tensors`.
@@ -61,6 +65,6 @@ fn times(of: impl Iterator<Item = Option<u64>>) -> ArrayRef {
 }
 
 /// Counts are `int64`, which every client has; none comes so far.
-fn int(n: u64) -> i64 {
+pub fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -1,25 +1,35 @@
 //! Queries over a real cache.
 //!
 //! `reading`: what the tables say; `finding`: look-ups, walks and early ends; `values`: the bytes of tensors;
-//! `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`: what queries may not do
+//! `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`: what queries may not
+//! do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query names; `alike`: a table
+//! for each namespace
 
+mod alike;
 mod asking;
 mod changing;
 mod finding;
+mod functions;
+mod named;
 mod racing;
+mod parts;
 mod reading;
 mod running_away;
 mod values;
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float64Type;
+use arrow_array::{Array, RecordBatch};
 use arrow_cast::pretty::pretty_format_batches;
+use arrow_schema::DataType;
 use bowstring_cache::clock::ManualClock;
-use bowstring_cache::put::{Mode, PutSpec};
+use bowstring_cache::put::PutSpec;
 use bowstring_cache::{Cache, CacheConfig, Id};
+use bowstring_wire::descriptor::Mode;
 use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
 
@@ -75,18 +85,45 @@ impl Bed {
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();
+        let shape = [values.len() as u64];
+        self.put_bytes((tenant, namespace, key), DType::Float32, &shape, &bytes)
+            .await;
+    }
+
+    /// Puts a tensor of any dtype and shape.
+    async fn put_as(&self, namespace: &str, key: &str, dtype: DType, shape: &[u64], bytes: &[u8]) {
+        self.put_bytes((&Tenant::public(), namespace, key), dtype, shape, bytes)
+            .await;
+    }
+
+    async fn put_bytes(
+        &self,
+        (tenant, namespace, key): (&Tenant, &str, &str),
+        dtype: DType,
+        shape: &[u64],
+        bytes: &[u8],
+    ) {
         let id = Id {
             tenant: tenant.clone(),
             namespace: Namespace::parse(namespace).unwrap(),
             key: Key::parse(key).unwrap(),
         };
-        let mut spec = PutSpec::new(DType::Float32);
-        spec.mode = Mode::Replace;
+        let spec = PutSpec {
+            mode: Mode::Replace,
+            ..PutSpec::new(dtype)
+        };
         let mut put = self.cache.put(id, spec).unwrap();
         put.reserve(bytes.len() as u64).await.unwrap();
-        put.write(&bytes).unwrap();
-        let shape = Shape::new(&[values.len() as u64]).unwrap();
-        put.publish(shape).await.unwrap();
+        put.write(bytes).unwrap();
+        put.publish(Shape::new(shape).unwrap()).await.unwrap();
+    }
+
+    async fn delete(&self, namespace: &str, key: &str) {
+        let id = Id::public(
+            Namespace::parse(namespace).unwrap(),
+            Key::parse(key).unwrap(),
+        );
+        self.cache.delete(&id, None).await.unwrap();
     }
 
     async fn batches(&self, text: &str) -> Result<Vec<RecordBatch>> {
@@ -108,6 +145,33 @@ impl Bed {
     async fn rows(&self, text: &str) -> Vec<String> {
         let batches = self.batches(text).await.unwrap();
         rows(&batches)
+    }
+
+    /// All columns of the answer's rows as numbers.
+    async fn numbers(&self, text: &str) -> Vec<Vec<Option<f64>>> {
+        let batches = self.batches(text).await.unwrap();
+        let mut found = Vec::new();
+        for batch in &batches {
+            let columns = batch.columns().iter();
+            let columns: Vec<_> = columns
+                .map(|column| arrow_cast::cast(column, &DataType::Float64).unwrap())
+                .collect();
+            for row in 0..batch.num_rows() {
+                let cells = columns.iter().map(|column| {
+                    let column = column.as_primitive::<Float64Type>();
+                    column.is_valid(row).then(|| column.value(row))
+                });
+                found.push(cells.collect());
+            }
+        }
+        found
+    }
+
+    async fn error(&self, text: &str) -> Error {
+        match self.batches(text).await {
+            Ok(batches) => panic!("{} batches of {text}", batches.len()),
+            Err(error) => error,
+        }
     }
 
     async fn one(&self, text: &str) -> String {

@@ -1,13 +1,9 @@
 //! The columns of `tensors`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder, MapFieldNames, StringBuilder};
-use arrow_array::{
-    Array, ArrayRef, BinaryViewArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray,
-};
+use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 use bowstring_cache::known::Known;
 use bowstring_cache::scan::ScanItem;
@@ -19,13 +15,12 @@ use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
 use datafusion::error::DataFusionError;
 
+use super::uniform::Uniform;
 use super::value::Values;
 use super::{KEY, NAMESPACE};
 use crate::DfResult;
 use crate::tables::{int, time, times};
-
-/// What tells a tensor's struct from any other.
-const EXTENSION: &str = "bowstring.tensor";
+use crate::tensor;
 
 /// What is known of an entry.
 #[derive(Debug)]
@@ -97,7 +92,7 @@ pub fn schema() -> SchemaRef {
         text(KEY),
         text("version"),
         text("dtype"),
-        Field::new("shape", shape_type(), false),
+        Field::new("shape", tensor::shape_type(), false),
         Field::new("rank", DataType::Int32, false),
         count("elements"),
         count("bytes"),
@@ -109,21 +104,8 @@ pub fn schema() -> SchemaRef {
         Field::new("pins", DataType::Int32, false),
         text("checksum"),
         Field::new("metadata", metadata_type(), false),
-        Field::new("value", DataType::Struct(value_fields()), false).with_metadata(HashMap::from(
-            [
-                ("ARROW:extension:name".to_owned(), EXTENSION.to_owned()),
-                ("ARROW:extension:metadata".to_owned(), String::new()),
-            ],
-        )),
+        tensor::field("value"),
     ]))
-}
-
-fn shape_type() -> DataType {
-    DataType::List(shape_item())
-}
-
-fn shape_item() -> Arc<Field> {
-    Arc::new(Field::new("item", DataType::Int64, false))
 }
 
 /// The names that the builders of maps have.
@@ -136,28 +118,26 @@ fn metadata_type() -> DataType {
     DataType::Map(Arc::new(entries), false)
 }
 
-fn value_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("dtype", DataType::Utf8, false),
-        Field::new("shape", shape_type(), false),
-        Field::new("data", DataType::BinaryView, false),
-    ])
-}
-
 /// The columns that a query wants.
 #[derive(Debug)]
 pub struct Columns {
     schema: SchemaRef,
+    /// What all tensors are, in a table of one namespace.
+    uniform: Option<Uniform>,
 }
 
 impl Columns {
     /// Those of `projection`, in its order; all, where it is `None`.
-    pub fn new(all: &SchemaRef, projection: Option<&Vec<usize>>) -> DfResult<Self> {
+    pub fn new(
+        all: &SchemaRef,
+        projection: Option<&Vec<usize>>,
+        uniform: Option<Uniform>,
+    ) -> DfResult<Self> {
         let schema = match projection {
             Some(columns) => Arc::new(all.project(columns)?),
             None => all.clone(),
         };
-        Ok(Self { schema })
+        Ok(Self { schema, uniform })
     }
 
     /// The columns.
@@ -174,6 +154,14 @@ impl Columns {
     /// Whether the tensors' bytes are asked for.
     pub fn want_values(&self) -> bool {
         self.has("value")
+    }
+
+    /// The table that they are of, for people.
+    pub fn table(&self) -> String {
+        match &self.uniform {
+            Some(uniform) => format!("ns.{}", uniform.namespace.as_str()),
+            None => "tensors".to_owned(),
+        }
     }
 
     /// Their names, for people.
@@ -197,13 +185,13 @@ impl Columns {
         rows: &[Row],
         values: Option<Values>,
     ) -> DfResult<RecordBatch> {
-        let mut data = values.map(Values::finish).transpose()?;
+        let mut values = values;
         let columns = self
             .schema
             .fields()
             .iter()
             .map(|field| match &**field.name() {
-                "value" => value(rows, data.take()),
+                "value" => self.value(rows, values.take()),
                 name => column(name, namespace, rows),
             });
         let columns = columns.collect::<DfResult<Vec<_>>>()?;
@@ -214,6 +202,20 @@ impl Columns {
             columns,
             &options,
         )?)
+    }
+
+    fn value(&self, rows: &[Row], values: Option<Values>) -> DfResult<ArrayRef> {
+        let Some(values) = values else {
+            return Err(DataFusionError::Internal(
+                "a tensor's bytes were not read".to_owned(),
+            ));
+        };
+        if let Some(uniform) = &self.uniform {
+            return uniform.column(rows, values);
+        }
+        let dtypes = texts(rows.iter().map(|row| row.dtype.name()));
+        let tensors = tensor::of_parts(dtypes, shapes(rows), values.finish()?)?;
+        Ok(Arc::new(tensors))
     }
 }
 
@@ -282,13 +284,7 @@ fn ints(numbers: impl Iterator<Item = u64>) -> ArrayRef {
 }
 
 fn shapes(rows: &[Row]) -> ArrayRef {
-    let mut shapes = ListBuilder::new(Int64Builder::new()).with_field(shape_item());
-    for row in rows {
-        let dims = row.shape.dims().iter().map(|dim| int(*dim));
-        shapes.values().append_slice(&dims.collect::<Vec<_>>());
-        shapes.append(true);
-    }
-    Arc::new(shapes.finish())
+    tensor::shapes(rows.iter().map(|row| &row.shape))
 }
 
 fn metadata(rows: &[Row]) -> DfResult<ArrayRef> {
@@ -307,22 +303,4 @@ fn metadata(rows: &[Row]) -> DfResult<ArrayRef> {
         maps.append(true)?;
     }
     Ok(Arc::new(maps.finish()))
-}
-
-fn value(rows: &[Row], data: Option<BinaryViewArray>) -> DfResult<ArrayRef> {
-    let Some(data) = data.filter(|data| data.len() == rows.len()) else {
-        return Err(DataFusionError::Internal(
-            "a tensor's bytes were not read".to_owned(),
-        ));
-    };
-    let columns: Vec<ArrayRef> = vec![
-        texts(rows.iter().map(|row| row.dtype.name())),
-        shapes(rows),
-        Arc::new(data),
-    ];
-    Ok(Arc::new(StructArray::try_new(
-        value_fields(),
-        columns,
-        None,
-    )?))
 }

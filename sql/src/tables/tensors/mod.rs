@@ -1,11 +1,14 @@
-//! `tensors`: what is in the cache, an entry a row, in order of namespace and key.
+//! `tensors`: what is in the cache, an entry a row, in order of namespace and key. And the tables of the schema `ns`, which show
+//! the entries of one namespace so.
 //!
 //! - `columns`: what a row shows, and which columns take more than the key order says
 //! - `walk`: looks keys up, or walks through a range of them
 //! - `value`: the bytes of tensors, for a query that names them
+//! - `uniform`: tensors of one dtype and shape, as an Arrow column of that shape
 
 mod columns;
-mod value;
+mod uniform;
+pub mod value;
 mod walk;
 
 use std::fmt;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use bowstring_cache::Cache;
+use bowstring_wire::error::Result;
 use bowstring_wire::name::Tenant;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
@@ -22,10 +26,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::runtime::Handle;
 
 use self::columns::Columns;
+pub use self::uniform::Uniform;
 use self::walk::Walking;
 use crate::DfResult;
 use crate::filter::{texts_of, texts_of_all};
 use crate::scan::Scan;
+use crate::texts::Texts;
 
 /// The columns that a condition on which is looked up, not read through.
 const NAMESPACE: &str = "namespace";
@@ -36,12 +42,13 @@ pub fn columns() -> SchemaRef {
     columns::schema()
 }
 
-/// The table of a tenant's tensors.
+/// The table of a tenant's tensors, or of those of one of its namespaces.
 pub struct Tensors {
     cache: Cache,
     tenant: Tenant,
     normal: Handle,
     schema: SchemaRef,
+    uniform: Option<Uniform>,
 }
 
 impl Tensors {
@@ -53,7 +60,21 @@ impl Tensors {
             tenant,
             normal,
             schema,
+            uniform: None,
         }
+    }
+
+    /// Those of one namespace, which are alike.
+    ///
+    /// # Errors
+    /// `failed_precondition` where they are too large to be rows.
+    pub fn alike(cache: Cache, tenant: Tenant, normal: Handle, of: Uniform) -> Result<Self> {
+        let schema = of.schema(&columns::schema())?;
+        Ok(Self {
+            schema,
+            uniform: Some(of),
+            ..Self::new(cache, tenant, normal)
+        })
     }
 }
 
@@ -95,12 +116,15 @@ impl TableProvider for Tensors {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let columns = Columns::new(&self.schema, projection)?;
+        let columns = Columns::new(&self.schema, projection, self.uniform.clone())?;
         let schema = columns.schema();
         let walking = Walking {
             cache: self.cache.clone(),
             tenant: self.tenant.clone(),
-            namespaces: texts_of_all(filters, NAMESPACE),
+            namespaces: match &self.uniform {
+                Some(uniform) => Texts::named([uniform.namespace.as_str().to_owned()]),
+                None => texts_of_all(filters, NAMESPACE),
+            },
             keys: texts_of_all(filters, KEY),
             columns: Arc::new(columns),
             limit,

@@ -47,6 +47,19 @@ pub struct Value {
     pub bytes: Bytes,
 }
 
+impl Value {
+    /// The same in memory that the query pays for, for one that keeps it.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where there is none.
+    pub fn copied(mut self, cache: &Cache) -> Result<Self> {
+        let mut copy = Copied::new(cache, self.bytes.len() as u64)?;
+        copy.bytes.extend_from_slice(&self.bytes);
+        self.bytes = Bytes::from_owner(copy);
+        Ok(self)
+    }
+}
+
 /// The tensors of a batch.
 #[derive(Default)]
 pub struct Values {
@@ -64,6 +77,11 @@ impl Values {
     /// All of them together.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// One by one.
+    pub fn each(self) -> Vec<Bytes> {
+        self.each
     }
 
     /// As a column.
@@ -182,6 +200,11 @@ fn check(id: &Id, len: u64) -> Result<()> {
 }
 
 impl Hold {
+    /// Of nothing: all but small tensors are copied.
+    pub fn nothing() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
     /// Room for so many bytes, where there is some: a query that keeps what it has read does not wait for itself.
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let units = usize::try_from(bytes).ok()?.div_ceil(UNIT_BYTES);

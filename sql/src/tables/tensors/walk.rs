@@ -49,7 +49,8 @@ impl Source for Walking {
         };
         write!(
             f,
-            "Scan: table=tensors, {how}, namespaces={}, keys={}, columns=[{}]",
+            "Scan: table={}, {how}, namespaces={}, keys={}, columns=[{}]",
+            self.columns.table(),
             self.namespaces,
             self.keys,
             self.columns.names()
