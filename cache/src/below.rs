@@ -10,7 +10,7 @@ use bowstring_wire::version::Version;
 
 use crate::cache::Cache;
 use crate::engine::{Engine, Pinned, PinnedHere};
-use crate::event::Why;
+use crate::event::{Cause, Why};
 use crate::id::{Id, Name};
 use crate::index::{Mark, Shard};
 use crate::judge::Candidate;
@@ -85,7 +85,7 @@ impl Cache {
     /// stays.
     pub fn evict(&self, id: &Id, version: Version) -> bool {
         let found = self.peek(id).filter(|entry| entry.version() == version);
-        found.is_some_and(|entry| self.engine().unlink(entry.into_pinned(), Why::Evicted))
+        found.is_some_and(|entry| self.engine().unlink_asked(entry.into_pinned()))
     }
 
     /// Deletes a key where memory has this version of it: for the tier below, which brought it up.
@@ -111,12 +111,16 @@ impl Cache {
         if engine.arena.is_frozen() || enough() {
             return false;
         }
+        let ahead = Terms {
+            cause: Cause::Ahead,
+            ..Terms::default()
+        };
         let _one_at_a_time = engine.evicting.lock();
         for turn in 1..=VICTIMS_A_STEP {
             if enough() {
                 return false;
             }
-            match engine.evict(Terms::default()) {
+            match engine.evict(ahead) {
                 Evicted::One | Evicted::Later => {}
                 Evicted::Nothing => return engine.compact(COMPACT_FILL_MAX),
             }
@@ -363,14 +367,19 @@ impl Engine {
     }
 
     /// Before an entry is unlinked for want of room, under its shard's lock: the lower tier gets it, where
-    /// it is what its namespace shows.
-    pub(crate) fn give_below(self: &Arc<Self>, shard: &Shard<'_>, home: &Space, entry: &Pinned) {
+    /// it is what its namespace shows. Says whether that has taken it.
+    pub(crate) fn give_below(
+        self: &Arc<Self>,
+        shard: &Shard<'_>,
+        home: &Space,
+        entry: &Pinned,
+    ) -> bool {
         // Held, so that no commit comes between: what it takes the place of is forgotten after it.
         let base = self.spaces.base(home);
         let record = entry.record();
         let number = record.namespace();
         if home.changes.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         let shows = match base.view.layer(number, record.load_generation()) {
             Layer::Over => true,
@@ -382,9 +391,8 @@ impl Engine {
                 }
             }
         };
-        if shows && let Some(second) = self.pin(entry.handle) {
-            self.lower.take(Entry::new(second));
-        }
+        let second = shows.then(|| self.pin(entry.handle)).flatten();
+        second.is_some_and(|second| self.lower.take(Entry::new(second)))
     }
 
     fn free_bytes(&self) -> u64 {

@@ -17,6 +17,7 @@ use crate::config::{CacheConfig, Parts};
 use crate::entropy::Entropy;
 use crate::event::{Events, Why};
 use crate::evict::Policy;
+use crate::evicted::Evictions;
 use crate::expiry::Expiry;
 use crate::head::{self, Head, Rest, split};
 use crate::hlc::HybridClock;
@@ -46,6 +47,7 @@ pub(crate) struct Engine {
     pub(crate) expiry: Expiry,
     pub(crate) queue: Arc<RoomQueue>,
     pub(crate) events: Events,
+    pub(crate) evictions: Evictions,
     pub(crate) lower: Below,
     pub(crate) reads: Reads,
     pub(crate) pins: Pins,
@@ -123,6 +125,8 @@ impl Engine {
         let overhead = ledger
             .charge(Account::Index, arena.overhead_bytes())
             .ok_or_else(|| Error::invalid("too little memory for the arena's page counts"))?;
+        let evictions = Evictions::within(&ledger)
+            .ok_or_else(|| Error::invalid("too little memory for the list of evictions"))?;
         Ok(Self {
             hlc: HybridClock::new(entropy.start),
             hash: KeyHash::new(entropy.hash_key),
@@ -133,6 +137,7 @@ impl Engine {
             policy,
             queue,
             events: Events::new(parts.listeners),
+            evictions,
             lower: Below::of(parts.lower),
             reads: Reads::new(Arc::clone(&parts.clock)),
             pins: Pins::default(),

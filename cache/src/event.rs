@@ -46,8 +46,34 @@ pub enum Why {
     Deleted,
     /// Its time had come.
     Expired,
-    /// Room was needed.
-    Evicted,
+    /// To have room.
+    Evicted(Cause),
+}
+
+/// What an eviction was for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Somebody needed room in memory just then.
+    #[default]
+    Room,
+    /// Some of memory is kept free, so that the tier below can write before it is needed.
+    Ahead,
+    /// Its namespace was at a limit of its own.
+    Limit,
+    /// Somebody asked.
+    Asked,
+}
+
+impl Cause {
+    /// As operators see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Ahead => "ahead",
+            Self::Limit => "limit",
+            Self::Asked => "evict",
+        }
+    }
 }
 
 /// Who wants to know.
@@ -89,7 +115,7 @@ impl Events {
     }
 
     pub(crate) fn emit(&self, event: &Event<'_>) {
-        if event.what == What::Unlinked(Why::Evicted) {
+        if matches!(event.what, What::Unlinked(Why::Evicted(_))) {
             self.evicted_bytes.fetch_add(event.bytes, Ordering::Relaxed);
         }
         self.counter(event.what).fetch_add(1, Ordering::Relaxed);
@@ -122,7 +148,7 @@ impl Events {
             What::Unlinked(Why::Replaced) => &self.replaced,
             What::Unlinked(Why::Deleted) => &self.deleted,
             What::Unlinked(Why::Expired) => &self.expired,
-            What::Unlinked(Why::Evicted) => &self.evicted,
+            What::Unlinked(Why::Evicted(_)) => &self.evicted,
         }
     }
 

@@ -157,6 +157,15 @@ pub(crate) fn key_of(head: &[u8]) -> &[u8] {
     key.unwrap_or_default()
 }
 
+/// Only the dtype of a head; `None` for bytes that are no head.
+pub(crate) fn dtype_of(head: &[u8]) -> Option<DType> {
+    let mut reader = Reader { left: head };
+    let lead = reader.varint()?;
+    reader.bytes(lead >> 2)?;
+    let packed = *reader.bytes(1)?.first()?;
+    DType::from_code(packed >> RANK_BITS)
+}
+
 /// Whether the entry has pages.
 pub(crate) fn has_pages(head: &[u8]) -> bool {
     let lead = Reader { left: head }.varint();

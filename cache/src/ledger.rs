@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Account {
     /// Touched pages of the arena, the pre-touched window included.
     Arena,
-    /// Records, hash table, key order, and what the arena keeps about its pages.
+    /// Records, hash table, key order, what the arena keeps about its pages, and the list of the last evictions.
     Index,
     /// Bytes read from sockets and not yet consumed, and answers not yet sent.
     Wire,

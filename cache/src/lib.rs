@@ -17,7 +17,7 @@
 //! - `engine` is what all handles share; `head` is what lies in an entry's slot; `room` makes
 //!   room and `reserve` is the queue for it; `namespaces` numbers namespaces, and `settings` has what
 //!   each has of its own; [`scan`] reads a
-//!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`known`] is what is known of a key wherever its bytes are; [`heat`] tells which are hot; [`event`] tells of everything that comes and goes.
+//!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`known`] is what is known of a key wherever its bytes are; [`heat`] tells which are hot; [`event`] tells of everything that comes and goes, and [`evicted`] lists what was evicted last.
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
@@ -42,6 +42,7 @@ mod engine;
 pub mod entropy;
 pub mod event;
 pub mod evict;
+pub mod evicted;
 mod expiry;
 mod filling;
 pub mod generation;

@@ -267,9 +267,9 @@ pub trait LowerTier: Send + Sync + 'static {
     }
 
     /// Takes an entry that is about to leave memory for want of room, so that there is no moment at
-    /// which it is in neither; dropping it is to let it go for good. Called under a lock of the
-    /// index: it takes note, and neither waits nor calls the cache.
-    fn take(&self, entry: Entry);
+    /// which it is in neither; dropping it is to let it go for good. Says which. Called under a lock of
+    /// the index: it takes note, and neither waits nor calls the cache.
+    fn take(&self, entry: Entry) -> bool;
 
     /// Refuses a put that is to wait until this tier has it too, where it never would.
     ///
@@ -340,7 +340,9 @@ impl LowerTier for NoLowerTier {
         at_once(None)
     }
 
-    fn take(&self, _: Entry) {}
+    fn take(&self, _: Entry) -> bool {
+        false
+    }
 
     fn writes_at_once(&self) -> bool {
         false

@@ -15,7 +15,7 @@ use bowstring_wire::version::Version;
 
 use crate::arena::{ExtentList, Loc, Pages, pages_for};
 use crate::engine::{Engine, Pinned, policy_hash};
-use crate::event::{Event, What, Why};
+use crate::event::{Cause, Event, What, Why};
 use crate::head::{self, HeadBytes, HeadParts, Kept, Rest, split};
 use crate::id::Name;
 use crate::index::{Full, Handle, Record, Shard};
@@ -349,22 +349,27 @@ impl Engine {
     /// Takes a pinned entry out of the index; false when it has gone already, or may not go for
     /// this reason any more. Its memory is free when its last pin is gone.
     pub(crate) fn unlink(&self, entry: Pinned, why: Why) -> bool {
-        self.unlink_with(entry, why, |_, _, _| {})
+        self.unlink_with(entry, why, |_, _, entry| entry.record().is_below())
     }
 
     /// As [`Engine::unlink`] of one that is evicted, and hands it to the tier below.
-    pub(crate) fn unlink_below(self: &Arc<Self>, entry: Pinned) -> bool {
-        self.unlink_with(entry, Why::Evicted, |shard, home, entry| {
-            self.give_below(shard, home, entry);
+    pub(crate) fn unlink_below(self: &Arc<Self>, entry: Pinned, cause: Cause) -> bool {
+        self.unlink_with(entry, Why::Evicted(cause), |shard, home, entry| {
+            self.give_below(shard, home, entry)
         })
     }
 
-    /// `before` is called when it is sure to go, and can still be found.
+    /// As [`Engine::unlink`] of one that somebody asked to be evicted, which the tier below has.
+    pub(crate) fn unlink_asked(&self, entry: Pinned) -> bool {
+        self.unlink_with(entry, Why::Evicted(Cause::Asked), |_, _, _| true)
+    }
+
+    /// `before` is called when it is sure to go, and can still be found; it says whether the tier below has it.
     fn unlink_with(
         &self,
         entry: Pinned,
         why: Why,
-        before: impl FnOnce(&Shard<'_>, &Space, &Pinned),
+        before: impl FnOnce(&Shard<'_>, &Space, &Pinned) -> bool,
     ) -> bool {
         let record = entry.record();
         let Some(space) = self.spaces.at(record.namespace()) else {
@@ -375,26 +380,32 @@ impl Engine {
         let mut shard = self.index.table.lock(hash);
         let may_go = match why {
             Why::Expired => self.is_expired(record),
-            Why::Evicted => !record.is_kept() && !self.is_over_a_pin(&shard, &entry),
+            Why::Evicted(_) => !record.is_kept() && !self.is_over_a_pin(&shard, &entry),
             Why::Replaced | Why::Deleted => true,
         };
         if !may_go || !shard.contains(entry.handle) {
             return false;
         }
         let home = self.spaces.home_of(space);
-        before(&shard, home, &entry);
+        let is_below = before(&shard, home, &entry);
         let also = if home.view().beside().is_some() {
             self.unlink_layered(&mut shard, home, &entry, why)
         } else {
             self.unlink_plain(&mut shard, home, &entry);
             None
         };
-        let evicted = (why == Why::Evicted).then(|| policy_hash(hash));
+        let evicted = matches!(why, Why::Evicted(_)).then(|| policy_hash(hash));
         for gone in [Some(&entry), also.as_ref()].into_iter().flatten() {
             self.let_go_of(gone, evicted);
             self.went(gone, why);
         }
         drop(shard);
+        if let Why::Evicted(cause) = why {
+            self.list_evicted(&entry, cause, is_below);
+            // What it hid was not given below.
+            also.iter()
+                .for_each(|also| self.list_evicted(also, cause, false));
+        }
         self.after_unlink(entry);
         if let Some(also) = also {
             self.after_unlink(also);

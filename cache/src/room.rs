@@ -258,7 +258,12 @@ impl Engine {
             if let Some(taken) = take() {
                 return Attempt::Done(taken);
             }
-            match self.evict(Terms { patience, spares }) {
+            let terms = Terms {
+                patience,
+                spares,
+                ..Terms::default()
+            };
+            match self.evict(terms) {
                 Evicted::One => progress = true,
                 Evicted::Later => progress = true,
                 Evicted::Nothing if self.compact(COMPACT_FILL_MAX) => progress = true,

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 
 use crate::cache::Cache;
 use crate::engine::Engine;
-use crate::event::Why;
+use crate::event::{Cause, Why};
 use crate::index::record::ACCESS_MODULUS;
 use crate::index::{Handle, Record};
 use crate::lower::SettingsOf;
@@ -296,7 +296,7 @@ impl Space {
     /// An entry went.
     pub(crate) fn count_gone(&self, why: Why) {
         let counter = match why {
-            Why::Evicted => &self.own.evicted,
+            Why::Evicted(_) => &self.own.evicted,
             Why::Expired => &self.own.expired,
             Why::Replaced | Why::Deleted => return,
         };
@@ -370,7 +370,7 @@ impl Engine {
                 let why = if self.is_expired(entry.record()) {
                     Why::Expired
                 } else {
-                    Why::Evicted
+                    Why::Evicted(Cause::Limit)
                 };
                 any |= self.unlink(entry, why);
             }

@@ -67,6 +67,8 @@ pub struct Stats {
     pub moved: u64,
     /// Entries that came and went.
     pub events: EventCounts,
+    /// Evictions that are not among the last ones that are listed, because the list was in use just then.
+    pub evictions_unlisted: u64,
 }
 
 /// One namespace.
@@ -124,6 +126,7 @@ impl Engine {
             namespaces_max: self.spaces.max(),
             moved: self.moved.load(Ordering::Relaxed),
             events: self.events.counts(),
+            evictions_unlisted: self.evictions.unlisted(),
         }
     }
 }

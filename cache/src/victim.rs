@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::arena::PAGE_BYTES_U64;
 use crate::engine::Engine;
-use crate::event::Why;
+use crate::event::{Cause, Why};
 use crate::evict::{Choice, Look};
 use crate::head::split;
 use crate::index::{Handle, Record};
@@ -24,6 +24,7 @@ pub(crate) struct Terms {
     pub(crate) patience: Duration,
     /// The home of a namespace of which nothing goes that it shows.
     pub(crate) spares: Option<u32>,
+    pub(crate) cause: Cause,
 }
 
 /// What a look for a victim came to.
@@ -66,12 +67,12 @@ impl Engine {
         let why = if self.is_expired(entry.record()) {
             Why::Expired
         } else {
-            Why::Evicted
+            Why::Evicted(terms.cause)
         };
         let gone = match why {
             // Its room is free when it is written down; until then others go, which may be written already.
-            Why::Evicted if self.lower.is_there() && !entry.record().is_below() => {
-                self.unlink_below(entry)
+            Why::Evicted(cause) if self.lower.is_there() && !entry.record().is_below() => {
+                self.unlink_below(entry, cause)
             }
             _ => self.unlink(entry, why),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bowstring_cache::ledger::{Account, Charge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::conn::{self, ConnLimits, End, HalfOpen, Host};
+use crate::conn::{self, ConnHandle, ConnLimits, End, HalfOpen, Host};
 use crate::flight::Service;
 use crate::listener::{Listener, Peer, Socket};
 use crate::metrics::Refusal;
@@ -78,8 +78,9 @@ impl Acceptor {
         let Some(place) = self.place().await else {
             return metrics.refused(Refusal::ConnectionsMax);
         };
-        let counted = metrics.connected(matches!(peer, Peer::Unix { .. }));
-        let running = self.shutdown.running();
+        // A drain waits for the last who has it.
+        let handle = ConnHandle::new(peer, self.shutdown.running());
+        let counted = metrics.connected(&handle);
         let greeting = self.half_open.enter();
         let Self {
             service,
@@ -94,9 +95,8 @@ impl Acceptor {
                 clock: service.clock.clone(),
                 budget: service.budget.clone(),
                 drain: shutdown.drain_token(),
-                running,
             };
-            let served = conn::serve(host, socket, peer, greeting, |request, respond, conn| {
+            let served = conn::serve(host, socket, handle, greeting, |request, respond, conn| {
                 service.on_call(request, respond, conn);
             });
             let mut served = pin!(served);

@@ -1,5 +1,6 @@
 //! Where connections come from: TCP and Unix sockets behind one type.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,6 +45,18 @@ pub enum Peer {
         /// Process id, where the kernel knows it.
         pid: Option<i32>,
     },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid, pid } => {
+                write!(f, "uid={uid}")?;
+                pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
+            }
+        }
+    }
 }
 
 /// One accepted connection.

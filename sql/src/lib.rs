@@ -13,7 +13,7 @@
 //!
 //! # The tables
 //! - `catalog`: `bowstring.cache`, `bowstring.ns` and `bowstring.information_schema`
-//! - `tables`: one a file; [`Live`] are those that the server brings
+//! - `tables`: one a file; [`Live`] are the small ones, some of which the server brings
 //! - `filter`, `texts`: what a query's conditions say of namespaces and keys, so that it looks keys up, or walks through
 //!   a range of them, where it can
 //!
@@ -48,7 +48,7 @@ pub use catalog::CATALOG;
 pub use engine::{Sql, Table};
 pub use limits::Limits;
 pub use plan::Plan;
-pub use tables::live::Live;
+pub use tables::live::{Columns, Live};
 pub use tables::settings::{Setting, settings};
 pub use tables::stats::{Figure, stats};
 pub use threads::cores;

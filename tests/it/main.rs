@@ -5,7 +5,7 @@
 //! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`; what passes to a successor: `taking_over`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`; what does not fit in memory: `cold`
-//! - what is asked by SQL: `sql`; what is changed by it: `sql_changes`
+//! - what is asked by SQL: `sql`; what operators ask: `sql_tables`; what is changed by it: `sql_changes`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - what a page of the documentation shows: `rust_page`
 //! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`; the command line: `cli`
@@ -52,6 +52,7 @@ mod sockets;
 mod spaces;
 mod sql;
 mod sql_changes;
+mod sql_tables;
 mod taking_over;
 mod transport;
 mod watching;

@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use crate::space::{Space, refused};
 use crate::tensor::{Tensor, bulk};
 
-type Client = FlightSqlServiceClient<Channel>;
+pub type Client = FlightSqlServiceClient<Channel>;
 
 /// A namespace with ten embeddings and an image.
 async fn filled(name: &str) -> (Space, Client) {
@@ -42,7 +42,7 @@ async fn filled(name: &str) -> (Space, Client) {
     (space, client)
 }
 
-async fn client(server: &Server) -> Client {
+pub async fn client(server: &Server) -> Client {
     FlightSqlServiceClient::new_from_inner(server.client().await)
 }
 
@@ -60,13 +60,13 @@ async fn read(client: &mut Client, info: FlightInfo) -> Result<(SchemaRef, Vec<R
     Ok((sent, batches))
 }
 
-async fn query(client: &mut Client, text: &str) -> Result<Vec<RecordBatch>> {
+pub async fn query(client: &mut Client, text: &str) -> Result<Vec<RecordBatch>> {
     let info = within("a plan", client.execute(text.to_owned(), None)).await?;
     Ok(within("an answer", read(client, info)).await?.1)
 }
 
 /// A line a row.
-fn rows(batches: &[RecordBatch]) -> Vec<String> {
+pub fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let table = pretty_format_batches(batches).unwrap().to_string();
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(1);
     let cells = lines.map(|line| {

@@ -9,10 +9,12 @@
 //! - `fold`: from two generations to one, key by key, behind everybody's back
 //! - `tidy`: what has to be done now and then: windows, forgotten loads, generations to be emptied
 //! - `room`: what open loads may hold
+//! - `listed`: which there are, for who looks
 //! - `pass`: how they pass to a successor
 
 mod commit;
 mod fold;
+mod listed;
 mod pass;
 mod room;
 mod tidy;
@@ -31,6 +33,7 @@ use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::namespaces::Space;
 
+pub use listed::ListedLoad;
 pub(crate) use pass::{PassedLoad, Stage};
 
 /// Finished loads that are remembered, so that a call that is sent again has the same answer.

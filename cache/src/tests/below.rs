@@ -101,11 +101,12 @@ impl LowerTier for Shelf {
         Box::pin(std::future::ready(Ok(listed.collect())))
     }
 
-    fn take(&self, entry: Entry) {
+    fn take(&self, entry: Entry) -> bool {
         let description = Description::of(&entry).unwrap();
         let bytes = entry.into_vec().unwrap();
         let id = description.id.clone();
         self.kept.lock().insert(id, (description, bytes));
+        true
     }
 
     fn check_writes(&self) -> Result<()> {

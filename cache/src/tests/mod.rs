@@ -2,7 +2,7 @@
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
 //! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, events; `below`: the lower tier; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
-//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `snapshots`: walks beside writers; `snapshots_below`: of both tiers; `pressure`: many writers over many
+//! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `listing`: what was evicted last, and which loads there are; `snapshots`: walks beside writers; `snapshots_below`: of both tiers; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
 mod below;
@@ -10,6 +10,7 @@ mod bulk;
 mod expiring;
 mod keeping;
 mod leaving;
+mod listing;
 mod loading;
 mod pinning;
 mod pressure;

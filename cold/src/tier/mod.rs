@@ -78,7 +78,7 @@ pub use drain::Saved;
 pub use settings::{ColdSettings, WritePolicy};
 
 use crate::entry::{Number, Prefix};
-use crate::index::ColdIndex;
+use crate::index::{ColdIndex, Segment};
 use crate::store::{Store, StoreError};
 use counters::Counters;
 use degraded::Trust;
@@ -197,6 +197,13 @@ impl Cold {
     /// What an operator sees.
     pub fn stats(&self) -> ColdStats {
         self.inner.stats()
+    }
+
+    /// The segments under its own prefix that its index knows, with what of them is alive, the oldest first; none while
+    /// that is being built. May wait for a lock: not for a thread that must not block.
+    pub fn segments_now(&self) -> Vec<Segment> {
+        let index = self.working();
+        index.map(ColdIndex::segments).unwrap_or_default()
     }
 }
 
@@ -320,11 +327,8 @@ impl LowerTier for Cold {
         Box::pin(Cold::flush(self))
     }
 
-    fn take(&self, entry: Entry) {
-        if !self.inner.writes() {
-            return;
-        }
-        self.inner.enqueue(entry, false);
+    fn take(&self, entry: Entry) -> bool {
+        self.inner.writes() && self.inner.enqueue(entry, false).is_some()
     }
 
     fn check_writes(&self) -> Result<()> {

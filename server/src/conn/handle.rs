@@ -33,17 +33,15 @@ pub struct CallOn {
 pub struct Upload(Arc<ConnHandle>);
 
 impl ConnHandle {
-    /// For a connection from `peer`.
-    ///
-    /// `written` counts the bytes that its socket took. It is `running` until its last call is over, too.
-    pub fn new(peer: Peer, written: Arc<AtomicU64>, running: Running) -> Arc<Self> {
+    /// For a connection from `peer`. It is `running` until its last call is over, too.
+    pub fn new(peer: Peer, running: Running) -> Arc<Self> {
         Arc::new(Self {
             peer,
             calls: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             window_changed: Notify::new(),
             killed: CancellationToken::new(),
-            written,
+            written: Arc::default(),
             _running: running,
         })
     }
@@ -60,6 +58,11 @@ impl ConnHandle {
             conn: self.clone(),
             number,
         }
+    }
+
+    /// Calls that are under way.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
     }
 
     /// A put has begun whose body will be large.
@@ -83,6 +86,11 @@ impl ConnHandle {
     /// Bytes that the socket has taken so far.
     pub fn written_bytes(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Where its socket counts them.
+    pub(super) fn written(&self) -> Arc<AtomicU64> {
+        self.written.clone()
     }
 
     /// Closes the connection at once: for a peer whose socket is stuck.

@@ -31,8 +31,7 @@ pub use half_open::HalfOpen;
 pub use handle::{CallOn, ConnHandle, Upload};
 
 use crate::grpc::Chunk;
-use crate::listener::{Peer, Socket};
-use crate::shutdown::Running;
+use crate::listener::Socket;
 use io::{Flusher, GatherIo, gather};
 
 /// Limits of every connection.
@@ -105,18 +104,16 @@ pub struct Host {
     pub budget: WireBudget,
     /// Cancelled when calls are to finish and connections to close.
     pub drain: CancellationToken,
-    /// Dropped when it and all its calls have ended.
-    pub running: Running,
 }
 
-/// Serves one connection until it ends. It gives way when `greeting` is cancelled before it has
+/// Serves one connection, whose handle is new, until it ends. It gives way when `greeting` is cancelled before it has
 /// greeted us, and cancels it when it has.
 ///
 /// `on_call` gets each request; it must not block.
 pub async fn serve(
     host: Host,
     socket: Socket,
-    peer: Peer,
+    handle: Arc<ConnHandle>,
     greeting: CancellationToken,
     on_call: impl Fn(Request<h2::RecvStream>, SendResponse<Chunk>, &Arc<ConnHandle>),
 ) -> End {
@@ -125,10 +122,8 @@ pub async fn serve(
         clock,
         budget,
         drain,
-        running,
     } = host;
-    let written = Arc::default();
-    let (io, flusher) = gather(socket, Arc::clone(&written));
+    let (io, flusher) = gather(socket, handle.written());
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
@@ -149,11 +144,10 @@ pub async fn serve(
     match greeted {
         Err(end) => end,
         Ok(connection) => {
-            let handle = ConnHandle::new(peer, written, running);
             let driver = Driver {
                 connection,
                 flusher: &flusher,
-                handle: handle.clone(),
+                handle,
                 budget,
                 window: None,
             };
@@ -162,8 +156,6 @@ pub async fn serve(
                 // Where the peer is gone already, there is nobody to tell.
                 let _ = flusher.close(&*clock, LAST_READS).await;
             }
-            // A drain has waited until here.
-            drop(handle);
             end
         }
     }

@@ -215,7 +215,7 @@ mod tests {
 
     fn connection() -> Arc<ConnHandle> {
         let peer = Peer::Unix { uid: 0, pid: None };
-        ConnHandle::new(peer, Arc::default(), Shutdown::new().running())
+        ConnHandle::new(peer, Shutdown::new().running())
     }
 
     #[test]

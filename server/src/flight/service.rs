@@ -250,6 +250,7 @@ impl Service {
         // The requests of an exchange have lines of their own.
         if verb != Verb::DoExchange {
             let line = Line {
+                tenant: notes.tenant(),
                 verb: verb.name(),
                 code: result.as_ref().err().map(Failure::code),
                 bytes: respond.sent_bytes(),
@@ -321,6 +322,7 @@ impl Service {
         let (head, body) = request.into_parts();
         check_grpc(&head)?;
         let principal = authenticate(&head.headers, conn.peer())?;
+        notes.of(&principal.tenant);
         let deadline = grpc::parse_timeout(&head.headers)?;
         if verb == Verb::DoExchange {
             super::do_exchange::check_headers(&head.headers)?;

@@ -1,13 +1,17 @@
-//! The slow-request log: one line for a request that took longer than the setting says. Where the log
-//! is off, which it is by default, no clock is read and nothing is written down.
+//! The slow-request log: one line for a request that took longer than the setting says; the last of
+//! them can be asked for by SQL, too. Where the log is off, which it is by default, no clock is read and
+//! nothing is written down.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bowstring_wire::error::{Code, clip};
+use bowstring_wire::limits::MAX_NAMESPACE_BYTES;
+use bowstring_wire::name::Tenant;
 
 use super::service::Service;
+use crate::metrics::SlowRequest;
 
 /// What is quoted of a key.
 const KEY_BYTES_MAX: usize = 64;
@@ -16,6 +20,7 @@ const KEY_BYTES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Notes {
     wanted: bool,
+    tenant: OnceLock<Tenant>,
     about: OnceLock<About>,
     room_us: AtomicU64,
 }
@@ -34,8 +39,10 @@ pub struct Began(Option<Duration>);
 /// What a line says beside the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
-    /// The verb, and the op of an exchange.
-    pub verb: &'a str,
+    /// Whose request it is; `None` where that is not known yet.
+    pub tenant: Option<&'a Tenant>,
+    /// The verb, or the op of an exchange.
+    pub verb: &'static str,
     /// None where all went well.
     pub code: Option<Code>,
     /// Bytes of the answer.
@@ -50,7 +57,7 @@ impl About {
     /// A key, or what stands in its place where there are many.
     pub fn new(namespace: &str, key: &str) -> Self {
         Self {
-            namespace: namespace.to_owned(),
+            namespace: clip(namespace, MAX_NAMESPACE_BYTES).into_owned(),
             key: clip(key, KEY_BYTES_MAX).into_owned(),
         }
     }
@@ -63,6 +70,18 @@ impl Notes {
             wanted: service.settings.slow_request.is_some(),
             ..Self::default()
         }
+    }
+
+    /// Says whose call it is.
+    pub fn of(&self, tenant: &Tenant) {
+        if self.wanted {
+            let _ = self.tenant.set(tenant.clone());
+        }
+    }
+
+    /// Whose call it is, as far as that was said.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.get()
     }
 
     /// Says whom the call is about.
@@ -116,9 +135,10 @@ impl Began {
         }
         let About { namespace, key } = about();
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let code = line.code.map_or("ok", |code| code.as_str());
         tracing::warn!(
             verb = line.verb,
-            code = line.code.map_or("ok", Code::as_str),
+            code,
             namespace,
             // Quoted, so that a key cannot forge a line.
             key = ?key,
@@ -128,5 +148,19 @@ impl Began {
             sending_ms = ms(line.sending),
             "slow request"
         );
+        if let Some(tenant) = line.tenant {
+            service.metrics.slow(SlowRequest {
+                tenant: tenant.clone(),
+                at_ms: service.clock.now_ms(),
+                verb: line.verb,
+                code,
+                namespace,
+                key,
+                bytes: line.bytes,
+                elapsed_ms: ms(elapsed),
+                room_ms: ms(line.room),
+                sending_ms: ms(line.sending),
+            });
+        }
     }
 }

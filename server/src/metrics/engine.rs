@@ -176,6 +176,7 @@ pub(super) mod tests {
                 evicted_bytes: 16,
                 ..EventCounts::default()
             },
+            evictions_unlisted: 0,
         }
     }
 

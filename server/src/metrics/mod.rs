@@ -6,16 +6,19 @@
 //! - `process`: memory that the machine charges, descriptors, CPU time
 //! - `engine`: the cache's figures, read when somebody asks
 //! - `namespaces`: those of the first namespaces; `cold`: those of the tier below
+//! - `connections`: who is connected; `slow`: the last slow requests
 //!
 //! Counting is a few relaxed additions: no lock, no allocation, and no label that a client chose but
-//! the names of the first namespaces.
+//! the names of the first namespaces. Only a connection that comes or goes, and a slow request, take a lock.
 
 mod cold;
+mod connections;
 mod engine;
 mod exchange;
 mod histogram;
 mod namespaces;
 mod process;
+mod slow;
 mod text;
 
 use std::sync::Arc;
@@ -28,15 +31,19 @@ use bowstring_wire::reply::RequestStats;
 use parking_lot::Mutex;
 
 pub use cold::{counters as cold_counters, gauges as cold_gauges, render as render_cold};
+pub use connections::{Connected, Connection};
 pub use engine::render as render_engine;
 pub use exchange::ExchangeOp;
 pub use namespaces::{NAMESPACES_SHOWN, render as render_namespaces};
 pub use process::ProcessMemory;
+pub use slow::SlowRequest;
 pub use text::{Family, SERIES_MAX, Text};
 
 use crate::flight::verb::Verb;
+use connections::Connections;
 use exchange::Exchanges;
 use histogram::Histogram;
+use slow::Slow;
 
 /// A handle to all counters; clones share them.
 #[derive(Clone)]
@@ -74,7 +81,8 @@ impl Metrics {
         Self(Arc::new(Inner {
             clock,
             verbs: Default::default(),
-            connections: Default::default(),
+            connections: Connections::default(),
+            slow: Slow::default(),
             refusals: Default::default(),
             cut_offs: Default::default(),
             exchanges: Exchanges::default(),
@@ -92,17 +100,6 @@ impl Metrics {
             inner: self.0.clone(),
             at,
             ended: false,
-        }
-    }
-
-    /// Counts a connection from now until the guard is dropped. `unix` tells a Unix socket's.
-    pub fn connected(&self, unix: bool) -> Connection {
-        let at = usize::from(unix);
-        self.0.connections[at].opened.fetch_add(1, Relaxed);
-        self.0.connections[at].open.fetch_add(1, Relaxed);
-        Connection {
-            inner: self.0.clone(),
-            at,
         }
     }
 
@@ -135,12 +132,6 @@ impl Metrics {
             (stats.ok + stats.failed + stats.in_flight > 0).then_some((name, stats))
         };
         self.0.named().filter_map(of)
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> u64 {
-        let open = self.0.connections.iter().map(|it| it.open.load(Relaxed));
-        u64::try_from(open.sum::<i64>()).unwrap_or(0)
     }
 
     /// Adds figures that are read when the page is asked for; called once for each at start.
@@ -216,26 +207,11 @@ impl Drop for Begun {
     }
 }
 
-/// One open connection, counted.
-#[must_use]
-pub struct Connection {
-    inner: Arc<Inner>,
-    at: usize,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let transport = &self.inner.connections[self.at];
-        transport.open.fetch_sub(1, Relaxed);
-    }
-}
-
 /// Flight's verbs and all else.
 const VERBS: usize = Verb::ALL.len() + 1;
 /// Error codes and success, which is the last.
 const OUTCOMES: usize = Code::ALL.len() + 1;
 const OK: usize = OUTCOMES - 1;
-const TRANSPORTS: [&str; 2] = ["tcp", "unix"];
 const REFUSALS: [&str; 5] = [
     "connections_max",
     "half_open_max",
@@ -252,7 +228,8 @@ const CUT_OFFS: [(&str, &str); 3] = [
 struct Inner {
     clock: Arc<dyn Clock>,
     verbs: [PerVerb; VERBS],
-    connections: [PerTransport; TRANSPORTS.len()],
+    connections: Connections,
+    slow: Slow,
     refusals: [AtomicU64; REFUSALS.len()],
     cut_offs: [AtomicU64; CUT_OFFS.len()],
     exchanges: Exchanges,
@@ -270,12 +247,6 @@ struct PerVerb {
     sent_bytes: AtomicU64,
     outcomes: [AtomicU64; OUTCOMES],
     time: Histogram,
-}
-
-#[derive(Default)]
-struct PerTransport {
-    opened: AtomicU64,
-    open: AtomicI64,
 }
 
 impl Inner {
@@ -314,15 +285,7 @@ impl Inner {
         for (verb, name) in self.named() {
             verb.time.render(&mut family, ("verb", name));
         }
-        let transports = || TRANSPORTS.iter().zip(&self.connections);
-        let mut family = text.gauge("bowstring_connections", "Open connections.");
-        for (name, transport) in transports() {
-            family.labelled(&[("transport", name)], transport.open.load(Relaxed));
-        }
-        let mut family = text.counter("bowstring_connections_opened_total", "Connections taken.");
-        for (name, transport) in transports() {
-            family.labelled(&[("transport", name)], transport.opened.load(Relaxed));
-        }
+        self.connections.render(text);
         let mut family = text.counter(
             "bowstring_connections_refused_total",
             "Connections not taken, or not kept.",

@@ -2,6 +2,11 @@ use super::text::tests::parse;
 use super::*;
 use bowstring_cache::clock::ManualClock;
 use bowstring_cold::tier::ColdStats;
+use bowstring_wire::name::Tenant;
+
+use crate::conn::ConnHandle;
+use crate::listener::Peer;
+use crate::shutdown::Shutdown;
 
 fn metrics() -> (Metrics, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(0));
@@ -69,9 +74,32 @@ fn a_request_is_in_flight_and_then_counted() {
 #[test]
 fn connections_refusals_and_cut_offs() {
     let (metrics, _) = metrics();
-    let tcp = metrics.connected(false);
-    drop(metrics.connected(true));
+    let conn = |peer| ConnHandle::new(peer, Shutdown::new().running());
+    let near = conn(Peer::Unix {
+        uid: 7,
+        pid: Some(8),
+    });
+    let tcp = conn(Peer::Tcp(([127, 0, 0, 1], 9).into()));
+    let near = metrics.connected(&near);
+    let _call = tcp.call();
+    let tcp = metrics.connected(&tcp);
+    let peers: Vec<String> = metrics
+        .connected_now()
+        .into_iter()
+        .map(|it| it.peer)
+        .collect();
+    assert_eq!(peers, ["uid=7 pid=8", "127.0.0.1:9"]);
+    drop(near);
     assert_eq!(metrics.connections(), 1);
+    let listed = Connected {
+        id: 2,
+        transport: "tcp",
+        peer: "127.0.0.1:9".to_owned(),
+        opened_at_ms: 0,
+        requests: 1,
+        sent_bytes: 0,
+    };
+    assert_eq!(metrics.connected_now(), [listed]);
     metrics.refused(Refusal::ConnectionsMax);
     metrics.refused(Refusal::KeepaliveTimeout);
     metrics.cut_off(CutOff::ReaderConnection);
@@ -177,4 +205,28 @@ fn the_fullest_page_is_within_the_limit_and_described() {
             "docs/operations.md lacks {name}"
         );
     }
+}
+
+#[test]
+fn the_last_slow_requests_are_kept_and_each_tenant_sees_its_own() {
+    let (metrics, _) = metrics();
+    let (us, them) = (Tenant::public(), Tenant::parse("them").unwrap());
+    for n in 0..400 {
+        metrics.slow(SlowRequest {
+            tenant: if n % 4 == 0 { them.clone() } else { us.clone() },
+            at_ms: n,
+            verb: Verb::DoGet.name(),
+            code: "ok",
+            namespace: String::new(),
+            key: String::new(),
+            bytes: 0,
+            elapsed_ms: 1,
+            room_ms: 0,
+            sending_ms: 0,
+        });
+    }
+    let (ours, theirs) = (metrics.slow_requests(&us), metrics.slow_requests(&them));
+    assert_eq!((ours.len(), theirs.len()), (192, 64));
+    assert!(ours.is_sorted_by_key(|one| one.at_ms));
+    assert_eq!((ours[0].at_ms, ours[191].at_ms), (145, 399));
 }

@@ -1,22 +1,26 @@
-//! Small tables, each made in one piece when a query reads it.
+//! Small tables, each made in one piece when a query reads it: [`Columns`] say what they show of what there is.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bowstring_wire::error::{Error, Result};
+use bowstring_wire::name::Tenant;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
+use super::{int, time, times};
 use crate::DfResult;
 use crate::scan::{Give, Scan, Source};
 
-type Rows = dyn Fn() -> Result<RecordBatch> + Send + Sync;
+type Rows = dyn Fn(&Tenant) -> Result<RecordBatch> + Send + Sync;
+type Make<T> = Box<dyn Fn(&[T]) -> ArrayRef + Send + Sync>;
 
 /// A small table. Cheap to clone.
 #[derive(Clone)]
@@ -27,16 +31,6 @@ pub struct Live {
 }
 
 impl Live {
-    /// A table whose rows are what `rows` says whenever it is read.
-    pub fn new(
-        name: &'static str,
-        schema: SchemaRef,
-        rows: impl Fn() -> Result<RecordBatch> + Send + Sync + 'static,
-    ) -> Self {
-        let rows = Arc::new(rows);
-        Self { name, schema, rows }
-    }
-
     /// Its name in the schema `cache`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -49,17 +43,134 @@ impl fmt::Debug for Live {
     }
 }
 
+/// What a table shows of each `T`, a column after the other.
+pub struct Columns<T> {
+    fields: Vec<Field>,
+    make: Vec<Make<T>>,
+}
+
+impl<T> Default for Columns<T> {
+    /// None yet.
+    fn default() -> Self {
+        Self {
+            fields: Vec::new(),
+            make: Vec::new(),
+        }
+    }
+}
+
+impl<T: 'static> Columns<T> {
+    /// A text.
+    #[must_use]
+    pub fn text(self, name: &str, of: fn(&T) -> &str) -> Self {
+        self.column(Field::new(name, DataType::Utf8, false), move |rows| {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+        })
+    }
+
+    /// A text, where there is one.
+    #[must_use]
+    pub fn text_if_any(self, name: &str, of: fn(&T) -> Option<&str>) -> Self {
+        self.column(Field::new(name, DataType::Utf8, true), move |rows| {
+            Arc::new(StringArray::from_iter(rows.iter().map(of)))
+        })
+    }
+
+    /// A count.
+    #[must_use]
+    pub fn count(self, name: &str, of: fn(&T) -> u64) -> Self {
+        self.column(Field::new(name, DataType::Int64, false), move |rows| {
+            let counts = rows.iter().map(|row| int(of(row)));
+            Arc::new(Int64Array::from_iter_values(counts))
+        })
+    }
+
+    /// A count, where there is one.
+    #[must_use]
+    pub fn count_if_any(self, name: &str, of: fn(&T) -> Option<u64>) -> Self {
+        self.column(Field::new(name, DataType::Int64, true), move |rows| {
+            let counts = rows.iter().map(|row| of(row).map(int));
+            Arc::new(Int64Array::from_iter(counts))
+        })
+    }
+
+    /// A part of a whole, where there is a whole.
+    #[must_use]
+    pub fn share(self, name: &str, of: fn(&T) -> Option<f64>) -> Self {
+        self.column(Field::new(name, DataType::Float64, true), move |rows| {
+            Arc::new(Float64Array::from_iter(rows.iter().map(of)))
+        })
+    }
+
+    /// Whether something is so.
+    #[must_use]
+    pub fn truth(self, name: &str, of: fn(&T) -> bool) -> Self {
+        self.column(Field::new(name, DataType::Boolean, false), move |rows| {
+            let truths: Vec<bool> = rows.iter().map(of).collect();
+            Arc::new(BooleanArray::from(truths))
+        })
+    }
+
+    /// A moment, in Unix milliseconds.
+    #[must_use]
+    pub fn time(self, name: &str, of: fn(&T) -> u64) -> Self {
+        self.column(time(name).with_nullable(false), move |rows| {
+            times(rows.iter().map(|row| Some(of(row))))
+        })
+    }
+
+    fn column(
+        mut self,
+        field: Field,
+        make: impl Fn(&[T]) -> ArrayRef + Send + Sync + 'static,
+    ) -> Self {
+        self.fields.push(field);
+        self.make.push(Box::new(make));
+        self
+    }
+
+    /// The table of what `rows` says whenever a tenant's query reads it. It may wait for a lock.
+    pub fn table(
+        self,
+        name: &'static str,
+        rows: impl Fn(&Tenant) -> Result<Vec<T>> + Send + Sync + 'static,
+    ) -> Live {
+        let Self { fields, make } = self;
+        let schema = Arc::new(Schema::new(fields));
+        let of = schema.clone();
+        let rows = move |tenant: &Tenant| {
+            let rows = rows(tenant)?;
+            let columns = make.iter().map(|make| make(&rows)).collect();
+            RecordBatch::try_new(of.clone(), columns).map_err(misfit)
+        };
+        Live {
+            name,
+            schema,
+            rows: Arc::new(rows),
+        }
+    }
+}
+
+fn misfit(error: impl fmt::Display) -> Error {
+    Error::internal(format!("a table has not the columns that it says; {error}"))
+}
+
 /// A [`Live`] as DataFusion sees it.
 #[derive(Debug)]
 pub struct LiveTable {
     live: Live,
+    tenant: Tenant,
     normal: Handle,
 }
 
 impl LiveTable {
-    /// Read by a task on `normal`.
-    pub fn new(live: Live, normal: Handle) -> Self {
-        Self { live, normal }
+    /// Read for `tenant`, by a task on `normal`.
+    pub fn new(live: Live, tenant: Tenant, normal: Handle) -> Self {
+        Self {
+            live,
+            tenant,
+            normal,
+        }
     }
 }
 
@@ -86,6 +197,7 @@ impl TableProvider for LiveTable {
         };
         let reading = Reading {
             live: self.live.clone(),
+            tenant: self.tenant.clone(),
             projection: projection.cloned(),
         };
         Ok(Arc::new(Scan::new(
@@ -99,6 +211,7 @@ impl TableProvider for LiveTable {
 #[derive(Debug)]
 struct Reading {
     live: Live,
+    tenant: Tenant,
     projection: Option<Vec<usize>>,
 }
 
@@ -112,11 +225,11 @@ impl Source for Reading {
         if !give.wanted().await {
             return Ok(());
         }
-        let batch = (self.live.rows)()?;
+        let (live, tenant) = (self.live.clone(), self.tenant.clone());
+        let read = spawn_blocking(move || (live.rows)(&tenant)).await;
+        let batch = read.map_err(|_| Error::unavailable("the server is going"))??;
         let batch = match &self.projection {
-            Some(columns) => batch.project(columns).map_err(|error| {
-                Error::internal(format!("a table has not the columns that it says; {error}"))
-            })?,
+            Some(columns) => batch.project(columns).map_err(misfit)?,
             None => batch,
         };
         give.give(Box::new(|| Ok(batch))).await;

@@ -2,11 +2,13 @@
 //!
 //! - `tensors`: what is in the cache, an entry a row
 //! - `namespaces`: their limits, use and hits
-//! - `memory`, `stats`, `settings`: small ones, each made in one piece ([`live`])
+//! - `memory`, `evictions`, `loads`, `stats`, `settings`: small ones, each made in one piece ([`live`])
 //! - `alike`: the schema `ns`, of a table for each namespace
 
 pub mod alike;
+mod evictions;
 pub mod live;
+mod loads;
 mod memory;
 mod namespaces;
 pub mod settings;
@@ -36,10 +38,16 @@ pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> 
         ("tensors".to_owned(), Arc::new(tensors)),
         ("namespaces".to_owned(), Arc::new(namespaces)),
     ];
-    let memory = memory::memory(cache.clone());
-    let small = brought.iter().chain([&memory]).map(|live| {
-        let table: Arc<dyn TableProvider> = Arc::new(LiveTable::new(live.clone(), normal.clone()));
-        (live.name().to_owned(), table)
+    let small = [
+        memory::memory(cache.clone()),
+        evictions::evictions(cache.clone()),
+        loads::loads(cache.clone()),
+    ];
+    let small = brought.iter().cloned().chain(small).map(|live| {
+        let name = live.name().to_owned();
+        let table = LiveTable::new(live, tenant.clone(), normal.clone());
+        let table: Arc<dyn TableProvider> = Arc::new(table);
+        (name, table)
     });
     let alike = Alike::new(cache.clone(), tenant.clone(), normal.clone());
     Tables::new(own.into_iter().chain(small), alike)

@@ -1,13 +1,6 @@
 //! `stats`: every counter and gauge, one a row.
 
-use std::sync::Arc;
-
-use arrow_array::{ArrayRef, Int64Array, StringArray};
-use arrow_schema::{DataType, Field, Schema};
-
-use super::int;
-use super::live::Live;
-use super::memory::batch;
+use super::live::{Columns, Live};
 
 /// One row of `stats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +23,8 @@ impl Figure {
 
 /// The table of what `figures` says whenever it is read.
 pub fn stats(figures: impl Fn() -> Vec<Figure> + Send + Sync + 'static) -> Live {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("name", DataType::Utf8, false),
-        Field::new("value", DataType::Int64, false),
-    ]));
-    let of = schema.clone();
-    Live::new("stats", schema, move || {
-        let figures = figures();
-        let names = figures.iter().map(|figure| &figure.name);
-        let values = figures.iter().map(|figure| int(figure.value));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from_iter_values(names)),
-            Arc::new(Int64Array::from_iter_values(values)),
-        ];
-        batch(of.clone(), columns)
-    })
+    Columns::default()
+        .text("name", |figure: &Figure| &figure.name)
+        .count("value", |figure| figure.value)
+        .table("stats", move |_| Ok(figures()))
 }

@@ -1,9 +1,9 @@
 //! Queries over a real cache.
 //!
-//! `reading`: what the tables say; `finding`: look-ups, walks and early ends; `values`: the bytes of tensors;
-//! `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`: what queries may not
-//! do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query names; `alike`: a table
-//! for each namespace
+//! `reading`: what the tables say; `operating`: those that operators ask; `finding`: look-ups, walks and early ends; `values`: the
+//! bytes of tensors; `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`:
+//! what queries may not do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query
+//! names; `alike`: a table for each namespace
 
 mod alike;
 mod asking;
@@ -11,8 +11,9 @@ mod changing;
 mod finding;
 mod functions;
 mod named;
-mod racing;
+mod operating;
 mod parts;
+mod racing;
 mod reading;
 mod running_away;
 mod values;

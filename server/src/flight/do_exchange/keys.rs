@@ -58,6 +58,7 @@ pub async fn run(
         let (op, code) = (ExchangeOp::Keys, answered.as_ref().err().map(Failure::code));
         service.metrics.exchanged(op, code);
         let line = Line {
+            tenant: Some(&principal.tenant),
             verb: op.name(),
             code,
             bytes: rows.out().sent_bytes() - sent,

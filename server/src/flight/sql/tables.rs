@@ -1,14 +1,17 @@
-//! SQL over the cache of this server, and what it brings to it: the tables `stats` and `settings`.
+//! SQL over the cache of this server, and the tables that it brings to it.
 
 use std::time::Duration;
 
 use bowstring_cache::Cache;
+use bowstring_cold::index::Segment;
 use bowstring_cold::tier::Cold;
-use bowstring_sql::{Figure, Limits, Setting, Sql};
+use bowstring_sql::{Columns, Figure, Limits, Live, Setting, Sql};
 use bowstring_wire::error::Result;
+use bowstring_wire::name::Tenant;
 
 use crate::config::Config;
-use crate::metrics::{Metrics, cold_counters, cold_gauges};
+use crate::flight::authorize::{Operation, Principal, Resource, authorize};
+use crate::metrics::{Connected, Metrics, SlowRequest, cold_counters, cold_gauges};
 
 /// Queries over `cache`, of `memory` bytes.
 ///
@@ -20,10 +23,76 @@ pub fn open(
     (cache, cold, metrics): (&Cache, Option<&Cold>, &Metrics),
 ) -> Result<Option<Sql>> {
     let limits = Limits::within(memory, bowstring_sql::cores());
-    let settings = bowstring_sql::settings(settings(config, &limits));
-    let (of, cold, metrics) = (cache.clone(), cold.cloned(), metrics.clone());
-    let stats = bowstring_sql::stats(move || figures(&of, cold.as_ref(), &metrics));
-    Sql::new(cache.clone(), vec![stats, settings], limits).map(Some)
+    let stats = {
+        let (cache, cold, metrics) = (cache.clone(), cold.cloned(), metrics.clone());
+        bowstring_sql::stats(move || figures(&cache, cold.as_ref(), &metrics))
+    };
+    let brought = vec![
+        stats,
+        bowstring_sql::settings(settings(config, &limits)),
+        segments(cold.cloned()),
+        connections(metrics.clone()),
+        slow_requests(metrics.clone()),
+    ];
+    Sql::new(cache.clone(), brought, limits).map(Some)
+}
+
+/// Segments of the tier below; none where there is no such tier.
+fn segments(cold: Option<Cold>) -> Live {
+    Columns::default()
+        .count("segment", |segment: &Segment| segment.number.0)
+        .count("live_entries", |segment| segment.live_entries)
+        .count("live_bytes", |segment| segment.live_bytes)
+        // Not known of one that is just being written.
+        .count_if_any("total_bytes", |segment| {
+            (segment.total_bytes > 0).then_some(segment.total_bytes)
+        })
+        .share("live_share", |segment| {
+            let total = segment.total_bytes;
+            (total > 0).then(|| segment.live_bytes as f64 / total as f64)
+        })
+        .table("segments", move |tenant| {
+            see_server(tenant)?;
+            Ok(cold.as_ref().map(Cold::segments_now).unwrap_or_default())
+        })
+}
+
+fn connections(metrics: Metrics) -> Live {
+    Columns::default()
+        .count("id", |conn: &Connected| conn.id)
+        .text("transport", |conn| conn.transport)
+        .text("peer", |conn| &conn.peer)
+        .time("opened_at", |conn| conn.opened_at_ms)
+        .count("requests", |conn| conn.requests)
+        .count("sent_bytes", |conn| conn.sent_bytes)
+        .table("connections", move |tenant| {
+            see_server(tenant)?;
+            Ok(metrics.connected_now())
+        })
+}
+
+fn slow_requests(metrics: Metrics) -> Live {
+    Columns::default()
+        .time("answered_at", |slow: &SlowRequest| slow.at_ms)
+        .text("verb", |slow| slow.verb)
+        .text("code", |slow| slow.code)
+        .text("namespace", |slow| &slow.namespace)
+        .text("key", |slow| &slow.key)
+        .count("bytes", |slow| slow.bytes)
+        .count("elapsed_ms", |slow| slow.elapsed_ms)
+        .count("room_ms", |slow| slow.room_ms)
+        .count("sending_ms", |slow| slow.sending_ms)
+        .table("slow_requests", move |tenant| {
+            Ok(metrics.slow_requests(tenant))
+        })
+}
+
+/// Refuses a table that is of the server as a whole to whom it is not for.
+fn see_server(tenant: &Tenant) -> Result<()> {
+    let principal = Principal {
+        tenant: tenant.clone(),
+    };
+    authorize(&principal, Operation::Stats, Resource::Server)
 }
 
 /// Every counter and gauge, now.
@@ -57,6 +126,7 @@ fn figures(cache: &Cache, cold: Option<&Cold>, metrics: &Metrics) -> Vec<Figure>
         ("expired", events.expired),
         ("evicted", events.evicted),
         ("evicted_bytes", events.evicted_bytes),
+        ("evictions_unlisted", stats.evictions_unlisted),
         ("loads_open", loads.open),
         ("loads_open_bytes", loads.open_bytes),
         ("loads_committed", loads.committed),

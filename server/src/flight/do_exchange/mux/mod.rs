@@ -189,7 +189,7 @@ impl Mux<'_> {
         let timed = Timed::now(
             self.service,
             header,
-            self.requests.namespace(),
+            self.requests.of(),
             self.replies.waited(),
         );
         match self.requests.answer(id, header, body).await {

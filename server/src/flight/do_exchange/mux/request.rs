@@ -8,7 +8,7 @@ use bowstring_cache::lower::Description;
 use bowstring_cache::read::Entry;
 use bowstring_wire::error::{Code, Error, Result};
 use bowstring_wire::mux::{MuxOp, MuxRequest, MuxTensor};
-use bowstring_wire::name::{Key, Namespace};
+use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
 
 use super::below::Wanted;
@@ -56,9 +56,9 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Of requests that name none.
-    pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+    /// Whose they are, and the namespace of those that name none.
+    pub fn of(&self) -> (&Tenant, &Namespace) {
+        (&self.principal.tenant, &self.namespace)
     }
 
     /// Has what requests with these headers look up fetched from memory, for all of them together.

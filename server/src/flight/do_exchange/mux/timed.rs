@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bowstring_wire::error::Code;
 use bowstring_wire::mux::{MuxRequest, kind_of};
-use bowstring_wire::name::Namespace;
+use bowstring_wire::name::{Namespace, Tenant};
 use bytes::Bytes;
 
 use crate::flight::service::Service;
@@ -15,8 +15,8 @@ use crate::metrics::ExchangeOp;
 pub struct Timed {
     op: ExchangeOp,
     began: Began,
-    /// And the namespace of its exchange.
-    header: Option<(Bytes, Namespace)>,
+    /// And whose exchange it is of, on which namespace.
+    header: Option<(Bytes, Tenant, Namespace)>,
     /// How long the exchange had waited for its client by then.
     waited: Duration,
 }
@@ -34,12 +34,17 @@ pub struct Ended {
 
 impl Timed {
     /// Now, when the exchange has waited for its client that long.
-    pub fn now(service: &Service, header: &Bytes, namespace: &Namespace, waited: Duration) -> Self {
+    pub fn now(
+        service: &Service,
+        header: &Bytes,
+        (tenant, namespace): (&Tenant, &Namespace),
+        waited: Duration,
+    ) -> Self {
         let wanted = service.settings.slow_request.is_some();
         Self {
             op: kind_of(header).into(),
             began: Began::now(service),
-            header: wanted.then(|| (header.clone(), namespace.clone())),
+            header: wanted.then(|| (header.clone(), tenant.clone(), namespace.clone())),
             waited,
         }
     }
@@ -47,10 +52,11 @@ impl Timed {
     /// The request was answered; by now the exchange has waited for its client that long.
     pub fn answered(&self, service: &Service, ended: Ended, waited: Duration) {
         service.metrics.exchanged(self.op, ended.code);
-        let Some((header, namespace)) = &self.header else {
+        let Some((header, tenant, namespace)) = &self.header else {
             return;
         };
         let line = Line {
+            tenant: Some(tenant),
             verb: self.op.name(),
             code: ended.code,
             bytes: ended.bytes,
