@@ -7,6 +7,7 @@ use arrow_flight::error::FlightError;
 use arrow_schema::SchemaRef;
 use bowstring_wire::closing::ClosingKeys;
 use bowstring_wire::error::Error as WireError;
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use crate::Error;
@@ -24,8 +25,8 @@ pub struct Get {
 }
 
 impl Get {
-    /// Asks for what a ticket's JSON says.
-    pub async fn start(client: &mut Client, ticket: String) -> Result<Get, Error> {
+    /// Asks for what a ticket says.
+    pub async fn start(client: &mut Client, ticket: impl Into<Bytes>) -> Result<Get, Error> {
         let response = client
             .flight
             .do_get(Ticket::new(ticket))

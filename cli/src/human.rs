@@ -1,6 +1,7 @@
 //! Numbers as people read them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::out::Format;
 
@@ -66,6 +67,17 @@ pub fn time(ms: u64, format: Format) -> String {
         () if hours == 0 => format!("{minutes}m {:02}s", seconds % 60),
         () if days == 0 => format!("{hours}h {:02}m", minutes % 60),
         () => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
+/// How long something took: `3.4 ms`, `850 ms`, `1.25 s`, and as [`time`] says it from a minute on.
+pub fn took(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match () {
+        () if seconds < 0.009_95 => format!("{:.1} ms", seconds * 1_000.0),
+        () if seconds < 0.999_5 => format!("{:.0} ms", seconds * 1_000.0),
+        () if seconds < 59.995 => format!("{seconds:.2} s"),
+        () => self::time(time.as_secs() * 1_000, Format::default()),
     }
 }
 
@@ -174,6 +186,20 @@ mod tests {
         ] {
             assert_eq!(time(ms, HUMAN), told);
             assert_eq!(time(ms, EXACT), ms.to_string());
+        }
+    }
+
+    #[test]
+    fn what_took_how_long() {
+        for (micros, told) in [
+            (40, "0.0 ms"),
+            (3_400, "3.4 ms"),
+            (9_960, "10 ms"),
+            (999_400, "999 ms"),
+            (999_600, "1.00 s"),
+            (192_400_000, "3m 12s"),
+        ] {
+            assert_eq!(took(Duration::from_micros(micros)), told);
         }
     }
 

@@ -3,6 +3,7 @@
 //! - what there is: `ls`, `exists`, `stat`, `info` (one tensor), `ns` (namespaces), `top` (live)
 //! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`), `tiers` (`flush`, `evict`, `prewarm`)
 //! - tensors that move: `put`, `load/`, `get`, `export`
+//! - `sql/`: statements of SQL
 //! - `shell`: completions and man pages
 //!
 //! Under them:
@@ -12,7 +13,7 @@
 //! - `out` (standard output, JSON), `table`, `bar`, `human` (units), `confirm`: what a person sees
 //! - `put_stream`, `get_stream`: one DoPut, one DoGet; `entry`: how entries are put
 //! - `format/`: the files that people keep tensors in; `output`: where they go to; `progress`: how far it is
-//! - `clock`: time; `error`: what can go wrong, and what the process exits with
+//! - `state`: where things are remembered; `clock`: time; `error`: what can go wrong, and what the process exits with
 
 mod bar;
 mod client;
@@ -39,7 +40,9 @@ mod put;
 mod put_stream;
 mod rm;
 mod shell;
+mod sql;
 mod stat;
+mod state;
 mod table;
 mod target;
 mod tiers;
@@ -87,6 +90,8 @@ pub enum Command {
     Evict(tiers::Evict),
     /// Read keys from the cold tier into memory
     Prewarm(tiers::Prewarm),
+    /// Ask by SQL, typed, from a file or in a flag
+    Sql(sql::Sql),
     /// Print a shell's completions
     Completions(shell::Completions),
     /// Print the man page, or write one for each command
@@ -104,12 +109,14 @@ pub fn run(command: Command, whole: clap::Command) -> Result<u8, Error> {
         .enable_all()
         .build()
         .map_err(Error::System)?;
+    // At a prompt it is what runs that is interrupted, and the prompt stays.
+    let ends_interrupted = !matches!(&command, Command::Sql(sql) if sql.takes_interrupts());
     // In a task of its own: whoever waits to write to a pipe or to read from one can be interrupted.
     let work = runtime.spawn(command.run(whole));
     let done = runtime.block_on(async {
         tokio::select! {
             done = work => done.unwrap_or_else(|gone| Err(Error::System(gone.into()))),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| EXIT_INTERRUPTED).map_err(Error::System),
+            interrupted = tokio::signal::ctrl_c(), if ends_interrupted => interrupted.map(|()| EXIT_INTERRUPTED).map_err(Error::System),
         }
     });
     // What still waits is not waited for.
@@ -141,6 +148,7 @@ impl Command {
             Self::Flush(flush) => flush.run().await,
             Self::Evict(evict) => evict.run().await,
             Self::Prewarm(prewarm) => prewarm.run().await,
+            Self::Sql(sql) => sql.run().await,
             Self::Completions(completions) => completions.run(whole),
             Self::Man(man) => man.run(whole),
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::Error;
 
 /// What a command prints, and how.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Format {
     /// Print JSON: an object, or an object a line where there are many
     #[arg(long, help_heading = "Output")]

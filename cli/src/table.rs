@@ -11,9 +11,9 @@ const GAP: usize = 2;
 const KEPT: usize = 12;
 
 /// A column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
-    name: &'static str,
+    name: Cow<'static, str>,
     alignment: Alignment,
     gives: bool,
 }
@@ -34,25 +34,25 @@ pub struct Table {
 
 impl Column {
     /// Of text.
-    pub const fn text(name: &'static str) -> Self {
+    pub fn text(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            name,
+            name: name.into(),
             alignment: Alignment::Left,
             gives: false,
         }
     }
 
     /// Of numbers, on the right.
-    pub const fn number(name: &'static str) -> Self {
+    pub fn number(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            name,
+            name: name.into(),
             alignment: Alignment::Right,
             gives: false,
         }
     }
 
     /// It is clipped where a line is too long for the terminal.
-    pub const fn gives(self) -> Self {
+    pub fn gives(self) -> Self {
         Self {
             gives: true,
             ..self
@@ -87,24 +87,32 @@ impl Table {
     /// A table in lines of at most `limit` characters, as far as its columns give way.
     pub fn within(columns: Vec<Column>, limit: Option<usize>) -> Self {
         Self {
-            widths: columns.iter().map(|column| column.name.len()).collect(),
+            widths: columns
+                .iter()
+                .map(|column| measure_text_width(&column.name))
+                .collect(),
             columns,
             begun: false,
             limit,
         }
     }
 
+    /// Whether these rows have room in lines as long as they may be, with nothing clipped.
+    pub fn fits(&self, rows: &[Vec<Cell>]) -> bool {
+        let widths = self.widths_with(rows);
+        over(&widths, self.limit) == 0
+    }
+
     /// Adds lines of `rows` to `text`, behind the names of the columns where they are the first.
     pub fn push(&mut self, text: &mut String, rows: &[Vec<Cell>]) {
-        for row in rows {
-            for (width, Cell(cell, _)) in self.widths.iter_mut().zip(row) {
-                *width = measure_text_width(cell).max(*width);
-            }
-        }
+        self.widths = self.widths_with(rows);
         let widths = self.fitting();
         if !self.begun {
             self.begun = true;
-            let names = self.columns.iter().map(|column| Cell::dim(column.name));
+            let names = self
+                .columns
+                .iter()
+                .map(|column| Cell::dim(column.name.clone()));
             self.line(text, &widths, &names.collect::<Vec<_>>());
         }
         for row in rows {
@@ -112,12 +120,21 @@ impl Table {
         }
     }
 
+    /// How wide the columns are with these rows.
+    fn widths_with(&self, rows: &[Vec<Cell>]) -> Vec<usize> {
+        let mut widths = self.widths.clone();
+        for row in rows {
+            for (width, Cell(cell, _)) in widths.iter_mut().zip(row) {
+                *width = measure_text_width(cell).max(*width);
+            }
+        }
+        widths
+    }
+
     /// The widths, within the limit where columns give way.
     fn fitting(&self) -> Vec<usize> {
         let mut widths = self.widths.clone();
-        let gaps = GAP * widths.len().saturating_sub(1);
-        let mut over =
-            (widths.iter().sum::<usize>() + gaps).saturating_sub(self.limit.unwrap_or(usize::MAX));
+        let mut over = over(&widths, self.limit);
         for (width, column) in widths.iter_mut().zip(&self.columns) {
             if column.gives {
                 let gives = width.saturating_sub(KEPT).min(over);
@@ -151,6 +168,13 @@ impl Table {
         text.truncate(end);
         text.push('\n');
     }
+}
+
+/// How many characters a line of columns of these widths is longer than it may be.
+fn over(widths: &[usize], limit: Option<usize>) -> usize {
+    let gaps = GAP * widths.len().saturating_sub(1);
+    let whole = widths.iter().sum::<usize>() + gaps;
+    whole.saturating_sub(limit.unwrap_or(usize::MAX))
 }
 
 /// A terminal's width.
@@ -212,5 +236,13 @@ mod tests {
         );
         assert_eq!(text.lines().map(measure_text_width).max(), Some(30));
         assert!(text.contains("kk…  1.5 MiB  xyz"), "{text}");
+    }
+
+    #[test]
+    fn what_fits_is_known_before() {
+        let table = Table::within(columns(), Some(20));
+        assert!(table.fits(&[]) && table.fits(&[row(["1234567", "B", ""])]));
+        assert!(!table.fits(&[row(["a", "B", ""]), row(["12345678901", "B", ""])]));
+        assert!(Table::within(columns(), None).fits(&[row(["k", "B", "xyz"])]));
     }
 }

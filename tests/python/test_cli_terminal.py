@@ -1,59 +1,14 @@
 """`bowstring` as a person has it: a terminal to ask on and to draw on, which gets no bytes."""
 
-import os
-import pty
 import re
-import select
 import subprocess
-import time
 
 import numpy
 import pytest
 
 from files import bowstring
 from server import binary
-
-PATIENCE_S = 60
-
-
-class Terminal:
-    """`bowstring` with those of its streams at a terminal that are named; the others are pipes."""
-
-    def __init__(self, uri, *words, streams):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("BOWSTRING_")}
-        clean |= {"TERM": "xterm", "COLUMNS": "120"}
-        self.terminal, theirs = pty.openpty()
-        pipes = {name: theirs if name in streams else subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-        command = [str(word) for word in (binary(), *words, "--endpoint", uri)]
-        self.process = subprocess.Popen(command, env=clean, **pipes)
-        os.close(theirs)
-        self.shown = ""
-
-    def until(self, text):
-        """Reads what it shows until `text` is there, or, with None, until it shows no more."""
-        end = time.monotonic() + PATIENCE_S
-        while text is None or text not in self.shown:
-            ready, _, _ = select.select([self.terminal], [], [], max(0, end - time.monotonic()))
-            assert ready, f"it does not show {text!r}: {self.shown!r}"
-            try:
-                read = os.read(self.terminal, 1 << 16)
-            except OSError:  # all that had it open are gone
-                read = b""
-            if not read:
-                assert text is None, f"it ended without {text!r}: {self.shown!r}"
-                return
-            self.shown += read.decode()
-
-    def answer(self, text):
-        os.write(self.terminal, text.encode())
-
-    def end(self):
-        """Its exit code, and what came by the pipes."""
-        self.until(None)
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        os.close(self.terminal)
-        return self.process.returncode, (out or b"").decode(), (err or b"").decode()
-
+from terminal import PATIENCE_S, Terminal
 
 @pytest.fixture
 def loaded(server, namespace, tmp_path):

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::load::source::Position;
+use crate::{Error, state};
 
 /// How far a load is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,8 +49,8 @@ pub struct Journal {
 impl Journal {
     /// Opens the one of this load, and what it says. `None` where there is no place for it.
     pub fn open(identity: &str) -> Result<Option<(Journal, Option<State>)>, Error> {
-        folder()
-            .map(|folder| Journal::open_in(&folder, identity))
+        state::folder()
+            .map(|folder| Journal::open_in(&folder.join("loads"), identity))
             .transpose()
     }
 
@@ -133,17 +133,6 @@ impl Journal {
             error,
         )
     }
-}
-
-fn folder() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let state =
-        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("bowstring").join("loads"))
 }
 
 /// FNV-1a: a name for a file, the same in every version. What the name stands for is in the file.

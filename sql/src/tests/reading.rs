@@ -37,10 +37,7 @@ async fn tensors_says_all_that_is_known_of_an_entry() {
     );
     // Looked at, not asked for.
     assert_eq!(bed.one("SELECT hits FROM tensors").await, "1");
-    assert_eq!(
-        bed.one("SELECT metadata['model'] FROM tensors").await,
-        "m1"
-    );
+    assert_eq!(bed.one("SELECT metadata['model'] FROM tensors").await, "m1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::process::Child;
 
 use bowstring_tests::{Cli, Server};
 use rustix::process::{Pid, Signal, kill_process};
@@ -117,11 +118,16 @@ async fn an_interrupt_is_130() {
     // Once something is there, it works.
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     stdout.fill_buf().unwrap();
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.unwrap(), Signal::INT).unwrap();
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(
         (output.status.code(), &*output.stderr),
         (Some(130), &b""[..])
     );
+}
+
+/// What Ctrl-C does.
+pub fn interrupt(child: &Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.unwrap(), Signal::INT).unwrap();
 }

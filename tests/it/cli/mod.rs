@@ -1,6 +1,6 @@
 //! The command line, run as people and scripts run it, against a real server.
 //!
-//! - what is there: `listing` (`ls`, `exists`, `stat`), `info`, `spaces` (`ns`, `clear`), `top`
+//! - what is there: `listing` (`ls`, `exists`, `stat`), `info`, `spaces` (`ns`, `clear`), `top`, `sql`
 //! - what becomes of it: `removing` (`rm`), `keeping` (`expire`, `pin`, `unpin`)
 //! - what moves: `moving` (loads that are broken off); files of all formats are in `tests/python`
 //! - `ending`: exit codes, no server, closed pipes, interrupts; `texts`: help, completions, man pages
@@ -12,6 +12,7 @@ mod listing;
 mod moving;
 mod removing;
 mod spaces;
+mod sql;
 mod texts;
 mod top;
 
