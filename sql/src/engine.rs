@@ -324,7 +324,7 @@ impl Sql {
             &plan.tenant,
             &inner.normal,
             inner.limits.query_bytes,
-            plan.logical,
+            LogicalPlan::clone(&plan.logical),
         );
         let logical = order::by_columns(named.await?).map_err(failed)?;
         let state = self.state(&plan.tenant, Some(runtime));

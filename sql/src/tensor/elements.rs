@@ -175,6 +175,10 @@ pub fn sum<T: Wide>(left: &[T], right: &[T], of: impl Fn(T, T) -> T) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "figures that a float32 has"
+)]
 mod tests {
     use half::bf16;
     use proptest::prelude::*;

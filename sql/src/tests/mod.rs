@@ -4,6 +4,7 @@
 //! bytes of tensors; `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `running_away`:
 //! what queries may not do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query
 //! names; `alike`: a table for each namespace
+#![expect(clippy::cast_possible_truncation, reason = "small figures")]
 
 mod alike;
 mod asking;

@@ -250,7 +250,9 @@ impl Out<'_> {
                 };
                 let rest = match wants_rest {
                     true => {
-                        let known = self.known(namespace, generation, &[key.clone()]).await?;
+                        let known = self
+                            .known(namespace, generation, std::slice::from_ref(key))
+                            .await?;
                         // Of what went in between nothing is shown.
                         let Some(row) = known.into_iter().next() else {
                             continue;
