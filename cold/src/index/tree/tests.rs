@@ -49,8 +49,9 @@ impl Place {
 
     fn store(&self) -> Store {
         let (asked, fails) = (Arc::clone(&self.asked), Arc::clone(&self.fails));
-        let plan = move |_: Site, path: &Path, nth: u64| {
-            asked.fetch_add(1, Ordering::SeqCst);
+        let plan = move |_: Site, path: &Path, _: u64| {
+            // Of all that was ever asked: what is tried again by another store must not fail at the same point.
+            let nth = asked.fetch_add(1, Ordering::SeqCst);
             let one_in = fails.load(Ordering::SeqCst);
             let dice = (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
             let is_ours = path.as_ref().contains("index");
