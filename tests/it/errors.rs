@@ -96,9 +96,9 @@ async fn tickets() {
             "not_found",
             &["nobody has this", "default"],
         ),
-        ("hello", "unimplemented", &["SQL"]),
-        ("\n\u{5}hello", "unimplemented", &["SQL"]),
-        ("[1]", "unimplemented", &["SQL"]),
+        ("hello", "invalid_argument", &["SQL"]),
+        ("\n\u{5}hello", "unimplemented", &["hello"]),
+        ("[1]", "invalid_argument", &["SQL"]),
     ];
     for (ticket, code, words) in cases {
         let said = refused(
@@ -158,7 +158,7 @@ async fn put_commands() {
         ),
         (FlightDescriptor::default(), "invalid_argument"),
         (FlightDescriptor::new_cmd("{"), "invalid_argument"),
-        (FlightDescriptor::new_cmd("PUT a"), "unimplemented"),
+        (FlightDescriptor::new_cmd("PUT a"), "invalid_argument"),
         (FlightDescriptor::new_cmd(""), "unimplemented"),
     ];
     for (descriptor, code) in descriptors {

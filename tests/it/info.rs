@@ -165,7 +165,7 @@ async fn what_cannot_be_asked() {
         &["nobody"],
     );
     let sql = FlightDescriptor::new_cmd("SELECT 1");
-    refused(space.info(sql).await, "unimplemented", &["SQL"]);
+    refused(space.info(sql).await, "invalid_argument", &["SQL"]);
 }
 
 async fn listed(

@@ -71,10 +71,10 @@ TICKETS = [
     (b'{"key": "a", "max_message_bytes": -5}', "invalid_argument", ["max_message_bytes"]),
     (b'{"key": "a", "tenant": "other"}', "invalid_argument", ["tenant"]),
     (b'{"key": "nobody has this"}', "not_found", ["nobody has this"]),
-    (b"[" * 100_000, "unimplemented", ["SQL"]),
+    (b"[" * 100_000, "invalid_argument", ["SQL"]),
     (b'{"key": ' + b"[" * 100_000, "invalid_argument", []),
-    (b"hello", "unimplemented", ["SQL"]),
-    (b"\x0a\x05hello", "unimplemented", ["SQL"]),
+    (b"hello", "invalid_argument", ["SQL"]),
+    (b"\x0a\x05hello", "unimplemented", ["hello"]),
 ]
 
 
@@ -89,7 +89,7 @@ def test_tickets(client, text, code, fragments):
 
 def test_a_flight_sql_ticket(client):
     any_message = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
-    with refused("unimplemented", "SQL"):
+    with refused("invalid_argument", "SQL"):
         client.do_get(flight.Ticket(b"\x0a" + bytes([len(any_message)]) + any_message), PATIENCE).read_all()
 
 
@@ -133,9 +133,11 @@ def test_put_descriptors(client, descriptor, fragment):
         put(client, descriptor, table_of(ARRAY))
 
 
-@pytest.mark.parametrize("text", [b"", b"PUT a", b"\x0a\x05hello"], ids=str)
-def test_commands_that_are_not_ours(client, text):
-    with refused("unimplemented", "SQL"):
+@pytest.mark.parametrize(
+    "text, code", [(b"", "unimplemented"), (b"PUT a", "invalid_argument"), (b"\x0a\x05hello", "unimplemented")], ids=str
+)
+def test_commands_that_are_not_ours(client, text, code):
+    with refused(code):
         put(client, flight.FlightDescriptor.for_command(text), table_of(ARRAY))
 
 

@@ -37,14 +37,22 @@ async fn the_catalogue_names_what_there_is() {
     let names = bed.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'cache' ORDER BY 1").await;
     assert_eq!(
         names,
-        ["memory", "namespaces", "settings", "stats", "tensors"]
+        [
+            "evictions",
+            "loads",
+            "memory",
+            "namespaces",
+            "settings",
+            "stats",
+            "tensors"
+        ]
     );
     let tables = bed.sql.tables(&Tenant::public()).await.unwrap();
     let own: Vec<_> = tables
         .iter()
         .filter(|table| table.schema == "cache")
         .collect();
-    assert_eq!(own.len(), 5);
+    assert_eq!(own.len(), 7);
     assert!(
         own.iter()
             .any(|table| table.name == "tensors" && table.kind == "TABLE")

@@ -90,7 +90,7 @@ async fn what_a_table_cannot_say_ends_the_query_with_its_error() {
         sql.run(&plan, Ok).await?.next().await
     };
     let told = ask(Tenant::public()).await.unwrap().unwrap();
-    assert_eq!(rows(&[told]), ["public"]);
+    assert_eq!(rows(&[told]), ["public "]);
     let refused = ask(Tenant::parse("other").unwrap()).await.unwrap_err();
     assert_eq!(refused.code.as_str(), "permission_denied");
 }

@@ -180,5 +180,5 @@ async fn what_it_asks_as_any_client_does_it_gets() {
     let foreign = client
         .do_get(airport(Ticket::new(msgpack(&[("t", "x")])), &headers))
         .await;
-    refused(foreign.map_err(Into::into), "unimplemented", &["ticket"]);
+    refused(foreign.map_err(Into::into), "invalid_argument", &["ticket"]);
 }
