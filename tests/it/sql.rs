@@ -337,7 +337,17 @@ async fn who_goes_away_leaves_nothing_running() {
 
 #[tokio::test]
 async fn what_docs_sql_shows_is_what_runs() {
-    let (_space, mut client) = filled("sql").await;
+    let server = Arc::new(Server::start());
+    for (namespace, keys) in [
+        ("glove", ["king", "queen"]),
+        ("images-2024", ["cat", "dog"]),
+    ] {
+        let mut space = Space::on(Arc::clone(&server), "page").await;
+        space.namespace = namespace.to_owned();
+        let tensors = Tensor::sample(DType::Float32, &[2, 3]);
+        space.bulk(bulk(&keys, &tensors)).await.unwrap();
+    }
+    let mut client = client(&server).await;
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
     let page = std::fs::read_to_string(page).unwrap();
     let shown: Vec<&str> = page

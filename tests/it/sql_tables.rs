@@ -117,8 +117,8 @@ async fn what_is_asked_to_go_goes_to_the_cold_tier_whose_segments_are_listed() {
     .await;
 
     assert_eq!(ask(&mut client, BACK).await.len(), 0);
-    space.tensor("a").await.unwrap();
-    until("a read brings it up", async || {
+    until("reads bring it up", async || {
+        space.tensor("a").await.unwrap();
         let back = ask(&mut client, BACK).await;
         (back == ["a false"]).then_some(())
     })
