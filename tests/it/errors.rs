@@ -159,7 +159,7 @@ async fn put_commands() {
         (FlightDescriptor::default(), "invalid_argument"),
         (FlightDescriptor::new_cmd("{"), "invalid_argument"),
         (FlightDescriptor::new_cmd("PUT a"), "invalid_argument"),
-        (FlightDescriptor::new_cmd(""), "unimplemented"),
+        (FlightDescriptor::new_cmd(""), "invalid_argument"),
     ];
     for (descriptor, code) in descriptors {
         let put = space

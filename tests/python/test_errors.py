@@ -134,7 +134,7 @@ def test_put_descriptors(client, descriptor, fragment):
 
 
 @pytest.mark.parametrize(
-    "text, code", [(b"", "unimplemented"), (b"PUT a", "invalid_argument"), (b"\x0a\x05hello", "unimplemented")], ids=str
+    "text, code", [(b"", "invalid_argument"), (b"PUT a", "invalid_argument"), (b"\x0a\x05hello", "unimplemented")], ids=str
 )
 def test_commands_that_are_not_ours(client, text, code):
     with refused(code):
