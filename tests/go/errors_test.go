@@ -28,7 +28,7 @@ func TestTicketsThatAreRefused(t *testing.T) {
 		`{"keys": ["a"], "missing": "maybe"}`:    "invalid_argument",
 		`{"key": "a", "max_message_bytes": "0"}`: "invalid_argument",
 		"\x0a\x05hello":                          "unimplemented",
-		`hello`:                                  "unimplemented",
+		`hello`:                                  "invalid_argument",
 	} {
 		_, _, err := get(t.Context(), s.client, ticket)
 		s.refused(err, code)

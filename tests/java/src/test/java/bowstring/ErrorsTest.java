@@ -39,7 +39,7 @@ class ErrorsTest extends Space {
         "{\"namespace\": \"\", \"key\": \"a\"}|invalid_argument",
         "{\"prefix\": \"\", \"dtype\": \"float32\"}|invalid_argument",
         "{\"keys\": [\"a\"], \"missing\": \"maybe\"}|invalid_argument",
-        "hello|unimplemented",
+        "hello|invalid_argument",
       })
   void tickets(String ticket, String code) {
     refused(code, () -> read(client, ticket));
