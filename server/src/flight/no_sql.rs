@@ -26,6 +26,7 @@ impl Prepared {
     }
 }
 
+/// There is nothing to open.
 pub fn open(_: &Config, _: u64, _: (&Cache, Option<&Cold>, &Metrics)) -> Result<Option<Sql>> {
     Ok(None)
 }

@@ -205,6 +205,7 @@ impl<'a> Out<'a> {
     }
 
     /// Waits for what may take long, unless the client gives up. What is queued goes out first.
+    #[cfg(feature = "sql")]
     pub async fn while_there<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         self.flush().await?;
         tokio::select! {
