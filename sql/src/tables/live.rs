@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::Tenant;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::project_schema;
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -191,10 +192,7 @@ impl TableProvider for LiveTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.live.schema.project(columns)?),
-            None => self.live.schema.clone(),
-        };
+        let schema = project_schema(&self.live.schema, projection)?;
         let reading = Reading {
             live: self.live.clone(),
             tenant: self.tenant.clone(),

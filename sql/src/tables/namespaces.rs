@@ -11,6 +11,7 @@ use bowstring_cache::stats::NamespaceStats;
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::project_schema;
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -125,10 +126,7 @@ impl TableProvider for Namespaces {
         _: &[Expr],
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let schema = project_schema(&self.schema, projection)?;
         let reading = Reading {
             table: self.clone(),
             projection: projection.cloned(),

@@ -13,6 +13,7 @@ use bowstring_wire::metadata::Metadata;
 use bowstring_wire::name::{Key, Namespace};
 use bowstring_wire::shape::Shape;
 use bowstring_wire::version::Version;
+use datafusion::common::project_schema;
 use datafusion::error::DataFusionError;
 
 use super::uniform::Uniform;
@@ -133,10 +134,7 @@ impl Columns {
         projection: Option<&Vec<usize>>,
         uniform: Option<Uniform>,
     ) -> DfResult<Self> {
-        let schema = match projection {
-            Some(columns) => Arc::new(all.project(columns)?),
-            None => all.clone(),
-        };
+        let schema = project_schema(all, projection)?;
         Ok(Self { schema, uniform })
     }
 
