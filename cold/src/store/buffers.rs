@@ -18,14 +18,16 @@ pub(super) const BUFFER_BYTES: usize = 1 << 20;
 
 /// A fixed number of buffers, made when they are first needed.
 pub(super) struct Buffers {
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Vec<Box<[u8]>>>,
     made: AtomicU64,
     leave: Arc<Semaphore>,
 }
 
 /// A buffer in use, with what was read. Dropping it gives it back.
 pub(super) struct Buffer {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
+    /// How many of them were read.
+    len: usize,
     of: Arc<Buffers>,
     _leave: OwnedSemaphorePermit,
 }
@@ -65,10 +67,11 @@ impl Buffers {
     fn buffer(self: &Arc<Self>, leave: OwnedSemaphorePermit) -> Buffer {
         let bytes = self.free.lock().pop().unwrap_or_else(|| {
             self.made.fetch_add(1, Ordering::Relaxed);
-            Vec::with_capacity(BUFFER_BYTES)
+            vec![0; BUFFER_BYTES].into()
         });
         Buffer {
             bytes,
+            len: 0,
             of: Arc::clone(self),
             _leave: leave,
         }
@@ -86,7 +89,9 @@ impl Buffer {
     pub(super) fn fill(mut self, file: Arc<File>, range: Range<u64>, next: Range<u64>) -> Filling {
         Filling(tokio::task::spawn_blocking(move || {
             announce(&file, &next);
-            read_file(&file, &range, &mut self.bytes)?;
+            let room = usize::try_from(range.end.saturating_sub(range.start));
+            let room = room.map_or(BUFFER_BYTES, |room| room.min(BUFFER_BYTES));
+            self.len = read_file(&file, range.start, &mut self.bytes[..room])?;
             forget(&file, &range);
             Ok(self)
         }))
@@ -95,39 +100,30 @@ impl Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let bytes = std::mem::take(&mut self.bytes);
         self.of.free.lock().push(bytes);
     }
 }
 
-/// Replaces what is in `bytes`; fewer than were asked for only at the end of the file. In one call of the system
-/// where that gives all: eight KiB at a time, as `object_store` reads a file, cost more than the disk.
-pub(super) fn read_file(file: &File, range: &Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
-    let len = range.end.saturating_sub(range.start);
-    let room = usize::try_from(len).unwrap_or(usize::MAX);
-    bytes.clear();
-    bytes
-        .try_reserve_exact(room)
-        .map_err(|_| StoreError::Failed(format!("no memory for a read; bytes=`{len}`")))?;
-    while bytes.len() < room {
-        let at = range.start + bytes.len() as u64;
-        let spare = rustix::buffer::spare_capacity(bytes);
-        match rustix::io::pread(file, spare, at) {
+/// Reads a file from `at` on, and gives how much there was: less than there is room for only at its end. In one call of
+/// the system where that gives all: eight KiB at a time, as `object_store` reads a file, cost more than the disk.
+pub(super) fn read_file(file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
+    let mut len = 0;
+    while len < into.len() {
+        match rustix::io::pread(file, &mut into[len..], at + len as u64) {
             Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(read) => len += read,
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(std::io::Error::from(error).into()),
         }
     }
-    // The room may be more than was asked for.
-    bytes.truncate(room);
-    Ok(())
+    Ok(len)
 }
 
 /// Has the system read what somebody will wait for soon. Advice that is not taken costs nothing but time.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::attempt::Kind;
 use super::buffers::{BUFFER_BYTES, Buffer, Buffers, Filling, announce, forget, read_file};
 use super::error::{Result, StoreError};
+use super::room::Room;
 use super::{ObjectName, Store};
 
 /// Bytes of a file that are read at a time.
@@ -213,32 +214,30 @@ async fn body(got: GetResult) -> Result<Bytes> {
     let bytes = match got.payload {
         GetResultPayload::File(file, _) => {
             let read = tokio::task::spawn_blocking(move || {
-                let mut bytes = Vec::new();
                 announce(&file, &range);
-                read_file(&file, &range, &mut bytes)?;
-                forget(&file, &range);
-                Ok::<_, StoreError>(bytes)
+                file_range(&file, &range)
             });
-            let bytes = read
-                .await
-                .map_err(|error| StoreError::Failed(error.to_string()))??;
-            bytes.into()
+            let bytes = read.await;
+            bytes.map_err(|error| StoreError::Failed(error.to_string()))??
         }
         GetResultPayload::Stream(mut stream) => {
-            let mut whole = BytesMut::new();
+            let mut whole = None;
+            let mut at = 0;
             while let Some(piece) = stream.next().await {
                 let piece = piece?;
                 if piece.len() as u64 == len {
                     return Ok(piece);
                 }
+                fits((at + piece.len()) as u64, len)?;
                 // The length is what the caller asked for, or has checked.
-                if whole.is_empty() {
-                    whole.reserve(usize::try_from(len).unwrap_or(0));
-                }
-                fits((whole.len() + piece.len()) as u64, len)?;
-                whole.extend_from_slice(&piece);
+                let room = match &mut whole {
+                    Some(room) => room,
+                    none => none.insert(Room::new(len)?),
+                };
+                room.as_mut()[at..at + piece.len()].copy_from_slice(&piece);
+                at += piece.len();
             }
-            whole.freeze()
+            whole.map_or_else(Bytes::new, |room| room.freeze(at))
         }
     };
     whole(bytes, len)
@@ -255,16 +254,19 @@ fn whole(bytes: Bytes, len: u64) -> Result<Bytes> {
 async fn file_ranges(file: File, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
     let read = tokio::task::spawn_blocking(move || {
         ranges.iter().for_each(|range| announce(&file, range));
-        let read = |range: &Range<u64>| {
-            let mut bytes = Vec::new();
-            read_file(&file, range, &mut bytes)?;
-            forget(&file, range);
-            whole(bytes.into(), range.end - range.start)
-        };
+        let read = |range: &Range<u64>| whole(file_range(&file, range)?, range.end - range.start);
         ranges.iter().map(read).collect()
     });
     let read = read.await;
     read.map_err(|error| StoreError::Failed(error.to_string()))?
+}
+
+/// Bytes of a file; fewer than were asked for at its end.
+fn file_range(file: &File, range: &Range<u64>) -> Result<Bytes> {
+    let mut room = Room::new(range.end.saturating_sub(range.start))?;
+    let len = read_file(file, range.start, room.as_mut())?;
+    forget(file, range);
+    Ok(room.freeze(len))
 }
 
 /// Hands on the bytes of an answer, as they come.
