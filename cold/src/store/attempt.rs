@@ -82,6 +82,18 @@ impl Store {
         let limit = self.shared.timeout(bytes);
         self.shared.limited(kind, limit, once).await
     }
+
+    /// What several requests give, where all of them together, since `began`, take no longer than one for `bytes` may.
+    pub async fn in_time<T>(
+        &self,
+        began: Duration,
+        bytes: u64,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let clock = &*self.shared.clock;
+        let end = began + self.shared.timeout(bytes);
+        within(clock, end.saturating_sub(clock.monotonic()), work).await
+    }
 }
 
 impl Shared {

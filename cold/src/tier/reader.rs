@@ -172,16 +172,24 @@ impl Cold {
         if self.inner.queue.has(id) {
             return Landed::Again;
         }
-        let stored = match self.look_up(id).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return Landed::Missing,
-            Err(error) => return Landed::Failed(error),
+        // An index in the store, and then the bytes: who reads waits for all of it no longer than for one of them.
+        let (store, began) = (&self.inner.store, self.inner.clock.monotonic());
+        let late = || Landed::Failed(Error::unavailable("the store did not answer in time"));
+        let stored = match store.in_time(began, 0, self.look_up(id)).await {
+            Some(Ok(Some(stored))) => stored,
+            Some(Ok(None)) => return Landed::Missing,
+            Some(Err(error)) => return Landed::Failed(error),
+            None => return late(),
         };
-        match self.way_of(cache, &stored, reading) {
-            Way::Stays => self.load_stored(cache, stored, true).await,
-            Way::Passes => self.load_stored(cache, stored, false).await,
-            Way::InPieces => Landed::Large(Arc::new(stored)),
-        }
+        let to_stay = match self.way_of(cache, &stored, reading) {
+            Way::Stays => true,
+            Way::Passes => false,
+            Way::InPieces => return Landed::Large(Arc::new(stored)),
+        };
+        let len = stored.description.len;
+        let loading = self.load_stored(cache, stored, to_stay);
+        let landed = store.in_time(began, len, loading).await;
+        landed.unwrap_or_else(late)
     }
 
     /// How a tensor comes to who reads it.
