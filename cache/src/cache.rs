@@ -88,15 +88,22 @@ impl Cache {
     /// `failed_precondition` where another version than `if_version` is there; whatever the lower
     /// tier meets.
     pub async fn delete(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
-        let deleted = match if_version {
-            Some(version) => match self.delete_version(id, version).await? {
-                None => return Ok(None),
-                deleted => deleted,
-            },
-            None => self.delete_here(id),
+        let Some(wanted) = if_version else {
+            let deleted = self.delete_here(id);
+            let below = self.engine.forget_below(id, None).await?;
+            return Ok(deleted.or(below));
         };
-        let below = self.engine.forget_below(id, None).await?;
-        Ok(deleted.or(below))
+        loop {
+            let deleted = self.delete_versions(vec![(id.clone(), wanted)]).await?;
+            if deleted.contains(&true) {
+                return Ok(Some(wanted));
+            }
+            let Some(entry) = self.engine.here(id).await? else {
+                return Ok(None);
+            };
+            // Where it is the wanted one, it has come only now.
+            check_version(id.name(), wanted, Some(entry.version()))?;
+        }
     }
 
     /// Deletes entries that are still of these versions, and says which were. What has taken an entry's place stays,
@@ -142,17 +149,6 @@ impl Cache {
             }
         }
         None
-    }
-
-    async fn delete_version(&self, id: &Id, wanted: Version) -> Result<Option<Version>> {
-        // A delete that loses against another change of the key looks again.
-        while let Some(entry) = self.engine.here(id).await? {
-            check_version(id.name(), wanted, Some(entry.version()))?;
-            if self.engine.unlink(entry.into_pinned(), Why::Deleted) {
-                return Ok(Some(wanted));
-            }
-        }
-        Ok(None)
     }
 
     fn delete_here(&self, id: &Id) -> Option<Version> {

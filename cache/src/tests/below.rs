@@ -129,7 +129,14 @@ impl LowerTier for Shelf {
                 return Err(Error::unavailable("not now"));
             }
             let mut kept = self.kept.lock();
-            let went = gone.iter().map(|gone| kept.remove(&gone.id));
+            let went = gone.iter().map(|gone| {
+                let is_meant = |(there, _): &(Description, Vec<u8>)| {
+                    gone.only.is_none_or(|only| there.version == only)
+                };
+                kept.get(&gone.id)
+                    .is_some_and(is_meant)
+                    .then(|| kept.remove(&gone.id))?
+            });
             Ok(went
                 .map(|went| went.map(|(went, _)| went.version))
                 .collect())
@@ -488,9 +495,10 @@ async fn what_memory_has_no_room_for_is_there_all_the_same() {
         .await
         .unwrap();
     let other = Version { hlc: 1, start: 1 };
+    // What is another one is told by its version, and that is below.
+    let refused = cache.delete(&of, Some(other)).await.unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
     for wanted in [version, other] {
-        let refused = cache.delete(&of, Some(wanted)).await.unwrap_err();
-        assert_eq!(refused.code, Code::Unavailable, "{refused}");
         let by_version = PutSpec {
             if_version: Some(wanted),
             ..spec(Mode::Create)
@@ -521,6 +529,19 @@ async fn what_memory_has_no_room_for_is_there_all_the_same() {
     // Where another can go for it, it does.
     cache.unpin(&id("pinned"));
     assert!(cache.expire(&of, Some(u64::MAX)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_version_that_is_only_below_is_deleted_without_being_brought_up() {
+    let (cache, shelf, _) = cache_over_shelf();
+    put(&cache, "k", Mode::Create, &[1; 100]).await.unwrap();
+    let version = cache.peek(&id("k")).unwrap().version();
+    hand_all_down(&cache);
+    let deleted = cache.delete(&id("k"), Some(version)).await.unwrap();
+    assert_eq!(deleted, Some(version));
+    assert_eq!(cache.stats().entries, 0);
+    assert!(shelf.keys().is_empty());
+    assert_eq!(cache.delete(&id("k"), Some(version)).await.unwrap(), None);
 }
 
 /// A load's entry goes below, comes up again to be compared, and the load is rolled back: it does not show any more.
