@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""What SQL costs over many entries, and what it costs the gets beside it.
+
+    cargo build --release -p bowstring-server
+    tests/.venv/bin/python benches/python/sql_beside.py
+    tests/.venv/bin/python benches/python/sql_beside.py --entries 10_000_000 --memory 8GiB
+
+Medians of a server over so many entries of 16 bytes: `count(*) GROUP BY namespace` and a look-up of a key, with the processor time of the
+server's process for each. Then gets of 3 KiB over mux, in turns alone and beside ten connections that run a query each again and again; every get's bytes are compared
+by the load generator. Prints the medians of both and of the ratios of the pairs.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import threading
+import time
+
+import adbc_driver_flightsql.dbapi as dbapi
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as flight
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BATCH = 50_000
+NAMESPACES = 10
+QUERIES = [
+    "SELECT namespace, count(*), sum(bytes) FROM tensors GROUP BY 1",
+    "SELECT key FROM ns.n3 ORDER BY cosine_similarity(value, tensor('n3', '000000000003')) DESC LIMIT 10",
+]
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--entries", type=int, default=1_000_000)
+    options.add_argument("--memory", default="2GiB")
+    options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--seconds", type=int, default=5)
+    options.add_argument("--server", default=ROOT / "target" / "release" / "bowstring")
+    options = options.parse_args()
+
+    command = [options.server, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--memory", options.memory]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            uri = server.stdout.readline().removeprefix("flight ").strip()
+            load(uri, options.entries)
+            with dbapi.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+                costs(cursor, server.pid, options)
+            beside(uri, options)
+        finally:
+            server.terminate()
+
+
+def load(uri, entries):
+    schema = pa.schema([("key", pa.utf8()), ("tensor", pa.list_(pa.float32(), 4))])
+    with flight.connect(uri) as client:
+        for number in range(NAMESPACES):
+            descriptor = flight.FlightDescriptor.for_command(b'{"namespace": "n%d"}' % number)
+            writer, _ = client.do_put(descriptor, schema)
+            with writer:
+                rows = range(number, entries, NAMESPACES)
+                for start in range(0, len(rows), BATCH):
+                    part = rows[start : start + BATCH]
+                    keys = pa.array([f"{row:012}" for row in part])
+                    numbers = np.arange(len(part) * 4, dtype=np.float32)
+                    cells = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 4)
+                    writer.write_batch(pa.record_batch([keys, cells], schema=schema))
+
+
+def costs(cursor, pid, options):
+    one = f"{options.entries // 2:012}"
+    asked = {
+        "GROUP BY": ("SELECT namespace, count(*) FROM tensors GROUP BY namespace", NAMESPACES),
+        "key": (f"SELECT bytes FROM tensors WHERE namespace = 'n{int(one) % NAMESPACES}' AND key = '{one}'", 1),
+    }
+    for name, (query, rows) in asked.items():
+        took, used = [], []
+        for _ in range(options.repeats + 1):
+            began, before = time.perf_counter(), processor(pid)
+            cursor.execute(query)
+            found = cursor.fetchall()
+            took.append(time.perf_counter() - began)
+            used.append(processor(pid) - before)
+            assert len(found) == rows, found
+        assert name == "key" or sum(count for _, count in found) == options.entries
+        # The first one warms.
+        median = statistics.median
+        print(f"{name}: {median(took[1:]) * 1000:.1f} ms, {median(used[1:]) * 1000:.0f} ms of processor, {options.entries} entries", flush=True)
+
+
+def processor(pid):
+    """Seconds of processor that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def beside(uri, options):
+    """Gets alone, and beside ten connections that ask all the time."""
+    alone, among = [], []
+    gets(options, uri, load=True)
+    for _ in range(options.repeats):
+        alone.append(gets(options, uri))
+        with Asking(uri, 10) as asking:
+            among.append(gets(options, uri))
+        asking.check()
+    for name, results in (("alone", alone), ("beside ten queries", among)):
+        rates, tails = zip(*results)
+        print(f"gets {name}: {statistics.median(rates):.0f} a second, p99.9 {statistics.median(tails):.0f} us", flush=True)
+    rate = statistics.median(b[0] / a[0] for a, b in zip(alone, among))
+    tail = statistics.median(b[1] / a[1] for a, b in zip(alone, among))
+    print(f"beside / alone: {rate:.2f} x the gets, {tail:.2f} x the p99.9")
+
+
+def gets(options, uri, load=False):
+    command = [options.server, "bench", "--endpoint", uri, "--json", "--duration", f"{options.seconds}s"]
+    done = subprocess.run(command + ([] if load else ["--no-load"]), check=True, stdout=subprocess.PIPE, text=True)
+    result = json.loads(done.stdout)
+    assert result["wrong"] == result["failed"] == result["missed"] == 0, result
+    return result["get"]["per_second"], result["get"]["p99_9_us"]
+
+
+class Asking:
+    """Connections that ask one query after the other."""
+
+    def __init__(self, uri, count):
+        self.over = threading.Event()
+        self.done = [0] * count
+        self.failed = []
+        self.threads = [threading.Thread(target=self.ask, args=(uri, nth)) for nth in range(count)]
+
+    def ask(self, uri, nth):
+        try:
+            with dbapi.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+                while not self.over.is_set():
+                    cursor.execute(QUERIES[nth % len(QUERIES)])
+                    assert cursor.fetchall()
+                    self.done[nth] += 1
+        except Exception as error:
+            self.failed.append(error)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def check(self):
+        assert not self.failed, self.failed
+        assert sum(self.done) > 0, "no query ended"
+
+
+if __name__ == "__main__":
+    main()
