@@ -1,16 +1,15 @@
-//! Plans and runs queries.
+//! Plans and runs queries. `listing`: the tables that there are.
+
+pub mod listing;
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::DataType;
 use bowstring_cache::Cache;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
-use datafusion::catalog::SchemaProvider;
-use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::datasource::TableType;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -22,13 +21,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::answer::{Answer, Step, Until};
-use crate::catalog::{ALIKE, SCHEMA, Tables};
+use crate::catalog::Tables;
 use crate::error;
 use crate::functions::{named, order};
 use crate::limits::Limits;
-use crate::plan::Plan;
+use crate::plan::{Asked, Plan};
 use crate::pool::QueryPool;
+use crate::reads::{self, Reads};
+use crate::scope::Scope;
 use crate::session::base;
+use crate::spill::Spills;
 use crate::tables::live::Live;
 use crate::threads::Threads;
 use crate::{DfResult, statement, tables};
@@ -36,6 +38,15 @@ use crate::{DfResult, statement, tables};
 /// Queries over a cache. Cheap to clone.
 #[derive(Clone)]
 pub struct Sql(Arc<Inner>);
+
+/// What a change asks before it does it.
+#[derive(Clone, Copy, Debug)]
+pub enum May<'a> {
+    /// To read what values of parameters have named.
+    Read(&'a Reads),
+    /// To change entries of a namespace.
+    Change(&'a Namespace),
+}
 
 struct Inner {
     cache: Cache,
@@ -45,20 +56,8 @@ struct Inner {
     normal: Handle,
     threads: Threads,
     base: SessionState,
+    spills: Option<Spills>,
     turns: Arc<Semaphore>,
-}
-
-/// A table, as the catalogue names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// The schema that it is in.
-    pub schema: &'static str,
-    /// Its name.
-    pub name: String,
-    /// `TABLE` or `VIEW`.
-    pub kind: &'static str,
-    /// Its columns.
-    pub columns: SchemaRef,
 }
 
 impl Sql {
@@ -66,9 +65,12 @@ impl Sql {
     /// that others know.
     ///
     /// # Errors
-    /// Where the operating system gives no threads.
+    /// Where the operating system gives no threads, `invalid_argument` where the directory to go on in is none.
     pub fn new(cache: Cache, brought: Vec<Live>, limits: Limits) -> Result<Self> {
+        let spills = limits.spill_dir.as_deref();
+        let spills = spills.map(|dir| Spills::open(dir, limits.spill_bytes));
         Ok(Self(Arc::new(Inner {
+            spills: spills.transpose()?,
             normal: Handle::current(),
             threads: Threads::start(limits.threads)?,
             base: base(&limits),
@@ -79,19 +81,42 @@ impl Sql {
         })))
     }
 
-    /// Reads a statement.
+    /// What queries may use.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Reads a statement, as the settings are.
+    ///
+    /// # Errors
+    /// As [`Sql::plan_in`].
+    pub async fn plan(&self, tenant: &Tenant, text: &str) -> Result<Plan> {
+        self.plan_in(tenant, text, &Scope::default()).await
+    }
+
+    /// Reads a statement of a session that has set this.
     ///
     /// # Errors
     /// `invalid_argument` where it is none or names what is not there, `unimplemented` where it would do what SQL does not
     /// do here, `resource_exhausted` past a limit.
-    pub async fn plan(&self, tenant: &Tenant, text: &str) -> Result<Plan> {
+    pub async fn plan_in(&self, tenant: &Tenant, text: &str, scope: &Scope) -> Result<Plan> {
         let (sql, tenant, text) = (self.clone(), tenant.clone(), text.to_owned());
+        let scope = scope.clone();
         self.apart(async move {
             let parsed = statement::parse(&text)?;
-            let state = sql.state(&tenant, None);
-            let logical = state.statement_to_plan(parsed.query).await;
-            let logical = logical.map_err(|error| error::of(&error))?;
-            Plan::new(&state, tenant, logical, parsed.change).map_err(|error| error::of(&error))
+            let state = sql.state(&tenant, &scope, None);
+            let planned = async {
+                let named = state.resolve_table_references(&parsed.query)?;
+                let logical = state.statement_to_plan(parsed.query).await?;
+                let asked = Asked {
+                    tables: reads::tables(named, scope.schema()),
+                    tenant,
+                    scope,
+                    change: parsed.change,
+                };
+                Plan::new(&state, Arc::new(asked), logical)
+            };
+            planned.await.map_err(|error| error::of(&error))
         })
         .await
     }
@@ -124,8 +149,8 @@ impl Sql {
                 let values: Vec<ScalarValue> = values.collect::<DfResult<_>>()?;
                 let logical = LogicalPlan::clone(&plan.logical)
                     .with_param_values(ParamValues::from(values))?;
-                let state = sql.state(&plan.tenant, None);
-                Plan::new(&state, plan.tenant, logical, plan.change)
+                let state = sql.state(&plan.asked.tenant, &plan.asked.scope, None);
+                Plan::new(&state, plan.asked.clone(), logical)
             };
             bound().map_err(|error| error::of(&error))
         })
@@ -141,7 +166,7 @@ impl Sql {
         plan: &Plan,
         encode: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<Answer<T>> {
-        match plan.change {
+        match plan.asked.change {
             None => self.start(plan, encode).await,
             Some(_) => Err(Error::internal("a change was run as a query")),
         }
@@ -149,7 +174,8 @@ impl Sql {
 
     /// Makes a plan's change, on the caller's thread, and gives how many entries were changed: those that were still of
     /// the version that the condition was asked of. Where the statement has parameters, once for each row of `values`,
-    /// one after the other. `may` is asked before anything of a namespace is touched.
+    /// one after the other. `may` is asked before anything of a namespace is touched, and before a tensor is read that a value
+    /// of a parameter names.
     ///
     /// # Errors
     /// Those of a query, of `may` and of the engine. What was changed before stays so, and the message says how many.
@@ -157,7 +183,7 @@ impl Sql {
         &self,
         plan: &Plan,
         values: &[RecordBatch],
-        mut may: impl FnMut(&Namespace) -> Result<()> + Send,
+        mut may: impl FnMut(May<'_>) -> Result<()> + Send,
     ) -> Result<u64> {
         let mut changed = 0;
         let done = async {
@@ -167,6 +193,9 @@ impl Sql {
             for batch in values {
                 for row in 0..batch.num_rows() {
                     let bound = self.bind(plan, &batch.slice(row, 1)).await?;
+                    for reads in bound.reads() {
+                        may(May::Read(reads))?;
+                    }
                     self.change_once(&bound, &mut may, &mut changed).await?;
                 }
             }
@@ -188,19 +217,20 @@ impl Sql {
     async fn change_once(
         &self,
         plan: &Plan,
-        may: &mut (impl FnMut(&Namespace) -> Result<()> + Send),
+        may: &mut (impl FnMut(May<'_>) -> Result<()> + Send),
         changed: &mut u64,
     ) -> Result<()> {
-        let change = plan.change.clone();
+        let change = plan.asked.change.clone();
         let change = change.ok_or_else(|| {
             Error::invalid("the statement changes nothing; run it as a query, not as an update")
         })?;
-        let (finds, tenant) = (change.clone(), plan.tenant.clone());
+        let (finds, tenant) = (change.clone(), plan.asked.tenant.clone());
         let found = self.start(plan, move |batch| finds.found(&tenant, &batch));
         let mut found = found.await?;
         // Time is looked at in between: what has begun is done, and counted.
         while let Some(found) = found.next().await? {
             let cache = &self.0.cache;
+            let may = |namespace: &Namespace| may(May::Change(namespace));
             change.apply(cache, found, may, changed).await?;
         }
         Ok(())
@@ -218,7 +248,8 @@ impl Sql {
                 plan.parameters.fields().len()
             )));
         }
-        let until = Until::new(self.0.cache.clock().clone(), self.0.limits.timeout);
+        let timeout = plan.asked.scope.timeout(&self.0.limits);
+        let until = Until::new(self.0.cache.clock().clone(), timeout);
         let turn = until.keep(self.turn()).await??;
         let (give, steps) = mpsc::channel::<Step<T>>(1);
         let (sql, plan) = (self.clone(), plan.clone());
@@ -229,41 +260,6 @@ impl Sql {
             let _ = give.send(end.map(|()| None)).await;
         })?;
         Ok(Answer::new(steps, until, query))
-    }
-
-    /// The tables there are, in order of their schemas and names.
-    pub async fn tables(&self, tenant: &Tenant) -> Result<Vec<Table>> {
-        let own = tables::of(&self.0.cache, tenant, &self.0.normal, &self.0.brought);
-        let about = InformationSchemaProvider::new(Arc::new(own.clone()));
-        let alike = own.alike();
-        // Not `table_names` of what would wait for these threads.
-        let schemas: [(&'static str, &dyn SchemaProvider, Vec<String>); 3] = [
-            (SCHEMA, &own, own.table_names()),
-            (INFORMATION_SCHEMA, &about, about.table_names()),
-            (ALIKE, alike, alike.names()),
-        ];
-        let mut all = Vec::new();
-        for (schema, provider, mut names) in schemas {
-            names.sort();
-            for name in names {
-                let table = provider.table(&name).await;
-                let Some(table) = table.map_err(|error| error::of(&error))? else {
-                    continue;
-                };
-                let kind = match table.table_type() {
-                    TableType::Base => "TABLE",
-                    TableType::View | TableType::Temporary => "VIEW",
-                };
-                let columns = table.schema();
-                all.push(Table {
-                    schema,
-                    name,
-                    kind,
-                    columns,
-                });
-            }
-        }
-        Ok(all)
     }
 
     /// Runs planning on the query threads, in its time.
@@ -312,8 +308,13 @@ impl Sql {
             inner.cache.clone(),
             inner.normal.clone(),
             inner.limits.query_bytes,
+            inner.spills.is_some(),
         );
-        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let disk = DiskManagerBuilder::default();
+        let disk = match &inner.spills {
+            Some(spills) => disk.with_temp_file_factory(Arc::new(spills.clone())),
+            None => disk.with_mode(DiskManagerMode::Disabled),
+        };
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
@@ -321,23 +322,23 @@ impl Sql {
             .map_err(failed)?;
         let named = named::read(
             &inner.cache,
-            &plan.tenant,
+            &plan.asked.tenant,
             &inner.normal,
             inner.limits.query_bytes,
             LogicalPlan::clone(&plan.logical),
         );
         let logical = order::by_columns(named.await?).map_err(failed)?;
-        let state = self.state(&plan.tenant, Some(runtime));
+        let state = self.state(&plan.asked.tenant, &plan.asked.scope, Some(runtime));
         let physical = state.create_physical_plan(&logical).await;
         let mut batches =
             execute_stream(physical.map_err(failed)?, state.task_ctx()).map_err(failed)?;
-        let mut left = inner.limits.rows;
+        let rows_max = plan.asked.scope.rows_max(&inner.limits);
+        let mut left = rows_max;
         while let Some(batch) = batches.try_next().await.map_err(failed)? {
             let rows = batch.num_rows() as u64;
             if rows > left {
                 return Err(Error::exhausted(format!(
-                    "the answer has too many rows; say LIMIT; limit=`sql_rows` value=`{}`",
-                    inner.limits.rows
+                    "the answer has too many rows; say LIMIT; limit=`sql_rows_max` value=`{rows_max}`"
                 )));
             }
             left -= rows;
@@ -358,7 +359,12 @@ impl Sql {
         Ok(())
     }
 
-    fn state(&self, tenant: &Tenant, runtime: Option<Arc<RuntimeEnv>>) -> SessionState {
+    fn state(
+        &self,
+        tenant: &Tenant,
+        scope: &Scope,
+        runtime: Option<Arc<RuntimeEnv>>,
+    ) -> SessionState {
         let inner = &*self.0;
         let tables: Tables = tables::of(&inner.cache, tenant, &inner.normal, &inner.brought);
         let builder = SessionStateBuilder::new_from_existing(inner.base.clone())
@@ -367,6 +373,8 @@ impl Sql {
             Some(runtime) => builder.with_runtime_env(runtime).build(),
             None => builder.build(),
         };
+        let catalog = &mut state.config_mut().options_mut().catalog;
+        catalog.default_schema = scope.schema().to_owned();
         // What `now()` says.
         state.mark_start_execution();
         state

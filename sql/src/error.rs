@@ -31,6 +31,7 @@ pub fn of(error: &DataFusionError) -> Error {
         DataFusionError::ArrowError(error, _) => match **error {
             ArrowError::MemoryError(_) => Code::ResourceExhausted,
             ArrowError::NotYetImplemented(_) => Code::Unimplemented,
+            ArrowError::IoError(..) => Code::Internal,
             _ => Code::InvalidArgument,
         },
         _ => Code::Internal,
@@ -45,8 +46,10 @@ pub fn of(error: &DataFusionError) -> Error {
 fn ours(error: &DataFusionError) -> Option<&Error> {
     let inner: &(dyn StdError + 'static) = match error {
         DataFusionError::External(inner) => &**inner,
+        DataFusionError::IoError(error) => error.get_ref()?,
         DataFusionError::ArrowError(error, _) => match &**error {
             ArrowError::ExternalError(inner) => &**inner,
+            ArrowError::IoError(_, error) => error.get_ref()?,
             _ => return None,
         },
         _ => return None,
@@ -63,6 +66,10 @@ mod tests {
         let lost = Error::data_loss("a cold object fails its checksum");
         let inside = passed(lost.clone()).context("while a batch was read");
         assert_eq!(of(&inside), lost);
+        let written = std::io::Error::other(lost.clone());
+        assert_eq!(of(&ArrowError::from(written).into()), lost);
+        let written = std::io::Error::other(lost.clone());
+        assert_eq!(of(&written.into()), lost);
         let codes = [
             (
                 DataFusionError::Plan("no column".into()),

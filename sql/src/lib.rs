@@ -8,6 +8,8 @@
 //! - [`Sql::run`] answers it: on threads of their own at idle priority (`threads`), with memory that the ledger has
 //!   been asked for (`pool`), and as long as its time is not over ([`Answer`]).
 //! - [`Sql::change`] makes a DELETE or an UPDATE of what a query finds (`change`).
+//! - `reads` is what a statement reads, for who decides whether it may; a [`Scope`], what a session has set
+//! - `spill`: files in which sorts go on that need more memory than there is for them, where a directory is set
 //! - What a table has is read by a task on the server's own threads, at the query's request and only then (`scan`): an
 //!   idle thread holds no lock that a get or a put could wait for.
 //!
@@ -31,8 +33,11 @@ mod functions;
 pub mod limits;
 mod plan;
 mod pool;
+mod reads;
 mod scan;
+mod scope;
 mod session;
+mod spill;
 mod statement;
 mod tables;
 mod tensor;
@@ -45,9 +50,12 @@ mod tests;
 
 pub use answer::{Answer, Until};
 pub use catalog::CATALOG;
-pub use engine::{Sql, Table};
+pub use engine::listing::Table;
+pub use engine::{May, Sql};
 pub use limits::Limits;
 pub use plan::Plan;
+pub use reads::Reads;
+pub use scope::{SCHEMAS, Scope};
 pub use tables::live::{Columns, Live};
 pub use tables::settings::{Setting, settings};
 pub use tables::stats::{Figure, stats};

@@ -1,5 +1,6 @@
 //! What a query may use. All limits of this room are here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A statement's text, in bytes: room for an `IN` list of ten thousand keys.
@@ -43,6 +44,10 @@ pub struct Limits {
     pub rows: u64,
     /// Threads, at idle priority.
     pub threads: usize,
+    /// Where queries go on that need more memory than they may have; nowhere, where there is none.
+    pub spill_dir: Option<PathBuf>,
+    /// Bytes that all queries may have there.
+    pub spill_bytes: u64,
 }
 
 impl Limits {
@@ -54,6 +59,8 @@ impl Limits {
             timeout: Duration::from_secs(60),
             rows: 100_000_000,
             threads: cores.clamp(1, 8),
+            spill_dir: None,
+            spill_bytes: 4 << 30,
         }
     }
 }

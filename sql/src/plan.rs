@@ -14,19 +14,32 @@ use datafusion::logical_expr::LogicalPlan;
 use tokio::runtime::Handle;
 
 use crate::change::Change;
+use crate::error::passed;
+use crate::reads::{self, Reads};
+use crate::scope::Scope;
 use crate::{DfResult, weight};
 
 /// A statement that was read, for one tenant. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub(crate) tenant: Tenant,
     pub(crate) logical: Arc<Logical>,
     /// Of the batches that the query gives.
     pub(crate) rows: SchemaRef,
-    /// What becomes of the entries that it finds.
-    pub(crate) change: Option<Change>,
+    pub(crate) asked: Arc<Asked>,
+    reads: Arc<[Reads]>,
     schema: SchemaRef,
     pub(crate) parameters: SchemaRef,
+}
+
+/// How a statement was asked: what of it stays when parameters get values.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub tenant: Tenant,
+    pub scope: Scope,
+    /// What becomes of the entries that it finds.
+    pub change: Option<Change>,
+    /// By their names.
+    pub tables: Vec<Reads>,
 }
 
 /// Nests as deeply as a statement may: only a query's thread has the stack to take it down.
@@ -60,12 +73,18 @@ impl Plan {
 
     /// Whether it changes something, and answers how many entries that was: see [`crate::Sql::change`].
     pub fn changes(&self) -> bool {
-        self.change.is_some()
+        self.asked.change.is_some()
     }
 
     /// Whether entries go by it.
     pub fn deletes(&self) -> bool {
-        self.change == Some(Change::Delete)
+        self.asked.change == Some(Change::Delete)
+    }
+
+    /// What it reads, each once: tables by name, and what `tensor()` names once parameters have values. It is for who runs
+    /// it to ask whether that is allowed.
+    pub fn reads(&self) -> &[Reads] {
+        &self.reads
     }
 
     /// A column for each parameter, in order, named by its number; of type null where any will do.
@@ -76,9 +95,8 @@ impl Plan {
     /// What a statement's plan says of itself; on a query's thread.
     pub(crate) fn new(
         state: &SessionState,
-        tenant: Tenant,
+        asked: Arc<Asked>,
         logical: LogicalPlan,
-        change: Option<Change>,
     ) -> DfResult<Self> {
         let only_asks = SQLOptions::new()
             .with_allow_ddl(false)
@@ -92,7 +110,11 @@ impl Plan {
             true => all_nullable(state.optimize(&logical)?.schema().as_arrow()),
             false => all_nullable(logical.schema().as_arrow()),
         };
-        let schema = match &change {
+        let mut reads = asked.tables.clone();
+        if parameters.fields().is_empty() {
+            reads.extend(reads::tensors(&logical).map_err(passed)?);
+        }
+        let schema = match &asked.change {
             Some(_) => Arc::new(Schema::new(vec![Field::new(
                 "count",
                 DataType::Int64,
@@ -105,10 +127,10 @@ impl Plan {
             threads: Handle::current(),
         };
         Ok(Self {
-            tenant,
             logical: Arc::new(logical),
             rows,
-            change,
+            reads: reads.into(),
+            asked,
             schema,
             parameters,
         })

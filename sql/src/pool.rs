@@ -19,6 +19,8 @@ pub struct QueryPool {
     /// Where the cache is asked for room: making it takes locks, which an idle thread must not hold.
     normal: Handle,
     bytes_max: u64,
+    /// Whether the query can go on on the disk.
+    spills: bool,
     state: Mutex<State>,
 }
 
@@ -30,12 +32,13 @@ struct State {
 }
 
 impl QueryPool {
-    /// A pool of at most `bytes_max` bytes.
-    pub fn new(cache: Cache, normal: Handle, bytes_max: u64) -> Self {
+    /// A pool of at most `bytes_max` bytes, of a query that can go on on the disk or not.
+    pub fn new(cache: Cache, normal: Handle, bytes_max: u64, spills: bool) -> Self {
         Self {
             cache,
             normal,
             bytes_max,
+            spills,
             state: Mutex::default(),
         }
     }
@@ -60,8 +63,14 @@ impl QueryPool {
     }
 
     fn refused(&self, limit: &str, value: u64, wanted: u64, who: &str) -> DataFusionError {
+        let help = match self.spills {
+            true => "ask for less at once, or raise the limit",
+            false => {
+                "ask for less at once, raise the limit, or have `sql_spill_dir` name a directory for sorts to go on in"
+            }
+        };
         DataFusionError::ResourcesExhausted(format!(
-            "the query needs more memory than there is for it; limit=`{limit}` value=`{value}` \
+            "the query needs more memory than there is for it: {help}; limit=`{limit}` value=`{value}` \
              wanted_bytes=`{wanted}` for=`{who}`"
         ))
     }
@@ -89,7 +98,7 @@ impl MemoryPool for QueryPool {
         let wanted = state.used.saturating_add(additional as u64);
         let who = reservation.consumer().name();
         if wanted > self.bytes_max {
-            return Err(self.refused("sql_query_bytes", self.bytes_max, wanted, who));
+            return Err(self.refused("sql_memory", self.bytes_max, wanted, who));
         }
         let before = std::mem::replace(&mut state.used, wanted);
         if !self.charge(&mut state) {

@@ -34,6 +34,10 @@ pub fn base(limits: &Limits) -> SessionState {
         .options_mut()
         .optimizer
         .enable_round_robin_repartition = false;
+    // What a sort keeps free to merge what it has on the disk: of a small memory, a small part.
+    let merging = usize::try_from(limits.query_bytes / 8).unwrap_or(usize::MAX);
+    let merging = merging.min(config.options().execution.sort_spill_reservation_bytes);
+    config.options_mut().execution.sort_spill_reservation_bytes = merging;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features();

@@ -96,7 +96,7 @@ impl Change {
         &self,
         cache: &Cache,
         found: Vec<Found>,
-        may: &mut (impl FnMut(&Namespace) -> Result<()> + Send),
+        mut may: impl FnMut(&Namespace) -> Result<()> + Send,
         changed: &mut u64,
     ) -> Result<()> {
         let mut found = found.into_iter().peekable();

@@ -88,7 +88,11 @@ pub async fn read(
     put(plan, &read).map_err(|error| error::of(&error))
 }
 
-fn names(plan: &LogicalPlan) -> DfResult<Vec<Names>> {
+/// The tensors that a plan names.
+///
+/// # Errors
+/// Where one is not named by two texts: a parameter has no value yet.
+pub fn names(plan: &LogicalPlan) -> DfResult<Vec<Names>> {
     let mut found = Vec::new();
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -156,7 +160,7 @@ async fn read_one(cache: &Cache, id: &Id, bytes_max: u64) -> Result<Value> {
     let bytes = found.into_iter().next().flatten().ok_or_else(missing)?;
     if bytes > bytes_max {
         return Err(Error::exhausted(format!(
-            "the tensors that the query names are too large for it; limit=`sql_query_bytes` left_bytes=`{bytes_max}` \
+            "the tensors that the query names are too large for it; limit=`sql_memory` left_bytes=`{bytes_max}` \
              wanted_bytes=`{bytes}` key=`{}`",
             id.key.as_str().escape_debug()
         )));

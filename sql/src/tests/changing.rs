@@ -3,6 +3,7 @@ use bowstring_wire::error::{Code, Error};
 use bowstring_wire::version::Version;
 
 use super::*;
+use crate::May;
 
 pub fn id(namespace: &str, key: &str) -> Id {
     Id {
@@ -20,10 +21,14 @@ impl Bed {
     pub async fn change_where(
         &self,
         text: &str,
-        may: impl FnMut(&Namespace) -> Result<()> + Send,
+        mut may: impl FnMut(&Namespace) -> Result<()> + Send,
     ) -> Result<u64> {
         let plan = self.sql.plan(&Tenant::public(), text).await?;
         assert!(plan.changes(), "{text}");
+        let may = |of: May<'_>| match of {
+            May::Change(namespace) => may(namespace),
+            May::Read(reads) => panic!("{reads:?} without a parameter"),
+        };
         self.sql.change(&plan, &[], may).await
     }
 
