@@ -6,6 +6,7 @@
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`; what does not fit in memory: `cold`
 //! - what is asked by SQL: `sql`; what operators ask: `sql_tables`; what is changed by it: `sql_changes`
+//!   how queries end: `sql_limits`; what is set for them: `sql_sessions`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - what a page of the documentation shows: `rust_page`
 //! - the process: `process`, `settings`, `sockets`, `health`, `watching`; the load generator: `bench`; the command line: `cli`
@@ -52,6 +53,8 @@ mod sockets;
 mod spaces;
 mod sql;
 mod sql_changes;
+mod sql_limits;
+mod sql_sessions;
 mod sql_tables;
 mod taking_over;
 mod transport;

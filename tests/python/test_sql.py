@@ -1,6 +1,7 @@
 """SQL by the ADBC driver of Flight SQL, and by PyArrow's own client where that is enough."""
 
 import datetime
+import threading
 
 import adbc_driver_flightsql.dbapi as dbapi
 import pyarrow as pa
@@ -118,3 +119,67 @@ def test_changes_that_are_refused_say_why(client, cursor, filled):
             cursor.execute(text)
             cursor.fetchall()
     assert left(client, filled) == KEYS
+
+
+ENDLESS = "SELECT count(*) FROM generate_series(1, 1000000000000)"
+
+
+def test_a_query_is_cancelled_from_another_thread(fresh):
+    with dbapi.connect(fresh.uri, autocommit=True) as connection, connection.cursor() as cursor:
+        cancel = threading.Timer(0.5, cursor.adbc_cancel)
+        cancel.start()
+        with pytest.raises(dbapi.Error, match="(?i)cancel"):
+            cursor.execute(ENDLESS)
+            cursor.fetchall()
+        cancel.join()
+        # Its turn is another's: more than run at one time.
+        for _ in range(5):
+            cursor.execute("SELECT 1")
+            assert cursor.fetchall() == [(1,)]
+
+
+def test_flight_cancels_what_runs_by_its_info(fresh_client):
+    # `CommandStatementQuery`, and `Any` around it: a field of a short text each.
+    def field(number, text):
+        length, varint = len(text), b""
+        while length > 127:
+            varint, length = varint + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + varint + bytes([length]) + text
+
+    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
+    command = field(1, name) + field(2, field(1, ENDLESS.encode()))
+    info = fresh_client.get_flight_info(flight.FlightDescriptor.for_command(command))
+    reader = fresh_client.do_get(info.endpoints[0].ticket)
+    request = flight.Action("CancelFlightInfo", field(1, info.serialize()))
+    (answer,) = fresh_client.do_action(request)
+    assert answer.body.to_pybytes() == b"\x08\x01", "cancelled"
+    with pytest.raises(flight.FlightCancelledError, match="cancel"):
+        reader.read_all()
+    (answer,) = fresh_client.do_action(request)
+    assert answer.body.to_pybytes() == b"\x08\x03", "there is nothing to cancel"
+
+
+def test_options_of_a_session(server, client, filled):
+    cookies = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
+    with dbapi.connect(server.uri, db_kwargs=cookies, autocommit=True) as connection, connection.cursor() as cursor:
+        connection.adbc_connection.set_options(
+            **{
+                "adbc.flight.sql.session.option.schema": "ns",
+                "adbc.flight.sql.session.option.sql_rows_max": 3,
+            }
+        )
+        cursor.execute(f'SELECT key FROM "{filled}" LIMIT 3')
+        assert len(cursor.fetchall()) == 3
+        with pytest.raises(dbapi.Error, match="sql_rows_max"):
+            cursor.execute(f'SELECT key FROM "{filled}"')
+            cursor.fetchall()
+        options = connection.adbc_connection.get_option("adbc.flight.sql.session.options")
+        assert '"schema"' in options and "ns" in options
+        with pytest.raises(dbapi.Error, match="(?i)invalid"):
+            connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.colour": "red"})
+        connection.adbc_connection.set_options(**{"adbc.connection.db_schema": "cache"})
+        cursor.execute("SELECT count(*) FROM tensors WHERE namespace = ?", (filled,))
+        assert cursor.fetchall() == [(6,)]
+    with dbapi.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:
+        with pytest.raises(dbapi.Error, match="not found"):
+            cursor.execute(f'SELECT key FROM "{filled}"')

@@ -136,6 +136,37 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     pub load_rollback: Duration,
 
+    /// Bytes of memory that one query of SQL may use, beside the cache's own. Default: one part in 16 of the memory, 8MiB to
+    /// 256MiB
+    #[arg(long, value_name = "SIZE")]
+    pub sql_memory: Option<ByteSize>,
+
+    /// Threads that queries run on, at the lowest priority. Default: as many as there are processors, at most 8
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub sql_threads: Option<u32>,
+
+    /// How long a query may take, its wait for others included
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_non_zero)]
+    pub sql_timeout: Duration,
+
+    /// Rows that the answer to a query may have
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub sql_rows_max: u64,
+
+    /// Queries at one time; more wait for their turn, as long as their time allows
+    #[arg(long, value_name = "NUMBER", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub sql_concurrency: u32,
+
+    /// A directory on a local disk where sorts, joins and groups go on that need more than sql_memory. Without it they end
+    #[arg(long, value_name = "DIRECTORY")]
+    pub sql_spill_dir: Option<PathBuf>,
+
+    /// Bytes that all queries together may have there
+    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    pub sql_spill_max: ByteSize,
+
     /// How long to wait for running requests after SIGTERM or SIGINT. The default leaves five of
     /// the thirty seconds that Kubernetes gives
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration::parse)]

@@ -40,6 +40,8 @@ pub enum Resource<'a> {
     Key(&'a Namespace, &'a Key),
     /// Keys of one namespace.
     Namespace(&'a Namespace),
+    /// A table of SQL that is no namespace's: its schema and name.
+    Table(&'a str, &'a str),
     /// The server.
     Server,
 }

@@ -45,13 +45,16 @@ pub async fn run(
     let action: Action = call.message().await?;
     call.notes.about(|| About::new("", &action.r#type));
     let Call {
-        principal, room, ..
+        principal,
+        cookie,
+        room,
+        ..
     } = &mut call;
     let (principal, body) = (&*principal, &action.body[..]);
     // The request, what it is parsed into, and an answer that names its keys again.
     room.hold(4 * body.len() as u64)?;
-    let (name, of_sql) = (&action.r#type, &mut *respond);
-    if let Some(answered) = sql::action(service, principal, name, body, of_sql).await {
+    let (name, caller) = (&action.r#type, (principal, &*cookie));
+    if let Some(answered) = sql::action(service, caller, name, body, respond).await {
         return answered;
     }
     let json = match action.r#type.as_str() {

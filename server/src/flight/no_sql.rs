@@ -4,6 +4,7 @@ use arrow_flight::{FlightDescriptor, FlightInfo, SchemaResult};
 use bowstring_cache::Cache;
 use bowstring_cold::tier::Cold;
 use bowstring_wire::error::{Error, Result};
+use http::HeaderMap;
 
 use super::authorize::Principal;
 use super::do_put::Messages;
@@ -22,6 +23,24 @@ pub struct Prepared;
 
 impl Prepared {
     pub fn new(_: Cache) -> Self {
+        Self
+    }
+}
+
+/// Nothing is asked.
+pub struct Asking;
+
+impl Asking {
+    pub fn new(_: Cache) -> Self {
+        Self
+    }
+}
+
+/// No session is named.
+pub struct Cookie;
+
+impl Cookie {
+    pub fn of(_: &HeaderMap) -> Self {
         Self
     }
 }
@@ -45,7 +64,7 @@ pub async fn get(_: &Service, _: &Call<'_>, _: &[u8], _: &mut Responder) -> Resu
 
 pub async fn put(
     _: &Service,
-    _: &Principal,
+    _: (&Principal, &Cookie),
     _: &[u8],
     _: &mut Messages<'_>,
     _: &mut Responder,
@@ -56,7 +75,7 @@ pub async fn put(
 /// None of the actions that there are is one of Flight SQL.
 pub async fn action(
     _: &Service,
-    _: &Principal,
+    _: (&Principal, &Cookie),
     _: &str,
     _: &[u8],
     _: &mut Responder,

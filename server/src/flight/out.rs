@@ -29,7 +29,7 @@ const GATHERED_FRAME_BYTES: usize = 256 << 10;
 pub enum Failure {
     /// The caller is told.
     Refused(Error),
-    /// The caller's own deadline has passed.
+    /// The caller's own deadline has passed, or it has cancelled its query: in the middle of whatever was sent.
     Late(Error),
     /// Nobody is left to tell.
     Gone,

@@ -22,7 +22,7 @@ use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
 use super::snapshots::Snapshots;
-use super::sql::{Prepared, Sql};
+use super::sql::{Asking, Cookie, Prepared, Sql};
 use super::stall::{self, Cut, Stalls};
 use super::turns::Turns;
 use super::verb::Verb;
@@ -63,6 +63,8 @@ pub struct Parts {
     pub sql: Option<Sql>,
     /// Statements that were prepared.
     pub prepared: Prepared,
+    /// Queries that are under way, and sessions.
+    pub asking: Asking,
     /// Snapshots whose partitions may be asked for.
     pub snapshots: Snapshots,
     /// Who stores the rows of all bulk puts: together about as many as there are threads.
@@ -85,6 +87,8 @@ pub struct Call<'a> {
     pub principal: Principal,
     /// What kind of client.
     pub client: Client,
+    /// The session of Flight SQL that it names.
+    pub cookie: Cookie,
     /// By when it must be done, counted from its beginning.
     pub deadline: Option<Duration>,
     /// The request's body.
@@ -124,6 +128,7 @@ impl Service {
         let room = CallRoom::new(cache.clone());
         let snapshots = Snapshots::new(cache.ledger(), &clock);
         let prepared = Prepared::new(cache.clone());
+        let asking = Asking::new(cache.clone());
         Self(Arc::new(Parts {
             cache,
             cold,
@@ -133,6 +138,7 @@ impl Service {
             room,
             sql,
             prepared,
+            asking,
             snapshots,
             writers: Counter::default(),
             stalls,
@@ -331,6 +337,7 @@ impl Service {
         let call = Call {
             principal,
             client,
+            cookie: Cookie::of(&head.headers),
             deadline,
             body,
             room: self.room.nothing(),

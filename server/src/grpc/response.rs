@@ -27,6 +27,7 @@ pub struct Responder {
     waited: Duration,
     /// On every chunk.
     mark: Mark,
+    cookie: Option<HeaderValue>,
 }
 
 impl Responder {
@@ -39,7 +40,14 @@ impl Responder {
             counted_bytes: 0,
             waited: Duration::ZERO,
             mark: Mark::default(),
+            cookie: None,
         }
+    }
+
+    /// Has the head, which must not have gone out, set a cookie.
+    #[cfg(feature = "sql")]
+    pub fn cookie(&mut self, cookie: &HeaderValue) {
+        self.cookie = Some(cookie.clone());
     }
 
     /// Body bytes handed to the connection so far.
@@ -175,7 +183,11 @@ impl Responder {
 
     fn start(&mut self) -> Result<&mut SendStream<Chunk>, Gone> {
         if self.stream.is_none() {
-            let stream = self.send.send_response(head(), false).map_err(|_| Gone)?;
+            let mut head = head();
+            if let Some(cookie) = self.cookie.take() {
+                head.headers_mut().insert("set-cookie", cookie);
+            }
+            let stream = self.send.send_response(head, false).map_err(|_| Gone)?;
             self.stream = Some(stream);
         }
         self.stream.as_mut().ok_or(Gone)

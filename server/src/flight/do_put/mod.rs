@@ -40,6 +40,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let Call {
         principal,
+        cookie,
         deadline,
         body,
         room,
@@ -52,8 +53,8 @@ pub async fn run(
     let (command, schema) = match opening(&mut messages).await? {
         Opening::Tensors(command, schema) => (*command, schema),
         Opening::Sql(command) => {
-            let (principal, messages) = (&principal, &mut messages);
-            return sql::put(service, principal, &command, messages, respond).await;
+            let caller = (&principal, &cookie);
+            return sql::put(service, caller, &command, &mut messages, respond).await;
         }
     };
     notes.about(|| {

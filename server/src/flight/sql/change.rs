@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_flight::PutResult;
 use arrow_flight::sql::{Command, DoPutUpdateResult};
-use bowstring_sql::Plan;
+use bowstring_sql::{May, Plan, Scope};
 use bowstring_wire::error::{Error, Result};
 use prost::Message;
 
+use super::allowed::{allowed, may_read, operation};
 use super::{arrow_error, no_transaction, sql, unknown, values};
-use crate::flight::authorize::{Operation, Principal, Resource, authorize};
+use crate::flight::authorize::{Principal, Resource, authorize};
 use crate::flight::do_put::Messages;
 use crate::flight::out::Failure;
 use crate::flight::service::Service;
@@ -20,7 +21,7 @@ use crate::grpc::Responder;
 /// Runs the update that a put's command is; `messages` may have values for its parameters.
 pub async fn put(
     service: &Service,
-    principal: &Principal,
+    (principal, scope): (&Principal, &Scope),
     command: Command,
     messages: &mut Messages<'_>,
     respond: &mut Responder,
@@ -36,12 +37,14 @@ pub async fn put(
         }
         other => return Err(Failure::Refused(unknown(other.type_url()))),
     };
-    let plan = sql(service)?.plan(&principal.tenant, &text).await?;
+    let plan = sql(service)?.plan_in(&principal.tenant, &text, scope);
+    let plan = plan.await?;
     if !plan.changes() {
         return Err(Failure::Refused(Error::invalid(
             "the statement changes nothing; run it as a query, not as an update",
         )));
     }
+    allowed(principal, &plan)?;
     // Where none are asked for, a client may wait for the answer before it ends its stream.
     let values = match plan.parameters().fields().is_empty() {
         true => Vec::new(),
@@ -62,12 +65,11 @@ pub async fn run(
     (plan, values): (&Plan, &[RecordBatch]),
     respond: &mut Responder,
 ) -> Result<u64, Failure> {
-    let operation = match plan.deletes() {
-        true => Operation::Delete,
-        // As the actions that set the same.
-        false => Operation::Put,
+    let operation = operation(plan);
+    let may = |of: May<'_>| match of {
+        May::Change(namespace) => authorize(principal, operation, Resource::Namespace(namespace)),
+        May::Read(reads) => may_read(principal, operation, reads),
     };
-    let may = |namespace: &_| authorize(principal, operation, Resource::Namespace(namespace));
     let change = sql(service)?.change(plan, values, may);
     tokio::select! {
         biased;

@@ -8,6 +8,7 @@ use arrow_flight::sql::{
     CommandGetSqlInfo, SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity,
     SqlSupportedTransaction, SqlSupportsConvert,
 };
+use bowstring_sql::Limits;
 use bowstring_sql::limits::STATEMENT_BYTES_MAX;
 use bowstring_wire::error::{Error, Result};
 
@@ -17,20 +18,21 @@ use super::arrow_error;
 const ASKED_MAX: usize = 1_000;
 
 /// The rows that a command asks for.
-pub fn batch(of: CommandGetSqlInfo) -> Result<RecordBatch> {
+pub fn batch(of: CommandGetSqlInfo, limits: &Limits) -> Result<RecordBatch> {
     if of.info.len() > ASKED_MAX {
         return Err(Error::exhausted(format!(
             "too many infos are asked for; got=`{}` limit=`{ASKED_MAX}`",
             of.info.len()
         )));
     }
-    let infos = infos().map_err(arrow_error)?;
+    let infos = infos(limits).map_err(arrow_error)?;
     of.into_builder(&infos).build().map_err(arrow_error)
 }
 
-fn infos() -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError> {
+fn infos(limits: &Limits) -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError> {
     use SqlInfo::*;
     let mut infos = SqlInfoDataBuilder::new();
+    let timeout_ms = i32::try_from(limits.timeout.as_millis()).unwrap_or(i32::MAX);
     for (info, text) in [
         (FlightSqlServerName, "Bowstring"),
         (FlightSqlServerVersion, env!("CARGO_PKG_VERSION")),
@@ -50,7 +52,7 @@ fn infos() -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError>
         (FlightSqlServerReadOnly, false),
         (FlightSqlServerSql, true),
         (FlightSqlServerSubstrait, false),
-        (FlightSqlServerCancel, false),
+        (FlightSqlServerCancel, true),
         (FlightSqlServerBulkIngestion, false),
         (FlightSqlServerIngestTransactionsSupported, false),
         (SqlDdlCatalog, false),
@@ -87,7 +89,7 @@ fn infos() -> std::result::Result<SqlInfoData, arrow_flight::error::FlightError>
             FlightSqlServerTransaction,
             SqlSupportedTransaction::None as i32,
         ),
-        (FlightSqlServerStatementTimeout, 60_000),
+        (FlightSqlServerStatementTimeout, timeout_ms),
         (FlightSqlServerTransactionTimeout, 0),
         (
             SqlIdentifierCase,
@@ -198,17 +200,17 @@ mod tests {
 
     #[test]
     fn every_info_has_a_value_and_those_asked_for_come() {
-        let all = batch(CommandGetSqlInfo::default()).unwrap();
+        let limits = Limits::within(1 << 30, 2);
+        let all = batch(CommandGetSqlInfo::default(), &limits).unwrap();
         let known = (0..1_000).filter(|number| SqlInfo::try_from(*number).is_ok());
         assert_eq!(all.num_rows(), known.count());
-        let two = batch(CommandGetSqlInfo {
+        let two = CommandGetSqlInfo {
             info: vec![0, 3, 9_999],
-        })
-        .unwrap();
-        assert_eq!(two.num_rows(), 2);
+        };
+        assert_eq!(batch(two, &limits).unwrap().num_rows(), 2);
         let many = CommandGetSqlInfo {
             info: vec![0; ASKED_MAX + 1],
         };
-        assert!(batch(many).is_err());
+        assert!(batch(many, &limits).is_err());
     }
 }

@@ -3,16 +3,26 @@
 //! - `stream`: a query's answer on its way out; `change`: DELETE and UPDATE
 //! - `prepared`: statements that are kept for who prepared them; `values`: those of their parameters
 //! - `catalog`: catalogs, schemas, tables, keys; `info`, `types`: what the server can, and its types
+//! - `session`: what a client has set for its queries; `ticket`: what a statement's ticket says; `running`: what runs under one,
+//!   and `cancel`: how its client ends it
+//! - `allowed`: whether who asks may have what a statement reads
 //! - `tables`: what the server brings to the tables of SQL itself
 
+mod allowed;
+mod cancel;
 mod catalog;
 mod change;
 mod info;
 mod prepared;
+mod running;
+mod session;
 mod stream;
 mod tables;
+mod ticket;
 mod types;
 mod values;
+
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_flight::sql::{
@@ -25,6 +35,7 @@ use arrow_flight::{
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::Schema;
+use bowstring_cache::Cache;
 use bowstring_sql::Plan;
 use bowstring_wire::error::{Error, Result, clip};
 use bytes::Bytes;
@@ -38,24 +49,51 @@ use super::service::{Call, Service};
 use super::slow::About;
 use crate::grpc::Responder;
 
+use allowed::allowed;
+use running::{Running, Ticketed};
+use session::Sessions;
+use ticket::{Numbers, Statement};
+
 pub use bowstring_sql::Sql;
 pub use prepared::Prepared;
+pub use session::Cookie;
 pub use tables::open;
 
 /// What Flight SQL's own actions are called.
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
-const NOT_BUILT: [&str; 9] = [
+const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+const CANCEL_QUERY: &str = "CancelQuery";
+const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
+const SET_OPTIONS: &str = "SetSessionOptions";
+const GET_OPTIONS: &str = "GetSessionOptions";
+const CLOSE_SESSION: &str = "CloseSession";
+const NOT_BUILT: [&str; 5] = [
     "CreatePreparedSubstraitPlan",
     "BeginTransaction",
     "EndTransaction",
     "BeginSavepoint",
     "EndSavepoint",
-    "CancelQuery",
-    "CancelFlightInfo",
-    "SetSessionOptions",
-    "GetSessionOptions",
 ];
+
+/// What is known of those who ask: queries that are under way, and sessions.
+pub struct Asking {
+    running: Running,
+    sessions: Sessions,
+    numbers: Arc<Numbers>,
+}
+
+impl Asking {
+    /// Nobody has asked yet. What sessions take is charged to the ledger of `cache`.
+    pub fn new(cache: Cache) -> Self {
+        let numbers = Arc::<Numbers>::default();
+        Self {
+            running: Running::default(),
+            sessions: Sessions::new(cache, numbers.clone()),
+            numbers,
+        }
+    }
+}
 
 /// What a command asks for.
 enum Asked {
@@ -83,12 +121,18 @@ pub async fn flight_info(
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo> {
     let command = command(&descriptor.cmd)?;
-    // A statement's ticket is the statement: it says the same to any server, and after a restart.
     let ticket = match &command {
-        Command::CommandStatementQuery(statement) => TicketStatementQuery {
-            statement_handle: statement.query.clone().into(),
+        Command::CommandStatementQuery(statement) => {
+            let Asking {
+                sessions, numbers, ..
+            } = &service.asking;
+            let scope = sessions.scope(&call.principal, &call.cookie)?;
+            let statement = Statement::new(statement.query.clone(), numbers.next(), &scope);
+            TicketStatementQuery {
+                statement_handle: statement.encode_to_vec().into(),
+            }
+            .as_any()
         }
-        .as_any(),
         _ => Any::decode(descriptor.cmd.clone()).unwrap_or_default(),
     };
     let asked = asked(service, call, command).await?;
@@ -128,8 +172,20 @@ pub async fn get(
     bytes: &[u8],
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    match asked(service, call, command(bytes)?).await? {
-        Asked::Query(plan) => stream::query(service, call, &plan, respond).await,
+    let command = command(bytes)?;
+    let run = service.asking.running.begin(&call.principal, bytes);
+    run.whole(answer(service, call, (command, &run), respond))
+        .await
+}
+
+async fn answer(
+    service: &Service,
+    call: &Call<'_>,
+    (command, run): (Command, &Ticketed),
+    respond: &mut Responder,
+) -> Result<(), Failure> {
+    match asked(service, call, command).await? {
+        Asked::Query(plan) => stream::query(service, call, (&plan, run), respond).await,
         Asked::Change(plan, values) => {
             let changes = (&*plan, &values[..]);
             let changed = change::run(service, &call.principal, changes, respond).await?;
@@ -143,12 +199,12 @@ pub async fn get(
 /// Answers a DoPut with a command of Flight SQL, up to the end of its stream.
 pub async fn put(
     service: &Service,
-    principal: &Principal,
+    (principal, cookie): (&Principal, &Cookie),
     bytes: &[u8],
     messages: &mut Messages<'_>,
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    authorize(principal, Operation::Get, Resource::Server)?;
+    let scope = service.asking.sessions.scope(principal, cookie)?;
     let result = match command(bytes)? {
         Command::CommandPreparedStatementQuery(statement) => {
             let handle = statement.prepared_statement_handle;
@@ -160,7 +216,10 @@ pub async fn put(
                 app_metadata: result.encode_to_vec().into(),
             }
         }
-        update => change::put(service, principal, update, messages, respond).await?,
+        update => {
+            let asked = (principal, &scope);
+            change::put(service, asked, update, messages, respond).await?
+        }
     };
     reply::send(respond, &result).await
 }
@@ -168,30 +227,39 @@ pub async fn put(
 /// Answers an action of Flight SQL; `None` where it is none.
 pub async fn action(
     service: &Service,
-    principal: &Principal,
+    caller: (&Principal, &Cookie),
     name: &str,
     body: &[u8],
     respond: &mut Responder,
 ) -> Option<Result<(), Failure>> {
-    match name {
-        CREATE_PREPARED => Some(prepare(service, principal, body, respond).await),
-        CLOSE_PREPARED => Some(close(service, principal, body).map_err(Failure::from)),
-        name if NOT_BUILT.contains(&name) => Some(Err(Failure::Refused(unknown(name)))),
-        _ => None,
-    }
+    let (principal, _) = caller;
+    Some(match name {
+        CREATE_PREPARED => prepare(service, caller, body, respond).await,
+        CLOSE_PREPARED => close(service, principal, body).map_err(Failure::from),
+        CANCEL_FLIGHT_INFO => cancel::flight_info(service, principal, body, respond).await,
+        CANCEL_QUERY => cancel::query(service, principal, body, respond).await,
+        RENEW_ENDPOINT => Err(Failure::Refused(cancel::renewal())),
+        SET_OPTIONS => session::set(service, caller, body, respond).await,
+        GET_OPTIONS => session::get(service, caller, respond).await,
+        CLOSE_SESSION => session::close(service, caller, respond).await,
+        name if NOT_BUILT.contains(&name) => Err(Failure::Refused(unknown(name))),
+        _ => return None,
+    })
 }
 
 async fn prepare(
     service: &Service,
-    principal: &Principal,
+    (principal, cookie): (&Principal, &Cookie),
     body: &[u8],
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let request: ActionCreatePreparedStatementRequest = unpacked(body)?;
-    authorize(principal, Operation::Get, Resource::Server)?;
     no_transaction(request.transaction_id.as_ref())?;
     let sql = sql(service)?;
-    let plan = sql.plan(&principal.tenant, &request.query).await?;
+    let scope = service.asking.sessions.scope(principal, cookie)?;
+    let plan = sql.plan_in(&principal.tenant, &request.query, &scope);
+    let plan = plan.await?;
+    allowed(principal, &plan)?;
     let changes = plan.changes();
     let handle = service.prepared.keep(principal, request.query, changes)?;
     let result = arrow_flight::sql::ActionCreatePreparedStatementResult {
@@ -217,49 +285,62 @@ fn close(service: &Service, principal: &Principal, body: &[u8]) -> Result<()> {
 
 async fn asked(service: &Service, call: &Call<'_>, command: Command) -> Result<Asked> {
     let principal = &call.principal;
-    authorize(principal, Operation::Get, Resource::Server)?;
     let (sql, tenant) = (sql(service)?, &principal.tenant);
-    call.notes.about(|| About::new("", about(&command)));
-    let planned = |plan: Plan| match plan.changes() {
-        true => Asked::Change(Box::new(plan), Vec::new()),
-        false => Asked::Query(Box::new(plan)),
+    call.notes.about(|| About::new("", &about(&command)));
+    let scope = || service.asking.sessions.scope(principal, &call.cookie);
+    let planned = |plan: Plan| {
+        allowed(principal, &plan)?;
+        Ok::<_, Error>(match plan.changes() {
+            true => Asked::Change(Box::new(plan), Vec::new()),
+            false => Asked::Query(Box::new(plan)),
+        })
     };
     Ok(match command {
         Command::CommandStatementQuery(statement) => {
             no_transaction(statement.transaction_id.as_ref())?;
-            planned(sql.plan(tenant, &statement.query).await?)
+            planned(sql.plan_in(tenant, &statement.query, &scope()?).await?)?
         }
         Command::TicketStatementQuery(ticket) => {
-            let text = str::from_utf8(&ticket.statement_handle);
-            let text = text.map_err(|_| Error::invalid("the ticket's statement is no text"))?;
-            planned(sql.plan(tenant, text).await?)
+            let statement = Statement::read(&ticket.statement_handle)?;
+            let scope = statement.scope()?;
+            planned(sql.plan_in(tenant, &statement.text, &scope).await?)?
         }
         Command::CommandPreparedStatementQuery(statement) => {
             let handle = &statement.prepared_statement_handle;
             let (text, values) = service.prepared.find(principal, handle)?;
-            let plan = sql.plan(tenant, &text).await?;
+            let plan = sql.plan_in(tenant, &text, &scope()?).await?;
             match values.first() {
-                Some(_) if plan.changes() => Asked::Change(Box::new(plan), values),
-                Some(row) => planned(sql.bind(&plan, row).await?),
-                None => planned(plan),
+                Some(_) if plan.changes() => {
+                    allowed(principal, &plan)?;
+                    Asked::Change(Box::new(plan), values)
+                }
+                Some(row) => planned(sql.bind(&plan, row).await?)?,
+                None => planned(plan)?,
             }
         }
-        Command::CommandGetSqlInfo(of) => Asked::Batch(info::batch(of)?),
+        Command::CommandGetSqlInfo(of) => Asked::Batch(info::batch(of, sql.limits())?),
         Command::CommandGetXdbcTypeInfo(of) => Asked::Batch(types::batch(of)?),
-        other => match catalog::batch(sql, tenant, other).await? {
-            Ok(batch) => Asked::Batch(batch),
-            Err(other) => return Err(unknown(other.type_url())),
-        },
+        other => {
+            authorize(principal, Operation::Describe, Resource::Server)?;
+            match catalog::batch(sql, tenant, other).await? {
+                Ok(batch) => Asked::Batch(batch),
+                Err(other) => return Err(unknown(other.type_url())),
+            }
+        }
     })
 }
 
-fn about(command: &Command) -> &str {
+fn about(command: &Command) -> String {
     match command {
-        Command::CommandStatementQuery(statement) => &statement.query,
+        Command::CommandStatementQuery(statement) => statement.query.clone(),
         Command::TicketStatementQuery(ticket) => {
-            str::from_utf8(&ticket.statement_handle).unwrap_or_default()
+            let statement = Statement::read(&ticket.statement_handle);
+            statement.map(|of| of.text).unwrap_or_default()
         }
-        other => other.type_url().rsplit('.').next().unwrap_or_default(),
+        other => {
+            let name = other.type_url().rsplit('.').next();
+            name.unwrap_or_default().to_owned()
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use bowstring_wire::flight_data::encode_head;
 use bowstring_wire::limits::{DEFAULT_MESSAGE_BYTES, LARGE_MESSAGE_BYTES};
 use bytes::Bytes;
 
+use super::running::Ticketed;
 use super::{arrow_error, sql};
 use crate::flight::client::Client;
 use crate::flight::out::{Failure, Out};
@@ -22,7 +23,7 @@ use crate::grpc::Responder;
 pub async fn query(
     service: &Service,
     call: &Call<'_>,
-    plan: &Plan,
+    (plan, run): (&Plan, &Ticketed),
     respond: &mut Responder,
 ) -> Result<(), Failure> {
     let mut encoder = Encoder::new(call.client);
@@ -34,7 +35,7 @@ pub async fn query(
     send(&mut out, schema).await?;
     // A client that does not read has no more time than one that does.
     let until = answer.until().clone();
-    while let Some(messages) = out.while_there(answer.next()).await?? {
+    while let Some(messages) = out.while_there(run.step(answer.next())).await??? {
         for message in messages {
             until.keep(send(&mut out, message)).await??;
         }

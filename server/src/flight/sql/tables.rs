@@ -6,23 +6,26 @@ use bowstring_cache::Cache;
 use bowstring_cold::index::Segment;
 use bowstring_cold::tier::Cold;
 use bowstring_sql::{Columns, Figure, Limits, Live, Setting, Sql};
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::Tenant;
 
 use crate::config::Config;
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
 use crate::metrics::{Connected, Metrics, SlowRequest, cold_counters, cold_gauges};
 
+/// The least that a query can have: what the ledger is asked for at once.
+const QUERY_BYTES_MIN: u64 = 1 << 20;
+
 /// Queries over `cache`, of `memory` bytes.
 ///
 /// # Errors
-/// Where the operating system gives no threads.
+/// Where the operating system gives no threads, `invalid_argument` where a setting cannot be.
 pub fn open(
     config: &Config,
     memory: u64,
     (cache, cold, metrics): (&Cache, Option<&Cold>, &Metrics),
 ) -> Result<Option<Sql>> {
-    let limits = Limits::within(memory, bowstring_sql::cores());
+    let limits = limits(config, memory)?;
     let stats = {
         let (cache, cold, metrics) = (cache.clone(), cold.cloned(), metrics.clone());
         bowstring_sql::stats(move || figures(&cache, cold.as_ref(), &metrics))
@@ -35,6 +38,27 @@ pub fn open(
         slow_requests(metrics.clone()),
     ];
     Sql::new(cache.clone(), brought, limits).map(Some)
+}
+
+/// What queries may use: what is set, or else what goes with `memory`.
+fn limits(config: &Config, memory: u64) -> Result<Limits> {
+    let usual = Limits::within(memory, bowstring_sql::cores());
+    let query_bytes = config.sql_memory.map_or(usual.query_bytes, |bytes| bytes.0);
+    if !(QUERY_BYTES_MIN..=memory.max(usual.query_bytes)).contains(&query_bytes) {
+        return Err(Error::invalid(format!(
+            "a query has at least 1 MiB and at most all memory; sql_memory=`{query_bytes}` memory=`{memory}`"
+        )));
+    }
+    let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(Limits {
+        query_bytes,
+        queries: whole(config.sql_concurrency),
+        timeout: config.sql_timeout,
+        rows: config.sql_rows_max,
+        threads: config.sql_threads.map_or(usual.threads, whole),
+        spill_dir: config.sql_spill_dir.clone(),
+        spill_bytes: config.sql_spill_max.0,
+    })
 }
 
 /// Segments of the tier below; none where there is no such tier.
@@ -178,11 +202,19 @@ fn settings(config: &Config, limits: &Limits) -> Vec<Setting> {
         ("drain_timeout", Some(time(config.drain_timeout))),
         ("slow_request", config.slow_request.map(time)),
         ("log_level", Some(config.log_level.clone())),
-        ("sql_query_bytes", Some(limits.query_bytes.to_string())),
-        ("sql_queries", Some(limits.queries.to_string())),
+        ("sql_memory", Some(limits.query_bytes.to_string())),
+        ("sql_concurrency", Some(limits.queries.to_string())),
         ("sql_timeout", Some(time(limits.timeout))),
-        ("sql_rows", Some(limits.rows.to_string())),
+        ("sql_rows_max", Some(limits.rows.to_string())),
         ("sql_threads", Some(limits.threads.to_string())),
+        (
+            "sql_spill_dir",
+            limits
+                .spill_dir
+                .as_ref()
+                .map(|dir| dir.display().to_string()),
+        ),
+        ("sql_spill_max", Some(limits.spill_bytes.to_string())),
     ]
     .map(|(name, value)| Setting {
         name: name.to_owned(),
