@@ -9,6 +9,9 @@ use datafusion::error::DataFusionError;
 /// Of a message that quotes a whole expression, so much.
 const MESSAGE_BYTES_MAX: usize = 2_048;
 
+/// In the words of DataFusion, what a sort says that would go on on the disk and may not.
+const NO_DISK: &str = "DiskManager is disabled";
+
 /// For DataFusion to pass on, and [`of`] to find again.
 pub fn passed(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -37,6 +40,12 @@ pub fn of(error: &DataFusionError) -> Error {
         _ => Code::Internal,
     };
     let said = root.strip_backtrace();
+    if code == Code::ResourceExhausted && said.contains(NO_DISK) {
+        return Error::exhausted(
+            "the query needs more memory than there is for it: ask for less at once, raise the limit, or have \
+             `sql_spill_dir` name a directory for sorts to go on in; limit=`sql_memory`",
+        );
+    }
     Error::new(
         code,
         format!("the query failed; {}", clip(said.trim(), MESSAGE_BYTES_MAX)),

@@ -198,7 +198,7 @@ async fn a_client_that_is_killed_leaves_its_turn_and_its_memory() {
 #[tokio::test]
 async fn limits_are_settings() {
     let server = Server::builder()
-        .flag("--sql-timeout", "300ms")
+        .flag("--sql-timeout", "5s")
         .flag("--sql-rows-max", "1000")
         .flag("--sql-memory", "2MiB")
         .flag("--sql-threads", "1")
@@ -212,16 +212,16 @@ async fn limits_are_settings() {
             "sql_concurrency 2",
             "sql_memory 2097152",
             "sql_rows_max 1000",
-            "sql_spill_dir",
+            "sql_spill_dir ",
             "sql_spill_max 4294967296",
             "sql_threads 1",
-            "sql_timeout 300ms"
+            "sql_timeout 5000ms"
         ]
     );
     for (text, words) in [
         (
             THINKING,
-            "deadline_exceeded: the query's time is over; limit=`sql_timeout` value_ms=`300`",
+            "deadline_exceeded: the query's time is over; limit=`sql_timeout` value_ms=`5000`",
         ),
         (STREAMING, "limit=`sql_rows_max` value=`1000`"),
     ] {

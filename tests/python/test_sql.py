@@ -181,5 +181,5 @@ def test_options_of_a_session(server, client, filled):
         cursor.execute("SELECT count(*) FROM tensors WHERE namespace = ?", (filled,))
         assert cursor.fetchall() == [(6,)]
     with dbapi.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:
-        with pytest.raises(dbapi.Error, match="not found"):
+        with pytest.raises(dbapi.Error, match="invalid_argument"):
             cursor.execute(f'SELECT key FROM "{filled}"')

@@ -22,7 +22,7 @@ impl Numbers {
     pub fn next(&self) -> u128 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let [high, low] = &self.keys;
-        u128::from(high.hash_one(number)) << 64 | u128::from(low.hash_one(number))
+        (u128::from(high.hash_one(number)) << 64) | u128::from(low.hash_one(number))
     }
 }
 
