@@ -247,7 +247,9 @@ mod tests {
         let spills = Spills::open(&dir, 1 << 20).unwrap();
         let file = spills.create_temp_file("a test").unwrap();
         let mut writer = file.open_writer().unwrap();
-        let wanted: Vec<u8> = (0..700_000_u32).map(|n| (n % 251) as u8).collect();
+        let wanted: Vec<u8> = (0..700_000_u32)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
         for part in wanted.chunks(1_000) {
             writer.write_all(part).unwrap();
         }
