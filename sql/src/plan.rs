@@ -1,16 +1,19 @@
 //! A statement that was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bowstring_wire::name::Tenant;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use tokio::runtime::Handle;
 
 use crate::change::Change;
@@ -104,7 +107,7 @@ impl Plan {
             .with_allow_statements(false);
         only_asks.verify_plan(&logical)?;
         weight::check(&logical)?;
-        let parameters = parameters(&logical)?;
+        let parameters = parameters(state, &logical)?;
         // What types columns have is known for sure once they were coerced, which takes the parameters.
         let rows = match parameters.fields().is_empty() {
             true => all_nullable(state.optimize(&logical)?.schema().as_arrow()),
@@ -144,9 +147,15 @@ fn all_nullable(schema: &Schema) -> SchemaRef {
 }
 
 /// `$1`, `$2` and so on, in order; those between that a statement leaves out take any value.
-fn parameters(plan: &LogicalPlan) -> DfResult<SchemaRef> {
+fn parameters(state: &SessionState, plan: &LogicalPlan) -> DfResult<SchemaRef> {
+    let compared = plan.get_parameter_types()?;
+    let mut cast = match compared.values().any(Option::is_none) {
+        true => cast(state, plan),
+        false => HashMap::new(),
+    };
     let mut numbered = BTreeMap::new();
-    for (name, of) in plan.get_parameter_types()? {
+    for (name, of) in compared {
+        let of = of.or_else(|| cast.remove(&name));
         let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
         let Some(number) = number.filter(|number| (1..=1_000).contains(number)) else {
             return Err(DataFusionError::Plan(format!(
@@ -161,4 +170,28 @@ fn parameters(plan: &LogicalPlan) -> DfResult<SchemaRef> {
         Field::new(format!("${number}"), of, true)
     });
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// The types of parameters that nothing is compared with, as far as they are cast to one: those of `LIMIT`, of functions, and of
+/// what a column is set to. Drivers bind no value to a parameter of type null.
+fn cast(state: &SessionState, plan: &LogicalPlan) -> HashMap<String, DataType> {
+    let mut types = HashMap::new();
+    // What cannot be coerced without values may be so with them.
+    let Ok(coerced) = TypeCoercion::new().analyze(plan.clone(), state.config_options()) else {
+        return types;
+    };
+    let _ = coerced.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Cast(cast) = expr
+                    && let Expr::Placeholder(parameter) = cast.expr.as_ref()
+                {
+                    let of = cast.field.data_type().clone();
+                    types.entry(parameter.id.clone()).or_insert(of);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    types
 }

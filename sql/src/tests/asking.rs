@@ -1,4 +1,5 @@
 use arrow_array::{ArrayRef, Int32Array, StringArray};
+use arrow_schema::DataType;
 use bowstring_wire::error::Code;
 
 use super::*;
@@ -116,4 +117,59 @@ async fn parameters_are_known_bound_and_checked() {
     let wrong = row(&[&text("a"), &text("6"), &text("many")]);
     let error = bed.sql.bind(&plan, &wrong).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument, "{error}");
+}
+
+/// JDBC's driver fails over a value for a parameter of type null.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_nothing_is_compared_with_have_types_too() {
+    let bed = Bed::new();
+    bed.put("a", "b", &[1.0, 2.0]).await;
+    for (text, expected) in [
+        (
+            "SELECT key FROM tensors LIMIT ? OFFSET ?",
+            &["Int64", "Int64"][..],
+        ),
+        ("SELECT norm(tensor(?, ?))", &["Utf8", "Utf8"]),
+        (
+            "SELECT element(value, ?) FROM tensors WHERE key = ?",
+            &["Int64", "Utf8"],
+        ),
+        (
+            "SELECT 1 FROM tensors WHERE starts_with(key, ?) LIMIT ?",
+            &["Utf8", "Int64"],
+        ),
+        (
+            "SELECT key FROM tensors WHERE bytes IN (SELECT bytes FROM tensors LIMIT ?)",
+            &["Int64"],
+        ),
+        (
+            "UPDATE tensors SET expires_at = ?, pinned = ? WHERE key = ?",
+            &["Timestamp(ms)", "Boolean", "Utf8"],
+        ),
+        ("SELECT ?", &["Null"]),
+    ] {
+        let plan = bed.sql.plan(&Tenant::public(), text).await.unwrap();
+        let fields = plan.parameters().fields().iter();
+        let types: Vec<String> = fields.map(|field| field.data_type().to_string()).collect();
+        assert_eq!(types, expected, "{text}");
+    }
+}
+
+/// By the names of Arrow's format, which Java looks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_has_the_names_that_readers_of_maps_look_for() {
+    let bed = Bed::new();
+    let plan = bed
+        .sql
+        .plan(&Tenant::public(), "SELECT metadata FROM tensors")
+        .await
+        .unwrap();
+    let DataType::Map(entries, _) = plan.schema().field(0).data_type() else {
+        panic!("a map");
+    };
+    let DataType::Struct(fields) = entries.data_type() else {
+        panic!("of entries");
+    };
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["key", "value"]);
 }

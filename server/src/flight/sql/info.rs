@@ -115,7 +115,6 @@ fn infos(limits: &Limits) -> std::result::Result<SqlInfoData, arrow_flight::erro
         // In comparisons, EXISTS, IN and quantified ones; UNION and UNION ALL.
         (SqlSupportedSubqueries, 0b1111),
         (SqlSupportedUnions, 0b11),
-        (SqlDefaultTransactionIsolation, 0),
         (SqlSupportedTransactionsIsolationLevels, 0),
         // Forward only.
         (SqlSupportedResultSetTypes, 0b10),
@@ -152,6 +151,8 @@ fn infos(limits: &Limits) -> std::result::Result<SqlInfoData, arrow_flight::erro
     }
     let statement_bytes = i64::try_from(STATEMENT_BYTES_MAX).unwrap_or(0);
     infos.append(SqlMaxStatementLength, statement_bytes);
+    // None; an ordinal of 32 bits by the protocol's text, and of 64 in Java, which fails over any other.
+    infos.append(SqlDefaultTransactionIsolation, 0_i64);
     let words: &[(SqlInfo, &[&str])] = &[
         (
             SqlKeywords,

@@ -109,11 +109,11 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// The names that the builders of maps have.
+/// The names of Arrow's own format: Java looks for them.
 fn metadata_type() -> DataType {
     let entries = Fields::from(vec![
-        Field::new("keys", DataType::Utf8, false),
-        Field::new("values", DataType::Utf8, true),
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Utf8, true),
     ]);
     let entries = Field::new("entries", DataType::Struct(entries), false);
     DataType::Map(Arc::new(entries), false)
@@ -288,8 +288,8 @@ fn shapes(rows: &[Row]) -> ArrayRef {
 fn metadata(rows: &[Row]) -> DfResult<ArrayRef> {
     let names = MapFieldNames {
         entry: "entries".to_owned(),
-        key: "keys".to_owned(),
-        value: "values".to_owned(),
+        key: "key".to_owned(),
+        value: "value".to_owned(),
     };
     let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for row in rows {
