@@ -52,6 +52,7 @@ mod snapshots;
 mod sockets;
 mod spaces;
 mod sql;
+mod sql_catalog;
 mod sql_changes;
 mod sql_limits;
 mod sql_sessions;

@@ -9,10 +9,7 @@ use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_cast::pretty::pretty_format_batches;
 use arrow_flight::error::{FlightError, Result};
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::sql::{
-    CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo,
-    CommandStatementQuery, ProstMessageExt, SqlInfo,
-};
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, FlightInfo, Ticket};
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
 use arrow_schema::{Schema, SchemaRef};
@@ -47,7 +44,7 @@ pub async fn client(server: &Server) -> Client {
 }
 
 /// The one stream of an answer, of the schema that was said.
-async fn read(client: &mut Client, info: FlightInfo) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+pub async fn read(client: &mut Client, info: FlightInfo) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let [endpoint] = &info.endpoint[..] else {
         panic!("one endpoint")
     };
@@ -181,66 +178,6 @@ async fn tables_of_the_server_are_live() {
         space.namespace
     );
     assert_eq!(rows(&query(&mut client, &known).await.unwrap()), ["1 16"]);
-}
-
-#[tokio::test]
-async fn the_catalogue_is_told() {
-    let server = Server::shared();
-    let mut client = client(&server).await;
-    let info = client.get_catalogs().await.unwrap();
-    assert_eq!(
-        rows(&read(&mut client, info).await.unwrap().1),
-        ["bowstring"]
-    );
-    let info = client
-        .get_db_schemas(CommandGetDbSchemas::default())
-        .await
-        .unwrap();
-    let schemas = rows(&read(&mut client, info).await.unwrap().1);
-    assert_eq!(schemas, ["bowstring cache", "bowstring information_schema"]);
-    let info = client.get_table_types().await.unwrap();
-    assert_eq!(
-        rows(&read(&mut client, info).await.unwrap().1),
-        ["TABLE", "VIEW"]
-    );
-    let of = CommandGetTables {
-        db_schema_filter_pattern: Some("cache".to_owned()),
-        table_name_filter_pattern: Some("t%".to_owned()),
-        include_schema: true,
-        ..CommandGetTables::default()
-    };
-    let info = client.get_tables(of).await.unwrap();
-    let (_, batches) = read(&mut client, info).await.unwrap();
-    let tables = batches[0]
-        .column_by_name("table_name")
-        .unwrap()
-        .as_string::<i32>();
-    assert_eq!((tables.len(), tables.value(0)), (1, "tensors"));
-    let schemas = batches[0]
-        .column_by_name("table_schema")
-        .unwrap()
-        .as_binary::<i32>();
-    let schema = try_schema_from_ipc_buffer(schemas.value(0)).unwrap();
-    assert!(schema.column_with_name("value").is_some());
-    let info = client
-        .get_sql_info(vec![SqlInfo::FlightSqlServerName])
-        .await
-        .unwrap();
-    let (_, batches) = read(&mut client, info).await.unwrap();
-    assert_eq!(batches[0].num_rows(), 1);
-    let info = client
-        .get_xdbc_type_info(CommandGetXdbcTypeInfo::default())
-        .await
-        .unwrap();
-    assert!(read(&mut client, info).await.unwrap().1[0].num_rows() > 5);
-    let of = CommandGetPrimaryKeys {
-        table: "tensors".to_owned(),
-        ..CommandGetPrimaryKeys::default()
-    };
-    let info = client.get_primary_keys(of).await.unwrap();
-    let (schema, batches) = read(&mut client, info).await.unwrap();
-    assert_eq!(schema.fields().len(), 6);
-    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
 }
 
 #[tokio::test]
