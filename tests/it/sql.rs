@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_array::{RecordBatch, StringArray};
 use arrow_cast::pretty::pretty_format_batches;
 use arrow_flight::error::{FlightError, Result};
 use arrow_flight::sql::client::FlightSqlServiceClient;
