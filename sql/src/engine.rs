@@ -138,12 +138,14 @@ impl Sql {
         let (sql, plan, values) = (self.clone(), plan.clone(), values.clone());
         self.apart(async move {
             let bound = || -> DfResult<Plan> {
+                // To what it is compared with; the plan casts all others, to whatever suits the value.
+                let compared = plan.logical.get_parameter_types()?;
                 let fields = plan.parameters.fields().iter();
                 let values = fields.zip(values.columns()).map(|(field, column)| {
                     let value = ScalarValue::try_from_array(column, 0)?;
-                    match field.data_type() {
-                        DataType::Null => Ok(value),
-                        wanted => value.cast_to(wanted),
+                    match compared.get(field.name()) {
+                        Some(Some(wanted)) => value.cast_to(wanted),
+                        _ => Ok(value),
                     }
                 });
                 let values: Vec<ScalarValue> = values.collect::<DfResult<_>>()?;

@@ -186,7 +186,12 @@ fn cast(state: &SessionState, plan: &LogicalPlan) -> HashMap<String, DataType> {
                 if let Expr::Cast(cast) = expr
                     && let Expr::Placeholder(parameter) = cast.expr.as_ref()
                 {
-                    let of = cast.field.data_type().clone();
+                    // What functions take a null as is a view, which not every driver has.
+                    let of = match cast.field.data_type() {
+                        DataType::Utf8View => DataType::Utf8,
+                        DataType::BinaryView => DataType::Binary,
+                        of => of.clone(),
+                    };
                     types.entry(parameter.id.clone()).or_insert(of);
                 }
                 Ok(TreeNodeRecursion::Continue)

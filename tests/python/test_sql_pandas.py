@@ -143,10 +143,11 @@ def test_duckdb_reads_many_batches_and_every_column(connection, filled):
         reader = cursor.fetch_record_batch()
         with duckdb.connect() as duck:
             duck.register("found", reader)
-            rows = duck.sql("SELECT key, shape, expires_at, metadata, value.dtype, value.data, typeof(created_at) FROM found").fetchall()
+            columns = "key, shape, expires_at, metadata, value.dtype, value.data, typeof(created_at)"
+            rows = duck.sql(f"SELECT {columns} FROM found").fetchall()
     assert [row[:4] for row in rows] == [(key, [4], None, {}) for key in KEYS]
-    assert [(dtype, np.frombuffer(data, "<f4").tolist()) for *_, dtype, data, _ in rows] == [("float32", row) for row in ARRAY.tolist()]
-    assert {kind for *_, kind in rows} == {"TIMESTAMP WITH TIME ZONE"}
+    assert [np.frombuffer(data, "<f4").tolist() for *_, data, _ in rows] == ARRAY.tolist()
+    assert {(dtype, kind) for *_, dtype, _, kind in rows} == {("float32", "TIMESTAMP WITH TIME ZONE")}
 
 
 def test_a_frame_of_keys_is_deleted_by_one_call(connection, client, filled):
