@@ -5,7 +5,6 @@ pub mod listing;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::DataType;
 use bowstring_cache::Cache;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};

@@ -1,4 +1,4 @@
-use arrow_array::{ArrayRef, Int32Array, StringArray};
+use arrow_array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use arrow_schema::DataType;
 use bowstring_wire::error::Code;
 
@@ -153,6 +153,17 @@ async fn parameters_that_nothing_is_compared_with_have_types_too() {
         let types: Vec<String> = fields.map(|field| field.data_type().to_string()).collect();
         assert_eq!(types, expected, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_cast_to_nothing_that_was_only_told() {
+    let bed = Bed::new();
+    let plan = bed.sql.plan(&Tenant::public(), "SELECT abs(?)").await;
+    let value: ArrayRef = Arc::new(Float64Array::from(vec![-1.5]));
+    let row = RecordBatch::try_from_iter([("1", value)]).unwrap();
+    let bound = bed.sql.bind(&plan.unwrap(), &row).await.unwrap();
+    let mut answer = bed.sql.run(&bound, Ok).await.unwrap();
+    assert_eq!(rows(&[answer.next().await.unwrap().unwrap()]), ["1.5"]);
 }
 
 /// By the names of Arrow's format, which Java looks for.
