@@ -173,71 +173,13 @@ impl Sql {
         }
     }
 
-    /// Makes a plan's change, on the caller's thread, and gives how many entries were changed: those that were still of
-    /// the version that the condition was asked of. Where the statement has parameters, once for each row of `values`,
-    /// one after the other. `may` is asked before anything of a namespace is touched, and before a tensor is read that a value
-    /// of a parameter names.
-    ///
-    /// # Errors
-    /// Those of a query, of `may` and of the engine. What was changed before stays so, and the message says how many.
-    pub async fn change(
-        &self,
-        plan: &Plan,
-        values: &[RecordBatch],
-        mut may: impl FnMut(May<'_>) -> Result<()> + Send,
-    ) -> Result<u64> {
-        let mut changed = 0;
-        let done = async {
-            if plan.parameters.fields().is_empty() || values.is_empty() {
-                return self.change_once(plan, &mut may, &mut changed).await;
-            }
-            for batch in values {
-                for row in 0..batch.num_rows() {
-                    let bound = self.bind(plan, &batch.slice(row, 1)).await?;
-                    for reads in bound.reads() {
-                        may(May::Read(reads))?;
-                    }
-                    self.change_once(&bound, &mut may, &mut changed).await?;
-                }
-            }
-            Ok(())
-        };
-        match done.await {
-            Ok(()) => Ok(changed),
-            Err(error) if changed == 0 => Err(error),
-            Err(error) => Err(Error::new(
-                error.code,
-                format!(
-                    "{}; what was changed before that stays so; changed=`{changed}`",
-                    error.message
-                ),
-            )),
-        }
+    /// What is queried.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.cache
     }
 
-    async fn change_once(
-        &self,
-        plan: &Plan,
-        may: &mut (impl FnMut(May<'_>) -> Result<()> + Send),
-        changed: &mut u64,
-    ) -> Result<()> {
-        let change = plan.asked.change.clone();
-        let change = change.ok_or_else(|| {
-            Error::invalid("the statement changes nothing; run it as a query, not as an update")
-        })?;
-        let (finds, tenant) = (change.clone(), plan.asked.tenant.clone());
-        let found = self.start(plan, move |batch| finds.found(&tenant, &batch));
-        let mut found = found.await?;
-        // Time is looked at in between: what has begun is done, and counted.
-        while let Some(found) = found.next().await? {
-            let cache = &self.0.cache;
-            let may = |namespace: &Namespace| may(May::Change(namespace));
-            change.apply(cache, found, may, changed).await?;
-        }
-        Ok(())
-    }
-
-    async fn start<T: Send + 'static>(
+    /// Begins a query, whose batches are what `encode` makes of them.
+    pub(crate) async fn start<T: Send + 'static>(
         &self,
         plan: &Plan,
         mut encode: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,

@@ -7,7 +7,7 @@
 //!   [`Plan`] says what columns come and which parameters are asked for.
 //! - [`Sql::run`] answers it: on threads of their own at idle priority (`threads`), with memory that the ledger has
 //!   been asked for (`pool`), and as long as its time is not over ([`Answer`]).
-//! - [`Sql::change`] makes a DELETE or an UPDATE of what a query finds (`change`).
+//! - [`Sql::change`] makes a DELETE, an UPDATE or an INSERT of what a query finds (`change`).
 //! - `reads` is what a statement reads, for who decides whether it may; a [`Scope`], what a session has set
 //! - `spill`: files in which sorts go on that need more memory than there is for them, where a directory is set
 //! - What a table has is read by a task on the server's own threads, at the query's request and only then (`scan`): an
@@ -49,7 +49,8 @@ mod weight;
 mod tests;
 
 pub use answer::{Answer, Until};
-pub use catalog::CATALOG;
+pub use catalog::{ALIKE, CATALOG, SCHEMA};
+pub use change::Coming;
 pub use engine::listing::Table;
 pub use engine::{May, Sql};
 pub use limits::Limits;

@@ -74,7 +74,7 @@ impl Plan {
         &self.schema
     }
 
-    /// Whether it changes something, and answers how many entries that was: see [`crate::Sql::change`].
+    /// Whether it changes something, or puts something, and answers how many entries that was: see [`crate::Sql::change`].
     pub fn changes(&self) -> bool {
         self.asked.change.is_some()
     }
@@ -82,6 +82,11 @@ impl Plan {
     /// Whether entries go by it.
     pub fn deletes(&self) -> bool {
         self.asked.change == Some(Change::Delete)
+    }
+
+    /// Whether entries are put by it.
+    pub fn inserts(&self) -> bool {
+        matches!(self.asked.change, Some(Change::Insert(_)))
     }
 
     /// What it reads, each once: tables by name, and what `tensor()` names once parameters have values. It is for who runs
@@ -113,6 +118,9 @@ impl Plan {
             true => all_nullable(state.optimize(&logical)?.schema().as_arrow()),
             false => all_nullable(logical.schema().as_arrow()),
         };
+        if let Some(Change::Insert(insert)) = &asked.change {
+            insert.check(&rows).map_err(passed)?;
+        }
         let mut reads = asked.tables.clone();
         if parameters.fields().is_empty() {
             reads.extend(reads::tensors(&logical).map_err(passed)?);

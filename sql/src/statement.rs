@@ -30,7 +30,7 @@ pub struct Parsed {
 /// Reads the one statement of a text. Parameters written `?` are numbered in their order.
 ///
 /// # Errors
-/// `invalid_argument` for what is no SQL, `unimplemented` for what does more than ask, delete and update,
+/// `invalid_argument` for what is no SQL, `unimplemented` for what does more than ask, put, delete and update,
 /// `resource_exhausted` past a limit.
 pub fn parse(text: &str) -> Result<Parsed> {
     if text.len() > STATEMENT_BYTES_MAX {
@@ -73,8 +73,7 @@ pub fn parse(text: &str) -> Result<Parsed> {
     };
     if !only_asks(&statement) {
         return Err(Error::unimplemented(format!(
-            "SQL does not do that here; got=`{} …` expected SELECT, SHOW, DESCRIBE, DELETE, UPDATE, or EXPLAIN of one; \
-             tensors are put by DoPut",
+            "SQL does not do that here; got=`{} …` expected SELECT, SHOW, DESCRIBE, INSERT, DELETE, UPDATE, or EXPLAIN of one",
             clip(text.split_whitespace().next().unwrap_or_default(), 32)
         )));
     }
@@ -271,7 +270,8 @@ mod tests {
             "CREATE FUNCTION f() RETURNS INT RETURN 1",
             "COPY tensors TO '/tmp/x.csv'",
             "COPY (SELECT 1) TO '/tmp/x.csv'",
-            "INSERT INTO tensors SELECT 1",
+            "INSERT INTO stats SELECT 1",
+            "EXPLAIN INSERT INTO tensors SELECT 1, 1, 1",
             "MERGE INTO tensors t USING namespaces n ON true WHEN MATCHED THEN DELETE",
             "WITH a AS (SELECT 1) DELETE FROM tensors WHERE true",
             "TRUNCATE TABLE tensors",

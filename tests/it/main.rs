@@ -54,6 +54,7 @@ mod spaces;
 mod sql;
 mod sql_catalog;
 mod sql_changes;
+mod sql_inserts;
 mod sql_limits;
 mod sql_sessions;
 mod sql_tables;

@@ -96,7 +96,7 @@ async fn an_update_says_how_many_entries_it_was_of() {
             "column=`metadata`",
         ),
         (
-            "INSERT INTO tensors SELECT * FROM tensors".to_owned(),
+            "INSERT INTO stats SELECT * FROM stats".to_owned(),
             "unimplemented: ",
         ),
     ] {

@@ -7,7 +7,7 @@ use bowstring_wire::error::{Error, Result};
 use http::HeaderMap;
 
 use super::authorize::Principal;
-use super::do_put::Messages;
+use super::do_put::{Caller, Messages};
 use super::out::Failure;
 use super::service::{Call, Service};
 use crate::config::Config;
@@ -64,7 +64,7 @@ pub async fn get(_: &Service, _: &Call<'_>, _: &[u8], _: &mut Responder) -> Resu
 
 pub async fn put(
     _: &Service,
-    _: (&Principal, &Cookie),
+    _: Caller<'_>,
     _: &[u8],
     _: &mut Messages<'_>,
     _: &mut Responder,

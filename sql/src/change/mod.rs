@@ -1,10 +1,17 @@
 //! DELETE and UPDATE: a query finds entries and their versions (`rewrite`), and each that is still of its version is
 //! changed, by the same functions of the engine as the actions `delete`, `expire`, `pin` and `unpin`.
 //!
+//! INSERT: a query gives rows (`insert` says of which columns, `rows` reads them), which are put into loads (`coming`).
+//! `run` does all of it.
+//!
 //! The query's threads find, as for any query; who asked changes, on his own: what takes the engine's locks runs on no
-//! idle thread. Entries are changed as they are found, and no list of them is kept.
+//! idle thread. Entries are changed or put as they are found, and no list of them is kept.
 
+mod coming;
+mod insert;
 mod rewrite;
+mod rows;
+mod run;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
@@ -14,7 +21,10 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
 
+pub use coming::Coming;
+pub use insert::Insert;
 pub use rewrite::rewritten;
+use rows::Rows;
 
 /// Entries that are deleted together, and that are changed before others run.
 const STEP: usize = 256;
@@ -26,6 +36,8 @@ pub enum Change {
     Delete,
     /// These columns are set, in this order.
     Update(Vec<Column>),
+    /// The rows are put.
+    Insert(Insert),
 }
 
 /// A column that can be set.
@@ -58,6 +70,7 @@ impl Change {
         let columns = match self {
             Self::Delete => &[][..],
             Self::Update(columns) => columns,
+            Self::Insert(_) => return Err(Error::internal("what is put was to be found")),
         };
         if batch.num_columns() != rewrite::FIRST_COLUMNS + columns.len() {
             return Err(Error::internal(
@@ -120,6 +133,7 @@ impl Change {
                         *changed += u64::from(it.update(cache).await?);
                     }
                 }
+                Self::Insert(_) => return Err(Error::internal("what is put was to be changed")),
             }
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,6 @@
-//! A DELETE or UPDATE as the query that finds what it changes: the same FROM and WHERE, read by the same planner as any
-//! other, so that no condition is lost on the way. What such a query could not say is refused by its name.
+//! A statement that changes something as one that asks. A DELETE or UPDATE is the query that finds what it changes: the
+//! same FROM and WHERE, read by the same planner as any other, so that no condition is lost on the way. What such a query
+//! could not say is refused by its name.
 
 use std::ops::ControlFlow;
 
@@ -11,17 +12,16 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::insert::{self, TABLE};
 use super::{Change, Column};
 use crate::catalog::{CATALOG, SCHEMA};
 use crate::tables::tensor_columns;
 
-/// The one table whose rows can be changed.
-const TABLE: &str = "tensors";
 /// What the query asks for first.
 const FIRST: &str = "namespace, key, version";
 pub(super) const FIRST_COLUMNS: usize = 3;
 
-/// What a statement changes, and the query that finds it; `None` where it is no DELETE or UPDATE.
+/// What a statement changes, and the query that finds it; `None` where it is no INSERT, DELETE or UPDATE.
 ///
 /// # Errors
 /// `invalid_argument` where it has no WHERE, or sets what is no column; `unimplemented` for what it says beside that.
@@ -29,6 +29,10 @@ pub fn rewritten(statement: &Statement) -> Result<Option<(Change, Statement)>> {
     let (verb, found) = match statement {
         Statement::Delete(of) => ("DELETE", delete(of)?),
         Statement::Update(of) => ("UPDATE", update(of)?),
+        Statement::Insert(of) => {
+            let (insert, query) = insert::rewritten(of)?;
+            return Ok(Some((Change::Insert(insert), query)));
+        }
         _ => return Ok(None),
     };
     if statement.visit(&mut Queries).is_break() {
@@ -227,7 +231,7 @@ fn column(target: &AssignmentTarget) -> Result<Column> {
 }
 
 /// A name as the planner reads it.
-fn meant(ident: &Ident) -> String {
+pub(super) fn meant(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

@@ -55,29 +55,42 @@ impl Alike {
         let Ok(namespace) = Namespace::parse(&name) else {
             return Ok(None);
         };
-        let snapshot = self.cache.snapshot(&self.tenant, &namespace, "").await?;
-        let mut walk = snapshot.walk_behind(Part::default());
-        for _ in 0..STEPS {
-            let Some(items) = walk.step().await? else {
-                break;
-            };
-            let Some(first) = items.into_iter().next() else {
-                continue;
-            };
-            let of = Uniform {
-                namespace,
+        let Some(of) = first(&self.cache, &self.tenant, &namespace).await? else {
+            return Ok(None);
+        };
+        let Self {
+            cache,
+            tenant,
+            normal,
+        } = self;
+        Ok(Tensors::alike(cache, tenant, normal, of).ok())
+    }
+}
+
+/// What a namespace's first entry is, in memory or below it; `None` where there is none.
+///
+/// # Errors
+/// Whatever the tier below meets.
+pub async fn first(
+    cache: &Cache,
+    tenant: &Tenant,
+    namespace: &Namespace,
+) -> Result<Option<Uniform>> {
+    let snapshot = cache.snapshot(tenant, namespace, "").await?;
+    let mut walk = snapshot.walk_behind(Part::default());
+    for _ in 0..STEPS {
+        let Some(items) = walk.step().await? else {
+            break;
+        };
+        if let Some(first) = items.into_iter().next() {
+            return Ok(Some(Uniform {
+                namespace: namespace.clone(),
                 dtype: first.dtype,
                 shape: first.shape,
-            };
-            let Self {
-                cache,
-                tenant,
-                normal,
-            } = self.clone();
-            return Ok(Tensors::alike(cache, tenant, normal, of).ok());
+            }));
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 impl fmt::Debug for Alike {

@@ -118,6 +118,18 @@ impl Column {
         }
     }
 
+    /// Reads what is to be stored: what a function takes, and scalars.
+    ///
+    /// # Errors
+    /// As [`Column::new`].
+    pub fn stored(array: &ArrayRef, field: &Field) -> Result<Self> {
+        let of = array.data_type();
+        if !is_tensor(of) && !of.is_numeric() {
+            return Err(no_tensor(of));
+        }
+        Self::of(array, field, false).map_err(|error| crate::error::of(&error))
+    }
+
     fn of(array: &ArrayRef, field: &Field, constant: bool) -> DfResult<Self> {
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
@@ -215,7 +227,9 @@ fn fits(tensor: Tensor<'_>) -> Result<Tensor<'_>> {
 
 impl Lists {
     fn new(array: &ArrayRef, field: &Field) -> Result<Self> {
+        let is_scalar = array.data_type().is_numeric();
         let (ends, values) = match array.data_type() {
+            _ if is_scalar => (Ends::Every(1), array.clone()),
             DataType::FixedSizeList(_, size) => {
                 let lists = array.as_fixed_size_list();
                 let size = usize::try_from(*size).unwrap_or_default();
@@ -249,7 +263,10 @@ impl Lists {
         let dtype = dtype_of(values.data_type(), field)?;
         let (ends, shape) = match ends {
             Ends::Every(size) => {
-                let mut dims = vec![size as u64];
+                let mut dims = match is_scalar {
+                    true => Vec::new(),
+                    false => vec![size as u64],
+                };
                 dims.extend(nested);
                 (
                     Ends::Every(size * every),
@@ -325,7 +342,15 @@ fn shape_of(mut dims: Vec<u64>, dtype: DType, field: &Field) -> Result<Shape> {
         .is_some_and(|name| name == FIXED_SHAPE_TENSOR)
         && let Some(json) = metadata.get(METADATA_KEY)
     {
-        dims = FixedShapeTensor::parse(json)?.shape;
+        let tensor = FixedShapeTensor::parse(json)?;
+        if let Some(permutation) = &tensor.permutation
+            && !permutation.is_sorted()
+        {
+            return Err(Error::unimplemented(
+                "tensors whose axes are permuted are not read here; put them by DoPut, or in C order",
+            ));
+        }
+        dims = tensor.shape;
     }
     if dtype.storage_per_element() > 1 {
         dims.pop();

@@ -12,6 +12,9 @@ mod progress;
 mod single;
 mod values;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{FlightDescriptor, PutResult};
 use bowstring_cache::put::Mode;
@@ -28,7 +31,10 @@ use super::out::Failure;
 use super::service::{Call, Service};
 use super::slow::About;
 use super::{get_flight_info, reply, request, sql};
+use crate::conn::ConnHandle;
 use crate::grpc::Responder;
+#[cfg(feature = "sql")]
+pub use bulk::{Batch, Incoming, Received};
 pub use messages::Messages;
 use progress::Progress;
 
@@ -53,7 +59,12 @@ pub async fn run(
     let (command, schema) = match opening(&mut messages).await? {
         Opening::Tensors(command, schema) => (*command, schema),
         Opening::Sql(command) => {
-            let caller = (&principal, &cookie);
+            let caller = Caller {
+                principal: &principal,
+                cookie: &cookie,
+                conn: &conn,
+                deadline,
+            };
             return sql::put(service, caller, &command, &mut messages, respond).await;
         }
     };
@@ -79,6 +90,36 @@ pub async fn run(
         }
     };
     send_reply(respond, &reply).await
+}
+
+/// Who puts.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "read by Flight SQL"))]
+pub struct Caller<'a> {
+    pub principal: &'a Principal,
+    pub cookie: &'a sql::Cookie,
+    pub conn: &'a Arc<ConnHandle>,
+    /// As [`Call::deadline`].
+    pub deadline: Option<Duration>,
+}
+
+/// Stores the rows that follow a schema which has come, as a put of many does.
+#[cfg(feature = "sql")]
+pub async fn rows(
+    service: &Service,
+    caller: Caller<'_>,
+    command: PutCommand,
+    schema: &[u8],
+    messages: &mut Messages<'_>,
+) -> Result<PutReply> {
+    let PutSchema::Bulk(schema) = PutSchema::parse(schema)? else {
+        return Err(Error::invalid(
+            "the rows have one column; expected a key and a tensor",
+        ));
+    };
+    let newcomer = service.turns.enter(caller.deadline)?;
+    let call = (caller.principal, caller.conn, newcomer, Progress::none());
+    bulk::receive(service, call, command, schema, messages).await
 }
 
 async fn send_reply(respond: &mut Responder, reply: &PutReply) -> Result<(), Failure> {

@@ -32,6 +32,15 @@ impl<'r> Progress<'r> {
         }
     }
 
+    /// Where nobody can be told.
+    #[cfg(feature = "sql")]
+    pub fn none() -> Self {
+        Self {
+            respond: None,
+            waiting: VecDeque::new(),
+        }
+    }
+
     /// Whether it is told at all.
     pub fn is_asked(&self) -> bool {
         self.respond.is_some()

@@ -15,12 +15,21 @@ pub fn operation(plan: &Plan) -> Operation {
     }
 }
 
+/// What a statement does to the tables that it reads: an INSERT only takes rows from them, and where those go is asked for
+/// each namespace.
+pub fn on_tables(plan: &Plan) -> Operation {
+    match plan.inserts() {
+        true => Operation::Get,
+        false => operation(plan),
+    }
+}
+
 /// Asks for all that a plan reads, before it is run, and before its columns are told.
 ///
 /// # Errors
 /// `permission_denied`.
 pub fn allowed(principal: &Principal, plan: &Plan) -> Result<()> {
-    let operation = operation(plan);
+    let operation = on_tables(plan);
     let reads = plan.reads().iter();
     reads
         .map(|reads| may_read(principal, operation, reads))

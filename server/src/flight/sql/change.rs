@@ -1,4 +1,4 @@
-//! DELETE and UPDATE, whichever way they come: as an update by DoPut, or read like a query by DoGet, which some clients do
+//! INSERT, DELETE and UPDATE, whichever way they come: as an update by DoPut, or read like a query by DoGet, which some clients do
 //! with whatever text they are given.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bowstring_sql::{May, Plan, Scope};
 use bowstring_wire::error::{Error, Result};
 use prost::Message;
 
-use super::allowed::{allowed, may_read, operation};
+use super::allowed::{allowed, may_read, on_tables, operation};
 use super::{arrow_error, no_transaction, sql, unknown, values};
 use crate::flight::authorize::{Principal, Resource, authorize};
 use crate::flight::do_put::Messages;
@@ -52,10 +52,15 @@ pub async fn put(
     };
     let values = if values.is_empty() { kept } else { values };
     let changed = run(service, principal, (&plan, &values), respond).await?;
-    let record_count = i64::try_from(changed).unwrap_or(i64::MAX);
-    Ok(PutResult {
+    Ok(counted(changed))
+}
+
+/// What a put answers that was of so many entries.
+pub fn counted(entries: u64) -> PutResult {
+    let record_count = i64::try_from(entries).unwrap_or(i64::MAX);
+    PutResult {
         app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into(),
-    })
+    }
 }
 
 /// Makes a change, as long as its client is there, and gives how many entries were changed.
@@ -68,7 +73,7 @@ pub async fn run(
     let operation = operation(plan);
     let may = |of: May<'_>| match of {
         May::Change(namespace) => authorize(principal, operation, Resource::Namespace(namespace)),
-        May::Read(reads) => may_read(principal, operation, reads),
+        May::Read(reads) => may_read(principal, on_tables(plan), reads),
     };
     let change = sql(service)?.change(plan, values, may);
     tokio::select! {

@@ -53,7 +53,7 @@ fn infos(limits: &Limits) -> std::result::Result<SqlInfoData, arrow_flight::erro
         (FlightSqlServerSql, true),
         (FlightSqlServerSubstrait, false),
         (FlightSqlServerCancel, true),
-        (FlightSqlServerBulkIngestion, false),
+        (FlightSqlServerBulkIngestion, true),
         (FlightSqlServerIngestTransactionsSupported, false),
         (SqlDdlCatalog, false),
         (SqlDdlSchema, false),

@@ -1,6 +1,7 @@
 //! Flight SQL, on the same port and by the same verbs: what a command or a ticket that is no JSON asks for.
 //!
-//! - `stream`: a query's answer on its way out; `change`: DELETE and UPDATE
+//! - `stream`: a query's answer on its way out; `change`: INSERT, DELETE and UPDATE
+//! - `ingest`: tables of rows that a client puts
 //! - `prepared`: statements that are kept for who prepared them; `values`: those of their parameters
 //! - `catalog`: catalogs, schemas, tables, keys; `info`, `types`: what the server can, and its types
 //! - `session`: what a client has set for its queries; `ticket`: what a statement's ticket says; `running`: what runs under one,
@@ -13,6 +14,7 @@ mod cancel;
 mod catalog;
 mod change;
 mod info;
+mod ingest;
 mod prepared;
 mod running;
 mod session;
@@ -42,7 +44,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
-use super::do_put::Messages;
+use super::do_put::{Caller, Messages};
 use super::out::Failure;
 use super::reply;
 use super::service::{Call, Service};
@@ -199,12 +201,13 @@ async fn answer(
 /// Answers a DoPut with a command of Flight SQL, up to the end of its stream.
 pub async fn put(
     service: &Service,
-    (principal, cookie): (&Principal, &Cookie),
+    caller: Caller<'_>,
     bytes: &[u8],
     messages: &mut Messages<'_>,
     respond: &mut Responder,
 ) -> Result<(), Failure> {
-    let scope = service.asking.sessions.scope(principal, cookie)?;
+    let principal = caller.principal;
+    let scope = service.asking.sessions.scope(principal, caller.cookie)?;
     let result = match command(bytes)? {
         Command::CommandPreparedStatementQuery(statement) => {
             let handle = statement.prepared_statement_handle;
@@ -215,6 +218,9 @@ pub async fn put(
             PutResult {
                 app_metadata: result.encode_to_vec().into(),
             }
+        }
+        Command::CommandStatementIngest(rows) => {
+            ingest::put(service, caller, &rows, messages).await?
         }
         update => {
             let asked = (principal, &scope);

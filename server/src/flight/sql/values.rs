@@ -1,4 +1,5 @@
-//! The values of a statement's parameters, as a client puts them: rows of numbers, texts, bytes, truth values and times.
+//! The values of a statement's parameters, as a client puts them: rows of numbers, texts, bytes, truth values, times and
+//! lists of numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use arrow_ipc::{Type, root_as_message};
 use arrow_schema::{Schema, SchemaRef};
 use bowstring_wire::body::Body;
 use bowstring_wire::error::{Error, Result};
-use bowstring_wire::field::{Logical, logical, type_name};
+use bowstring_wire::extension::NAME_KEY;
+use bowstring_wire::field::{Logical, child, logical, lookup, type_name};
 use bowstring_wire::flight_data::Event;
 use bowstring_wire::ipc_check::{self, Tree};
 use bytes::Bytes;
@@ -57,7 +59,8 @@ pub async fn read(messages: &mut Messages<'_>) -> Result<Vec<RecordBatch>> {
     Ok(reading.batches)
 }
 
-fn whole(body: &Body) -> Result<Bytes> {
+/// A body in one piece.
+pub fn whole(body: &Body) -> Result<Bytes> {
     let mut whole = vec![0; usize::try_from(body.len()).unwrap_or(usize::MAX)];
     let copied = body.copy_to(0..body.len(), &mut whole);
     copied.ok_or_else(|| Error::internal("a body is shorter than it is"))?;
@@ -89,23 +92,25 @@ impl Reading {
                 self.rows
             )));
         }
-        let unread = || Error::internal("a message that was checked cannot be read");
-        let message = root_as_message(header).map_err(|_| unread())?;
-        let batch = message.header_as_record_batch().ok_or_else(unread)?;
-        let batch = read_record_batch(
-            &body.into(),
-            batch,
-            schema.clone(),
-            &HashMap::new(),
-            None,
-            &message.version(),
-        );
-        let batch = batch.map_err(|error| {
-            Error::invalid(format!("the values of parameters cannot be read; {error}"))
-        })?;
-        self.batches.push(batch);
+        self.batches.push(batch(header, body, schema)?);
         Ok(())
     }
+}
+
+/// A batch whose header was checked.
+pub fn batch(header: &[u8], body: Bytes, schema: &SchemaRef) -> Result<RecordBatch> {
+    let unread = || Error::internal("a message that was checked cannot be read");
+    let message = root_as_message(header).map_err(|_| unread())?;
+    let batch = message.header_as_record_batch().ok_or_else(unread)?;
+    let batch = read_record_batch(
+        &body.into(),
+        batch,
+        schema.clone(),
+        &HashMap::new(),
+        None,
+        &message.version(),
+    );
+    batch.map_err(|error| Error::invalid(format!("a batch cannot be read; {error}")))
 }
 
 fn columns(header: &[u8]) -> Result<(SchemaRef, Tree)> {
@@ -128,10 +133,12 @@ fn columns(header: &[u8]) -> Result<(SchemaRef, Tree)> {
             | Logical::Bytes { .. }
             | Logical::TextView
             | Logical::BytesView => {}
+            Logical::List { .. } | Logical::FixedList(_) if is_list_of_numbers(&field)? => {}
             Logical::Other { .. } if matches!(field.type_type(), Type::Timestamp | Type::Date) => {}
             _ => {
                 return Err(Error::unimplemented(format!(
-                    "a parameter's value is a number, a text, bytes, a truth value or a time; got=`{}`; give others as text",
+                    "a parameter's value is a number, a text, bytes, a truth value, a time, or a list of numbers that is \
+                     of no extension type; got=`{}`; give others as text",
                     type_name(&field)
                 )));
             }
@@ -143,4 +150,20 @@ fn columns(header: &[u8]) -> Result<(SchemaRef, Tree)> {
         None => Schema::empty(),
     };
     Ok((Arc::new(columns), tree))
+}
+
+/// An extension type would say more of it than a value keeps.
+fn is_list_of_numbers(field: &arrow_ipc::Field<'_>) -> Result<bool> {
+    if lookup(field.custom_metadata(), NAME_KEY).is_some() {
+        return Ok(false);
+    }
+    let mut item = child(field);
+    while let Some(field) = item {
+        match logical(&field)? {
+            Logical::Int { .. } | Logical::Float { .. } => return Ok(true),
+            Logical::FixedList(_) => item = child(&field),
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
 }

@@ -109,8 +109,8 @@ pub fn schema() -> SchemaRef {
     ]))
 }
 
-/// The names of Arrow's own format: Java looks for them.
-fn metadata_type() -> DataType {
+/// The type of `metadata`, with the names of Arrow's own format: Java looks for them.
+pub fn metadata_type() -> DataType {
     let entries = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Utf8, true),

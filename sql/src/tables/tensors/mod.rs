@@ -26,6 +26,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::runtime::Handle;
 
 use self::columns::Columns;
+pub use self::columns::metadata_type;
 pub use self::uniform::Uniform;
 use self::walk::Walking;
 use crate::DfResult;

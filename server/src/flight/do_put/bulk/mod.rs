@@ -24,7 +24,9 @@ use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
-use incoming::{Incoming, Received};
+#[cfg(feature = "sql")]
+pub use incoming::Batch;
+pub use incoming::{Incoming, Received};
 use storing::{Store, Storing};
 
 /// Receives batches of rows and stores them.
