@@ -267,8 +267,10 @@ async fn all_of_an_insert_is_seen_at_once() {
     let looking = async {
         loop {
             let namespace = Namespace::parse("b").unwrap();
-            let snapshot = bed.cache.snapshot(&Tenant::public(), &namespace, "");
-            let mut walk = snapshot.await.unwrap().walk_behind(Default::default());
+            let tenant = Tenant::public();
+            let snapshot = bed.cache.snapshot(&tenant, &namespace, "");
+            let snapshot = snapshot.await.unwrap();
+            let mut walk = snapshot.walk_behind(Default::default());
             let mut count = 0;
             while let Some(items) = walk.step().await.unwrap() {
                 count += items.len();
@@ -320,7 +322,8 @@ async fn a_namespace_says_how_what_stands_twice_is_put() {
         let change = SettingsChange::parse(change).unwrap();
         let (cache, a) = (bed.cache.clone(), Namespace::parse("a").unwrap());
         async move {
-            let set = cache.set_settings(&Tenant::public(), &a, &change, None);
+            let tenant = Tenant::public();
+            let set = cache.set_settings(&tenant, &a, &change, None);
             set.await.unwrap();
         }
     };
