@@ -5,9 +5,11 @@ import time
 import adbc_driver_flightsql.dbapi as dbapi
 import numpy as np
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 from calls import act, command, get, put
+from server import Server
 from tensors import array_of, same
 from test_bulk import bulk
 
@@ -173,3 +175,24 @@ def test_an_insert_says_how_many_and_takes_parameters(client, cursor, namespace)
     assert same(found["tensor"].combine_chunks().to_numpy_ndarray(), VECTORS[:3])
     spaces = {row["namespace"]: row for row in act(client, "namespaces")["namespaces"]}
     assert spaces[f"{namespace}-3"]["entries"] == 3
+
+
+def test_what_lies_below_memory_is_seen_and_does_not_come_back(tmp_path):
+    flags = ("--cold", f"file://{tmp_path}/store", "--state-dir", tmp_path / "state")
+    with Server(*flags, memory="64MiB") as running, flight.connect(running.uri) as client:
+        put(client, command(namespace="a"), bulk(WORDS[:10], VECTORS[:10]))
+        act(client, "flush")
+        assert act(client, "evict", namespace="a", prefix="")["entries"] == 10
+        with dbapi.connect(running.uri, autocommit=True) as connection, connection.cursor() as cursor:
+            with pytest.raises(dbapi.Error, match="already_exists"):
+                ingest(cursor, "a", table(WORDS[:5], -VECTORS[:5]), "create")
+            assert ingest(cursor, "a", table(WORDS[:5], -VECTORS[:5]), "append") == 5
+            cursor.execute("INSERT INTO ns.a (key, value) SELECT key, value FROM ns.a WHERE key = ?", (WORDS[7],))
+            cursor.execute("INSERT INTO tensors SELECT 'b', key, value FROM tensors WHERE namespace = 'a'")
+            assert cursor.fetchall() == [(10,)]
+        act(client, "flush")
+        act(client, "evict", namespace="a", prefix="")
+        wanted = np.concatenate([-VECTORS[:5], VECTORS[5:10]])
+        for namespace in ("a", "b"):
+            found = get(client, namespace=namespace, keys=WORDS[:10])
+            assert same(found["tensor"].combine_chunks().to_numpy_ndarray(), wanted)
