@@ -166,23 +166,11 @@ pub fn stem(name: &str) -> &str {
 /// Exactly so many bytes.
 pub fn take(from: &mut dyn Read, bytes: usize) -> Result<MutableBuffer, String> {
     let mut data = MutableBuffer::new(bytes.min(PIECE_BYTES));
-    let read = append(from, &mut data, bytes);
+    let read = bowstring_files::append(from, &mut data, bytes);
     read.map_err(|error| {
         format!("it ends within its array; expected_bytes=`{bytes}` source=`{error}`")
     })?;
     Ok(data)
-}
-
-/// So many bytes more. What is not there is not made room for: a header may lie.
-pub fn append(from: &mut dyn Read, data: &mut MutableBuffer, bytes: usize) -> std::io::Result<()> {
-    let end = data.len() + bytes;
-    while data.len() < end {
-        let at = data.len();
-        let piece = PIECE_BYTES.max(at).min(end - at);
-        data.resize(at + piece, 0);
-        from.read_exact(&mut data.as_slice_mut()[at..])?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

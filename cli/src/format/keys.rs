@@ -1,7 +1,6 @@
 //! Keys that stand in a file of their own: a line each, or a column of a table.
 
 use std::io::{BufRead, BufReader, Read as _};
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
 use arrow_cast::cast;
@@ -9,50 +8,30 @@ use arrow_schema::DataType;
 use bowstring_wire::limits::MAX_KEY_BYTES;
 
 use crate::Error;
-use crate::format::{self, Input, Options, Part};
+use crate::format::{self, Input, Keys, Options, Part};
 
-/// Keys, in the order of the rows.
-#[derive(Clone, Debug)]
-pub struct Keys(Arc<[String]>);
-
-impl Keys {
-    /// Reads a file; `-` is standard input. `column` is the one of a table, where it is not the only one that can be.
-    pub fn read(path: &str, column: Option<&str>) -> Result<Keys, Error> {
-        let input = Input::open(path)?;
-        let name = input.name.clone();
-        let failed = |error: String| Error::file("cannot read the keys", &name, error);
-        let keys = match input.known() {
-            None => lines(BufReader::new(input.into_read().0)).map_err(failed)?,
-            Some(format) if format.has_columns() => {
-                let options = Options {
-                    key_column: column.map(str::to_owned),
-                    only_keys: true,
-                    ..Options::default()
-                };
-                column_of(format::open(input, format, &options)?.as_mut(), failed)?
-            }
-            Some(format) => {
-                return Err(failed(format!(
-                    "keys are read from text, a line each, and from Parquet and Arrow; format=`{format:?}`"
-                )));
-            }
-        };
-        Ok(Keys(keys.into()))
-    }
-
-    /// How many.
-    pub fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    /// `count` of them from `first` on; fewer where there are no more.
-    pub fn range(&self, first: u64, count: usize) -> &[String] {
-        let first = usize::try_from(first)
-            .unwrap_or(usize::MAX)
-            .min(self.0.len());
-        let end = first.saturating_add(count).min(self.0.len());
-        &self.0[first..end]
-    }
+/// Reads a file; `-` is standard input. `column` is the one of a table, where it is not the only one that can be.
+pub fn read(path: &str, column: Option<&str>) -> Result<Keys, Error> {
+    let input = Input::open(path)?;
+    let name = input.name.clone();
+    let failed = |error: String| Error::file("cannot read the keys", &name, error);
+    let keys = match input.known() {
+        None => lines(BufReader::new(input.into_read().0)).map_err(failed)?,
+        Some(format) if format.has_columns() => {
+            let options = Options {
+                key_column: column.map(str::to_owned),
+                only_keys: true,
+                ..Options::default()
+            };
+            column_of(format::open(input, format, &options)?.as_mut(), failed)?
+        }
+        Some(format) => {
+            return Err(failed(format!(
+                "keys are read from text, a line each, and from Parquet and Arrow; format=`{format:?}`"
+            )));
+        }
+    };
+    Ok(keys.into())
 }
 
 fn lines(mut from: impl BufRead) -> Result<Vec<String>, String> {

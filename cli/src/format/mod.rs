@@ -1,13 +1,11 @@
 //! Files of tensors: a format a file, behind one reader ([`Reader`]) and one writer ([`Writer`]).
 //!
 //! - `input`: a file or standard input, and which format it is. `tensor`: one tensor, and some as an Arrow batch
-//! - `npy` (with `npy_header`; `npy_stack`: many as one array), `npz`, `safetensors`: tensors one by one. `arrow`, `parquet` (with `parquet_lists`): columns,
-//!   of which `picked` finds key and tensor and `columns` makes rows; `fixed`: lists of one shape
+//! - `npy` (with `npy_header`; `npy_stack`: many as one array), `npz`, `safetensors`: tensors one by one. `table`: rows, which `bowstring-files` reads;
+//!   `arrow`, `parquet`: how they are written
 //! - `keys`: keys from a file of their own, for what has none
 
 mod arrow;
-mod columns;
-mod fixed;
 mod input;
 mod keys;
 mod npy;
@@ -15,21 +13,20 @@ mod npy_header;
 mod npy_stack;
 mod npz;
 mod parquet;
-mod parquet_lists;
-mod picked;
 mod safetensors;
+mod table;
 mod tensor;
 
 use std::io::Write;
-use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bowstring_wire::dtype::DType;
 
 use crate::Error;
+pub use bowstring_files::{BadRow, Keys, Numbers, Rows};
 pub use input::Input;
-pub use keys::Keys;
+pub use keys::read as read_keys;
 pub use tensor::{Tensor, opaque};
 
 /// How tensors lie in a file.
@@ -57,37 +54,6 @@ pub enum Part {
     Rows(Rows),
     /// One tensor.
     Tensor(Tensor),
-}
-
-/// Rows of a file.
-#[derive(Debug)]
-pub struct Rows {
-    /// `key` and `tensor`, or `key`, `dtype`, `shape` and `data`; perhaps `ttl_ms` and `metadata`.
-    pub batch: RecordBatch,
-    /// Which row of the file each of them is.
-    pub numbers: Numbers,
-    /// Those that are not among them.
-    pub bad: Vec<BadRow>,
-}
-
-/// Row numbers of a batch.
-#[derive(Clone, Debug)]
-pub enum Numbers {
-    /// From this one on, all.
-    From(u64),
-    /// These.
-    Each(Arc<[u64]>),
-}
-
-/// A row that is not put.
-#[derive(Clone, Debug)]
-pub struct BadRow {
-    /// Which one of its file.
-    pub row: u64,
-    /// Its key, where it has one.
-    pub key: Option<String>,
-    /// What it is like.
-    pub message: String,
 }
 
 /// What is to be found in a file.
@@ -153,14 +119,14 @@ pub fn open(input: Input, format: Format, options: &Options) -> Result<Box<dyn R
     if options.keys.is_some() && matches!(format, Format::Npz | Format::Safetensors) {
         return Err(input.wrong("--keys is for rows; these tensors have names of their own"));
     }
-    Ok(match format {
-        Format::Npy => npy::open(input, options)?,
-        Format::Npz => npz::open(input, options)?,
-        Format::Safetensors => safetensors::open(input)?,
-        Format::Arrow => arrow::open(input, true, options)?,
-        Format::ArrowStream => arrow::open(input, false, options)?,
-        Format::Parquet => parquet::open(input, options)?,
-    })
+    match format {
+        Format::Npy => npy::open(input, options),
+        Format::Npz => npz::open(input, options),
+        Format::Safetensors => safetensors::open(input),
+        Format::Arrow | Format::ArrowStream | Format::Parquet => {
+            table::open(input, format, options)
+        }
+    }
 }
 
 /// Writes to `to` what comes with `schema`; `name` is for messages.
@@ -188,22 +154,4 @@ pub fn stack(
     keys: Box<dyn Write + Send>,
 ) -> Result<Box<dyn Writer>, Error> {
     npy_stack::create(to, name.to_owned(), keys)
-}
-
-impl Numbers {
-    /// The number of the row at `at`.
-    pub fn at(&self, at: usize) -> u64 {
-        match self {
-            Numbers::From(first) => first + at as u64,
-            Numbers::Each(rows) => rows.get(at).copied().unwrap_or(u64::MAX),
-        }
-    }
-
-    /// Those from `at` on.
-    pub fn skip(&self, at: usize) -> Numbers {
-        match self {
-            Numbers::From(first) => Numbers::From(first + at as u64),
-            Numbers::Each(rows) => Numbers::Each(rows.get(at..).unwrap_or(&[]).into()),
-        }
-    }
 }

@@ -46,10 +46,10 @@ pub fn open(input: Input, options: &Options) -> Result<Box<dyn Reader>, Error> {
     let Some((&rows, cell)) = header.shape.dims().split_first() else {
         return Err(wrong("--keys is for rows, and this is a scalar".to_owned()));
     };
-    if keys.len() != rows {
+    if keys.count() != rows {
         return Err(wrong(format!(
             "there are not as many keys as rows; rows=`{rows}` keys=`{}`",
-            keys.len()
+            keys.count()
         )));
     }
     let cell = cell.to_vec();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow_array::builder::{Int64Builder, ListBuilder, MapBuilder, StringBuilder};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array as _, ArrayRef, LargeBinaryArray, RecordBatch, make_array};
+use arrow_array::{Array as _, ArrayRef, LargeBinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer};
-use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
+use bowstring_files::values;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::Error as WireError;
 use bowstring_wire::form::{storage_dims, storage_width};
@@ -57,13 +57,6 @@ impl Tensor {
         }
         Ok((schema, batches))
     }
-}
-
-/// A primitive column of bytes; copied where they do not lie as Arrow wants them.
-pub fn values(storage: &DataType, bytes: Buffer, width: usize) -> Result<ArrayRef, ArrowError> {
-    let builder = ArrayData::builder(storage.clone()).len(bytes.len() / width);
-    let data = builder.add_buffer(bytes).align_buffers(true).build()?;
-    Ok(make_array(data))
 }
 
 /// A column of cells of these axes over `bytes`; a primitive column where there are none.

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::Error;
 use crate::entry::{Entry, ModeFlag};
 use crate::error::EXIT_PARTLY;
-use crate::format::{Format, Keys, Options};
+use crate::format::{Format, Options, read_keys};
 use crate::human::count;
 use crate::load::attempt::{Attempt, Ended};
 use crate::load::bad_rows::BadRows;
@@ -106,7 +106,7 @@ impl Load {
             return Err(Error::Usage("standard input can be read once".to_owned()));
         }
         let keys = self.keys.as_deref();
-        let keys = keys.map(|path| Keys::read(path, self.key_column.as_deref()));
+        let keys = keys.map(|path| read_keys(path, self.key_column.as_deref()));
         let keys = keys.transpose()?;
         let only = self.retry.as_deref().map(bad_rows::read).transpose()?;
         let plan = Plan {

@@ -2,7 +2,6 @@
 //!
 //! parquet's own reader makes room for what is null, value by value, and then finds that nothing is: half of what a file of embeddings costs to read.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, LargeListArray};
@@ -15,7 +14,8 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use crate::format::tensor::values;
+use crate::pages::Pages;
+use crate::source::values;
 
 /// Levels that are decoded at once, so that they stay in the core's cache.
 const STEP_LEVELS: usize = 16 << 10;
@@ -31,7 +31,7 @@ pub trait Lists: Send {
 
 /// The column, where it is one.
 pub fn open(
-    file: &Arc<File>,
+    file: &Arc<Pages>,
     metadata: &Arc<ParquetMetaData>,
     root: usize,
     of: &DataType,
@@ -66,7 +66,7 @@ pub fn open(
 }
 
 struct Typed<T: data_type::DataType> {
-    file: Arc<File>,
+    file: Arc<Pages>,
     metadata: Arc<ParquetMetaData>,
     leaf: usize,
     item: DataType,
@@ -85,7 +85,7 @@ where
     T::T: ArrowNativeType,
 {
     fn open(
-        file: &Arc<File>,
+        file: &Arc<Pages>,
         metadata: &Arc<ParquetMetaData>,
         leaf: usize,
         item: &DataType,

@@ -10,42 +10,47 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 use arrow_select::filter::filter_record_batch;
 
 use crate::Error;
-use crate::format::fixed::{Shapes, fixed, has_lists, without};
-use crate::format::picked::{KeysFrom, Path, Picked, is_text, pick};
-use crate::format::{BadRow, Numbers, Options, Part, Rows};
+use crate::fixed::{Shapes, fixed, has_lists, without};
+use crate::picked::{ColumnMap, KeysFrom, Path, Picked, is_text, pick};
+use crate::rows::{BadRow, Numbers, Rows};
 
 /// The columns that are wanted of a table, and how far it has been read.
+#[derive(Debug)]
 pub struct Columns {
-    name: String,
     picked: Picked,
+    left_out: Vec<String>,
     shapes: Shapes,
     row: u64,
 }
 
 impl Columns {
-    /// Finds them. `name` is the file's, for messages.
-    pub fn find(name: &str, schema: &Schema, options: &Options) -> Result<Columns, Error> {
-        let picked = pick(schema, options);
-        let columns = Columns {
-            name: name.to_owned(),
-            picked: picked.map_err(|message| Error::file("cannot read", name, message))?,
+    /// Finds them.
+    pub fn find(schema: &Schema, map: &ColumnMap) -> Result<Columns, Error> {
+        let picked = pick(schema, map).map_err(Error)?;
+        let roots = picked.roots();
+        let names = schema.fields().iter().map(|field| field.name());
+        let left_out = names.filter(|name| !roots.contains(&name.as_str()));
+        Ok(Columns {
+            left_out: left_out.cloned().collect(),
+            picked,
             shapes: Shapes::default(),
             row: 0,
-        };
-        let roots = columns.roots();
-        let rest: Vec<&str> = schema
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str())
-            .filter(|name| !roots.contains(name))
-            .collect();
-        if !rest.is_empty() && options.tell {
-            eprintln!(
-                "bowstring: columns that are left out: {}; file=`{name}`",
-                rest.join(", ")
-            );
+        })
+    }
+
+    /// The same columns, of a batch that begins at this row, as if it were the first.
+    pub fn at(&self, row: u64) -> Columns {
+        Columns {
+            picked: self.picked.clone(),
+            left_out: Vec::new(),
+            shapes: Shapes::default(),
+            row,
         }
-        Ok(columns)
+    }
+
+    /// The outermost columns that are not needed.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The outermost columns that are needed.
@@ -62,7 +67,7 @@ impl Columns {
     }
 
     /// Rows as they are put.
-    pub fn part(&mut self, batch: &RecordBatch) -> Result<Part, Error> {
+    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Rows, Error> {
         let first = self.row;
         self.row += batch.num_rows() as u64;
         let rows = match &self.picked {
@@ -70,14 +75,11 @@ impl Columns {
             Picked::One(path) => {
                 one(batch, path, first, &mut self.shapes).map(|batch| all_of(batch, first))
             }
-            Picked::Keys(path) => {
-                as_they_are(batch, std::slice::from_ref(path)).map(|batch| all_of(batch, first))
-            }
+            Picked::Keys(path) => keys_alone(batch, path).map(|batch| all_of(batch, first)),
             Picked::Rows { key, tensor, more } => keys_of(batch, key, first)
                 .and_then(|keys| rows(batch, keys, tensor, more, first, &mut self.shapes)),
         };
-        rows.map(Part::Rows)
-            .map_err(|error| Error::file("cannot read", &self.name, error))
+        rows.map_err(Error::of)
     }
 }
 
@@ -92,6 +94,11 @@ fn all_of(batch: RecordBatch, first: u64) -> Rows {
 fn as_they_are(batch: &RecordBatch, all: &[Path]) -> Result<RecordBatch, ArrowError> {
     let columns = all.iter().map(|path| column(batch, path).and_then(text));
     table(batch, columns.collect::<Result<_, _>>()?)
+}
+
+fn keys_alone(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, ArrowError> {
+    let (field, keys) = text(column(batch, path)?)?;
+    table(batch, vec![(renamed(&field, "key", &keys), keys)])
 }
 
 /// One tensor, whose rows cannot be left out one by one.
@@ -134,7 +141,7 @@ fn rows(
     batch: &RecordBatch,
     keys: ArrayRef,
     tensor: &Path,
-    more: &[Path],
+    more: &[(&str, Path)],
     first: u64,
     shapes: &mut Shapes,
 ) -> Result<Rows, ArrowError> {
@@ -154,8 +161,9 @@ fn rows(
     let key = Arc::new(Field::new("key", keys.data_type().clone(), true));
     let tensor = renamed(&field, "tensor", &values);
     let mut columns = vec![(key, keys), (tensor, values)];
-    for path in more {
-        columns.push(column(batch, path)?);
+    for (name, path) in more {
+        let (field, values) = column(batch, path)?;
+        columns.push((renamed(&field, name, &values), values));
     }
     let mut rows = table(batch, columns)?;
     let mut numbers = Numbers::From(first);

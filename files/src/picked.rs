@@ -1,15 +1,97 @@
 //! Which columns of a table are the keys and the tensors: those that are named, else the only ones that can be.
 
-use arrow_schema::{DataType, Fields, Schema};
+use std::sync::Arc;
 
-use crate::format::{Keys, Options};
+use arrow_schema::{DataType, Fields, Schema};
 
 /// The columns of what a get of the layout `opaque` returns.
 const OPAQUE: [&str; 4] = ["key", "dtype", "shape", "data"];
 /// Columns that a put knows by their names.
-const KNOWN: [&str; 2] = ["ttl_ms", "metadata"];
+const KNOWN: [&str; 2] = ["ttl_ms", METADATA];
+const METADATA: &str = "metadata";
+
+/// What is to be found in a file.
+#[derive(Clone, Debug, Default)]
+pub struct ColumnMap {
+    /// The column of keys, where it is not `key` or the only one that can be; within structs `name.name`.
+    pub key: Option<String>,
+    /// The column of tensors, where it is not `tensor` or the only one that can be.
+    pub tensor: Option<String>,
+    /// The column of the rows' metadata, where it is not `metadata`.
+    pub metadata: Option<String>,
+    /// Keys of the rows, instead of a column.
+    pub keys: Option<Keys>,
+    /// One tensor is wanted, under a key that is known: no column of keys is.
+    pub one: bool,
+    /// Keys are wanted, and nothing else.
+    pub only_keys: bool,
+    /// How columns are named, for messages.
+    pub asked: Asked,
+}
+
+/// How who asks names columns, for messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The column of keys.
+    pub key: &'static str,
+    /// How else there can be keys.
+    pub keys: &'static str,
+    /// The column of tensors.
+    pub tensor: &'static str,
+    /// The column of metadata.
+    pub metadata: &'static str,
+}
+
+/// By flags of the program.
+pub const BY_FLAG: Asked = Asked {
+    key: "--key-column",
+    keys: " (or give them with --keys FILE)",
+    tensor: "--tensor-column",
+    metadata: "--metadata-column",
+};
+
+impl Default for Asked {
+    /// By members of a request.
+    fn default() -> Asked {
+        Asked {
+            key: "`columns.key`",
+            keys: "",
+            tensor: "`columns.tensor`",
+            metadata: "`columns.metadata`",
+        }
+    }
+}
+
+/// Keys that stand in a file of their own, in the order of the rows.
+#[derive(Clone, Debug)]
+pub struct Keys(Arc<[String]>);
+
+impl From<Vec<String>> for Keys {
+    fn from(keys: Vec<String>) -> Keys {
+        Keys(keys.into())
+    }
+}
+
+impl Keys {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// `count` of them from `first` on; fewer where there are no more.
+    #[must_use]
+    pub fn range(&self, first: u64, count: usize) -> &[String] {
+        let first = usize::try_from(first)
+            .unwrap_or(usize::MAX)
+            .min(self.0.len());
+        let end = first.saturating_add(count).min(self.0.len());
+        &self.0[first..end]
+    }
+}
 
 /// The columns that are wanted of a table.
+#[derive(Clone, Debug)]
 pub enum Picked {
     /// These, as they are.
     Opaque(Vec<Path>),
@@ -19,8 +101,8 @@ pub enum Picked {
         key: KeysFrom,
         /// Their tensors.
         tensor: Path,
-        /// What else is put with each.
-        more: Vec<Path>,
+        /// What else is put with each, and what it is called there.
+        more: Vec<(&'static str, Path)>,
     },
     /// One tensor: its leading axis is the rows.
     One(Path),
@@ -29,6 +111,7 @@ pub enum Picked {
 }
 
 /// Where keys stand.
+#[derive(Clone, Debug)]
 pub enum KeysFrom {
     /// In the table.
     Column(Path),
@@ -40,47 +123,52 @@ pub enum KeysFrom {
 pub type Path = Vec<String>;
 
 /// Finds them, or says what is wrong.
-pub fn pick(schema: &Schema, options: &Options) -> Result<Picked, String> {
+pub fn pick(schema: &Schema, map: &ColumnMap) -> Result<Picked, String> {
     let top = |name: &str| vec![name.to_owned()];
     let has = |name: &&str| schema.column_with_name(name).is_some();
-    let named = options.key_column.is_some() || options.tensor_column.is_some();
-    let known = KNOWN.iter().filter(|name| has(name)).map(|name| top(name));
-    if options.only_keys {
-        return Ok(Picked::Keys(key_of(schema, options)?));
+    let named = map.key.is_some() || map.tensor.is_some() || map.metadata.is_some();
+    let known = KNOWN.iter().copied().filter(|name| has(name));
+    if map.only_keys {
+        return Ok(Picked::Keys(key_of(schema, map)?));
     }
-    if options.one {
-        return Ok(Picked::One(tensor_of(schema, options, true)?));
+    if map.one {
+        return Ok(Picked::One(tensor_of(schema, map, true)?));
     }
-    if !named && options.keys.is_none() && OPAQUE.iter().all(has) {
-        let all = OPAQUE.iter().map(|name| top(name)).chain(known);
+    if !named && map.keys.is_none() && OPAQUE.iter().all(has) {
+        let all = OPAQUE.iter().copied().chain(known).map(top);
         return Ok(Picked::Opaque(all.collect()));
     }
-    let key = match &options.keys {
+    let key = match &map.keys {
         Some(keys) => KeysFrom::File(keys.clone()),
-        None => KeysFrom::Column(key_of(schema, options)?),
+        None => KeysFrom::Column(key_of(schema, map)?),
     };
-    let tensor = tensor_of(schema, options, false)?;
-    let more = known.filter(|path| *path != tensor).collect();
+    let tensor = tensor_of(schema, map, false)?;
+    let named = metadata_of(schema, map)?;
+    let known = known.map(|name| (name, top(name)));
+    let known =
+        known.filter(|(name, path)| *path != tensor && (named.is_none() || *name != METADATA));
+    let mut more: Vec<_> = known.collect();
+    more.extend(named.map(|path| (METADATA, path)));
     Ok(Picked::Rows { key, tensor, more })
 }
 
 impl Picked {
     /// The outermost columns that are needed.
     pub fn roots(&self) -> Vec<&str> {
-        let (some, more): (Vec<&Path>, &[Path]) = match self {
-            Picked::Opaque(all) => (Vec::new(), all),
-            Picked::One(one) | Picked::Keys(one) => (vec![one], &[]),
-            Picked::Rows {
-                key: KeysFrom::Column(key),
-                tensor,
-                more,
-            } => (vec![key, tensor], more),
-            Picked::Rows { tensor, more, .. } => (vec![tensor], more),
+        let paths: Vec<&Path> = match self {
+            Picked::Opaque(all) => all.iter().collect(),
+            Picked::One(one) | Picked::Keys(one) => vec![one],
+            Picked::Rows { key, tensor, more } => {
+                let key = match key {
+                    KeysFrom::Column(key) => Some(key),
+                    KeysFrom::File(_) => None,
+                };
+                let more = more.iter().map(|(_, path)| path);
+                key.into_iter().chain([tensor]).chain(more).collect()
+            }
         };
-        some.into_iter()
-            .chain(more)
-            .filter_map(|path| path.first().map(String::as_str))
-            .collect()
+        let roots = paths.into_iter().filter_map(|path| path.first());
+        roots.map(String::as_str).collect()
     }
 }
 
@@ -104,10 +192,10 @@ fn is_tensor(of: &DataType) -> bool {
     }
 }
 
-fn key_of(schema: &Schema, options: &Options) -> Result<Path, String> {
-    if let Some(name) = &options.key_column {
+fn key_of(schema: &Schema, map: &ColumnMap) -> Result<Path, String> {
+    if let Some(name) = &map.key {
         let (path, found) =
-            path_of(schema.fields(), name).ok_or_else(|| missing("--key-column", name, schema))?;
+            path_of(schema.fields(), name).ok_or_else(|| missing(map.asked.key, name, schema))?;
         let fits =
             is_text(&found) || found.is_integer() || matches!(found, DataType::FixedSizeBinary(_));
         return if fits {
@@ -120,17 +208,17 @@ fn key_of(schema: &Schema, options: &Options) -> Result<Path, String> {
     }
     only(
         "key",
-        "--key-column (or give them with --keys FILE)",
+        &format!("{}{}", map.asked.key, map.asked.keys),
         "strings",
         schema,
         is_text,
     )
 }
 
-fn tensor_of(schema: &Schema, options: &Options, one: bool) -> Result<Path, String> {
-    if let Some(name) = &options.tensor_column {
+fn tensor_of(schema: &Schema, map: &ColumnMap, one: bool) -> Result<Path, String> {
+    if let Some(name) = &map.tensor {
         let (path, _) = path_of(schema.fields(), name)
-            .ok_or_else(|| missing("--tensor-column", name, schema))?;
+            .ok_or_else(|| missing(map.asked.tensor, name, schema))?;
         return Ok(path);
     }
     if let (true, [field]) = (one, &schema.fields()[..]) {
@@ -138,11 +226,24 @@ fn tensor_of(schema: &Schema, options: &Options, one: bool) -> Result<Path, Stri
     }
     only(
         "tensor",
-        "--tensor-column",
+        map.asked.tensor,
         "lists of numbers",
         schema,
         is_tensor,
     )
+}
+
+fn metadata_of(schema: &Schema, map: &ColumnMap) -> Result<Option<Path>, String> {
+    let Some(name) = &map.metadata else {
+        return Ok(None);
+    };
+    match path_of(schema.fields(), name) {
+        Some((path, DataType::Map(..))) => Ok(Some(path)),
+        Some((_, found)) => Err(format!(
+            "the column cannot be metadata; column=`{name}` type=`{found}` expected a map of strings to strings"
+        )),
+        None => Err(missing(map.asked.metadata, name, schema)),
+    }
 }
 
 /// The column of that name, or the only one of its kind.
@@ -226,13 +327,12 @@ mod tests {
 
     #[test]
     fn the_only_ones_are_found_and_others_are_asked_for() {
-        let find =
-            |columns: &[(&str, DataType)], options: &Options| match pick(&schema(columns), options)
-            {
-                Ok(picked) => picked.roots().join(","),
-                Err(told) => told,
-            };
-        let plain = Options::default();
+        let find = |columns: &[(&str, DataType)], map: &ColumnMap| match pick(&schema(columns), map)
+        {
+            Ok(picked) => picked.roots().join(","),
+            Err(told) => told,
+        };
+        let plain = ColumnMap::default();
         let word = ("word", DataType::Utf8View);
         let vector = ("v", list(DataType::Float32));
         assert_eq!(
@@ -245,9 +345,9 @@ mod tests {
         let more = [word.clone(), ("title", DataType::Utf8), vector.clone()];
         let told = find(&more, &plain);
         assert!(told.contains("candidates=`word, title`"), "{told}");
-        let by_name = Options {
-            key_column: Some("title".to_owned()),
-            ..Options::default()
+        let by_name = ColumnMap {
+            key: Some("title".to_owned()),
+            ..ColumnMap::default()
         };
         assert_eq!(find(&more, &by_name), "title,v");
         let told = find(std::slice::from_ref(&word), &plain);
@@ -260,9 +360,9 @@ mod tests {
             list(DataType::Float64),
             true,
         )]));
-        let within = Options {
-            tensor_column: Some("s.e.1".to_owned()),
-            ..Options::default()
+        let within = ColumnMap {
+            tensor: Some("s.e.1".to_owned()),
+            ..ColumnMap::default()
         };
         assert_eq!(find(&[word, ("s", inner)], &within), "word,s");
         let opaque = [
