@@ -10,12 +10,14 @@ use crate::name::{Key, Namespace};
 use crate::version::Version;
 
 pub use entry::{ExpireRequest, PinRequest};
+pub use files::{FileColumns, LoadFilesRequest};
 pub use list::{ACTIONS, ActionInfo, find};
 pub use load::{BeginLoadRequest, LoadRequest};
 pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 pub use tiers::{FlushRequest, MoveRequest, MoveSelect};
 
 mod entry;
+mod files;
 mod list;
 mod load;
 mod space;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use crate::action::{
     self, BeginLoadRequest, ClearRequest, DeleteRequest, DescribeRequest, ExistsRequest,
-    ExpireRequest, ListFilter, LoadRequest, NamespaceSetRequest, NamespacesRequest, PinRequest,
+    ExpireRequest, ListFilter, LoadFilesRequest, LoadRequest, NamespaceSetRequest,
+    NamespacesRequest, PinRequest,
 };
 use crate::body::Body;
 use crate::bulk::{BulkReader, Dictionaries, KeysReader};
@@ -53,6 +54,7 @@ pub fn action(bytes: &[u8]) {
     again(bytes, PinRequest::parse, PinRequest::to_json);
     again(bytes, BeginLoadRequest::parse, BeginLoadRequest::to_json);
     again(bytes, LoadRequest::parse, LoadRequest::to_json);
+    again(bytes, LoadFilesRequest::parse, LoadFilesRequest::to_json);
     again(bytes, ClearRequest::parse, ClearRequest::to_json);
     again(bytes, ListFilter::parse, ListFilter::to_json);
     let _ = NamespacesRequest::parse(bytes);

@@ -32,6 +32,10 @@ pub const MAX_PUT_ERRORS: usize = 100;
 pub const MAX_METADATA_BYTES: usize = 16 << 10;
 /// A `load_id`.
 pub const MAX_LOAD_ID_BYTES: usize = 128;
+/// Paths and patterns in the action `load`.
+pub const MAX_LOAD_FILES: usize = 10_000;
+/// One of these.
+pub const MAX_PATH_BYTES: usize = 4096;
 /// A time to live, in milliseconds: 100 years, far inside the 48 bits that an expiry has.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// What one error message may quote of something a stranger sent.

@@ -112,6 +112,36 @@ pub struct LoadReply {
     pub bytes: u64,
 }
 
+/// What `load` tells now and then, and at its end; and the reply to `load_status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadFilesReply {
+    /// The load, for `load_status`, `abort_load` and `rollback_load`.
+    pub load_id: String,
+    /// `open`, `committed` or `aborted`.
+    pub state: String,
+    /// Files in all.
+    #[serde(with = "json::uint")]
+    pub files: u64,
+    /// Files that were read to their ends.
+    #[serde(with = "json::uint")]
+    pub files_done: u64,
+    /// Rows that were read.
+    #[serde(with = "json::uint")]
+    pub rows: u64,
+    /// Entries that the load has.
+    #[serde(with = "json::uint")]
+    pub entries: u64,
+    /// Their tensors' bytes.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+    /// The code of what ended it, where that was an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// And what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
 /// A key, and whether it was there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFound {
@@ -364,6 +394,7 @@ replies! {
     KeysReply = "keys reply";
     BeginLoadReply = "begin_load reply";
     LoadReply = "load reply";
+    LoadFilesReply = "load reply";
     DeleteReply = "delete reply";
     MoveReply = "move reply";
     DescribeReply = "describe reply";

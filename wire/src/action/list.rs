@@ -90,7 +90,25 @@ pub const ACTIONS: &[ActionInfo] = &[
         &["namespace", "keys", "prefix"],
         "reads entries from the cold tier into memory",
     ),
-    later("load", &["namespace"], "reads files into a namespace"),
+    built(
+        "load",
+        &[
+            "namespace",
+            "files",
+            "columns",
+            "prefix",
+            "mode",
+            "ttl_ms",
+            "replace_all",
+            "detach",
+        ],
+        "reads files of Parquet and Arrow that lie with the server into a namespace, as one load: all of them or nothing",
+    ),
+    built(
+        "load_status",
+        &["load_id", "namespace"],
+        "says how far the server is with the files of a load",
+    ),
     later(
         "attach",
         &["namespace"],
@@ -166,7 +184,11 @@ mod tests {
             members("begin_load"),
             super::super::load::BeginLoadMembers::MEMBERS
         );
-        for name in ["commit_load", "abort_load", "rollback_load"] {
+        assert_eq!(
+            members("load"),
+            super::super::files::LoadFilesMembers::MEMBERS
+        );
+        for name in ["load_status", "commit_load", "abort_load", "rollback_load"] {
             assert_eq!(members(name), super::super::load::LoadMembers::MEMBERS);
         }
         use super::super::tiers;
@@ -174,7 +196,7 @@ mod tests {
         assert_eq!(members("evict"), tiers::MoveMembers::MEMBERS);
         assert_eq!(members("prewarm"), members("evict"));
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 17);
+        assert_eq!(built.count(), 19);
     }
 
     #[test]
