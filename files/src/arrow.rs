@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
+use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{MessageHeader, root_as_message};
 use arrow_schema::SchemaRef;
@@ -13,6 +14,7 @@ use arrow_select::concat::concat_batches;
 
 use crate::columns::Columns;
 use crate::messages::{HEADER_BYTES_MAX, Messages, body_bytes, check_compressed};
+use crate::source::Limits;
 use crate::{ColumnMap, Error, Guarded, Lookup, Rows, Source, Table};
 
 /// Batches of a file that can be found by their rows.
@@ -21,7 +23,7 @@ const BATCHES_MAX: usize = 1 << 20;
 /// Reads a file or a stream.
 pub fn open(source: Source, file: bool, map: &ColumnMap) -> Result<Box<dyn Table>, Error> {
     let (from, bytes) = (Box::new(source.from(0)), source.bytes());
-    begin(from, Some(bytes), file, map, source.batch_bytes_max)
+    begin(from, Some(bytes), file, map, source.limits)
 }
 
 /// Reads a file (or a stream, where it is none) that can be read only once; `bytes`: how long it is, where that is known.
@@ -34,7 +36,7 @@ pub fn open_stream(
     file: bool,
     map: &ColumnMap,
 ) -> Result<Box<dyn Table>, Error> {
-    Guarded::open(|| begin(from, bytes, file, map, crate::source::BATCH_BYTES_MAX))
+    Guarded::open(|| begin(from, bytes, file, map, Limits::default()))
 }
 
 fn begin(
@@ -42,9 +44,9 @@ fn begin(
     bytes: Option<u64>,
     file: bool,
     map: &ColumnMap,
-    bytes_max: u64,
+    limits: Limits,
 ) -> Result<Box<dyn Table>, Error> {
-    let mut messages = Messages::begin(from, bytes, file, bytes_max).map_err(Error)?;
+    let mut messages = Messages::begin(from, bytes, file, limits).map_err(Error)?;
     let first = messages.next().map_err(Error)?;
     let schema = messages.schema();
     let schema = schema.ok_or_else(|| Error::of("it ends before a schema"))?;
@@ -91,11 +93,7 @@ pub fn open_at(source: Source, file: bool, map: &ColumnMap) -> Result<Box<dyn Lo
         rows: 0,
     };
     places.find(file).map_err(Error)?;
-    let mut decoder = StreamDecoder::new();
-    let mut message = Buffer::from(places.message(places.schema)?);
-    decoder.decode(&mut message).map_err(Error::of)?;
-    let schema = decoder.schema();
-    let schema = schema.ok_or_else(|| Error::of("it ends before a schema"))?;
+    let schema = places.schema()?;
     let columns = Columns::find(&schema, map)?;
     Ok(Box::new(Batches {
         places,
@@ -157,7 +155,7 @@ impl Places {
                 return Err(format!("a message's header is too long; bytes=`{length}`"));
             }
             let header = self.source.read(at + prefix as u64, length).map_err(ends)?;
-            let body = body_bytes(&header, self.source.batch_bytes_max)?;
+            let body = body_bytes(&header, self.source.limits.batch_bytes_max)?;
             let place = Place {
                 at,
                 header_bytes: prefix + length,
@@ -197,14 +195,34 @@ impl Places {
         }
     }
 
+    fn schema(&self) -> Result<SchemaRef, Error> {
+        let odd = || Error::of("it ends before a schema");
+        let message = self.message(self.schema)?;
+        let prefix = prefix_bytes(&message);
+        let message = root_as_message(message.get(prefix..).unwrap_or_default());
+        let message = message.map_err(|_| odd())?;
+        let schema = message.header_as_schema().ok_or_else(odd)?;
+        Ok(Arc::new(fb_to_schema(schema)))
+    }
+
     fn message(&self, place: Place) -> Result<bytes::Bytes, Error> {
         let all = place.header_bytes + place.body_bytes;
+        self.source.limits.claim(all as u64).map_err(Error)?;
         let all = self.source.read(place.at, all).map_err(Error::of)?;
-        let prefix = if all.starts_with(&[0xff; 4]) { 8 } else { 4 };
+        let prefix = prefix_bytes(&all);
         let (header, body) = all.split_at(place.header_bytes.min(all.len()));
         let header = header.get(prefix..).unwrap_or_default();
-        check_compressed(header, body, self.source.batch_bytes_max).map_err(Error)?;
+        check_compressed(header, body, &self.source.limits).map_err(Error)?;
         Ok(all)
+    }
+}
+
+/// What stands before a message's header: its length, and a mark before that.
+fn prefix_bytes(message: &[u8]) -> usize {
+    if message.starts_with(&[0xff; 4]) {
+        8
+    } else {
+        4
     }
 }
 
@@ -245,6 +263,12 @@ impl Lookup for Batches {
         for (number, (first, _)) in batches.iter().enumerate().skip(from) {
             if *first >= end {
                 break;
+            }
+            let next = batches
+                .get(number + 1)
+                .map_or(self.places.rows, |next| next.0);
+            if next <= start.max(*first) {
+                continue;
             }
             let batch = self.batch(number)?;
             let within = |row: u64| {

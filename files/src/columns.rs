@@ -155,6 +155,7 @@ fn rows(
     let bad = odd.iter().map(|(row, message)| BadRow {
         row: first + *row as u64,
         key: key_at(&keys, *row),
+        column: tensor.join("."),
         message: message.clone(),
     });
     let bad: Vec<BadRow> = bad.collect();
@@ -191,8 +192,30 @@ fn rows(
     })
 }
 
+/// The rows with this before each key, which is the first column.
+///
+/// # Errors
+/// The keys are nothing that can be text.
+pub fn prefixed(batch: &RecordBatch, prefix: &str) -> Result<RecordBatch, ArrowError> {
+    if prefix.is_empty() {
+        return Ok(batch.clone());
+    }
+    let keys = cast(batch.column(0), &DataType::Utf8)?;
+    let keys = keys.as_string::<i32>().iter();
+    let keys: StringArray = keys
+        .map(|key| key.map(|key| format!("{prefix}{key}")))
+        .collect();
+    let schema = batch.schema();
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields[0] = Arc::new(Field::new("key", DataType::Utf8, true));
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns[0] = Arc::new(keys);
+    let schema = Schema::new(fields).with_metadata(schema.metadata().clone());
+    RecordBatch::try_new(Arc::new(schema), columns)
+}
+
 /// A key as text, where there is one.
-pub fn key_at(keys: &ArrayRef, row: usize) -> Option<String> {
+fn key_at(keys: &ArrayRef, row: usize) -> Option<String> {
     if keys.is_null(row) {
         return None;
     }

@@ -24,10 +24,11 @@ mod thrift;
 use std::ops::Range;
 
 pub use arrow::open_stream;
+pub use columns::prefixed;
 use guard::{Guarded, GuardedLookup, guard};
 pub use picked::{Asked, BY_FLAG, ColumnMap, Keys};
 pub use rows::{BadRow, Numbers, Rows};
-pub use source::{ReadAt, Source, append, values};
+pub use source::{ReadAt, Room, Source, append, values};
 
 /// About what a batch of a Parquet file takes.
 pub const BATCH_BYTES: u64 = 2 << 20;
@@ -125,3 +126,6 @@ impl Error {
         Error(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{MessageHeader, root_as_message};
 use arrow_schema::SchemaRef;
 
-use crate::source::append;
+use crate::source::{Limits, append};
 
 /// What may be before the first message.
 const HEAD_BYTES_MAX: usize = 128;
@@ -26,7 +26,7 @@ pub struct Messages {
     /// Behind a file's stream there is its table of contents, and the magic word.
     file: bool,
     /// Of one message, as it lies there and decompressed.
-    bytes_max: u64,
+    limits: Limits,
 }
 
 impl Messages {
@@ -35,7 +35,7 @@ impl Messages {
         from: Box<dyn Read + Send>,
         left: Option<u64>,
         file: bool,
-        bytes_max: u64,
+        limits: Limits,
     ) -> Result<Messages, String> {
         let mut messages = Messages {
             from,
@@ -43,7 +43,7 @@ impl Messages {
             decoder: StreamDecoder::new(),
             ended: false,
             file,
-            bytes_max,
+            limits,
         };
         if file {
             messages.head()?;
@@ -104,9 +104,10 @@ impl Messages {
             ));
         }
         let header = self.append(&mut message, header_bytes)?;
-        let body_bytes = body_bytes(&message[header..], self.bytes_max)?;
+        let body_bytes = body_bytes(&message[header..], self.limits.batch_bytes_max)?;
+        self.limits.claim(body_bytes as u64)?;
         let body = self.append(&mut message, body_bytes)?;
-        check_compressed(&message[header..body], &message[body..], self.bytes_max)?;
+        check_compressed(&message[header..body], &message[body..], &self.limits)?;
         Ok(Some(message))
     }
 
@@ -181,7 +182,7 @@ pub fn body_bytes(header: &[u8], bytes_max: u64) -> Result<usize, String> {
 }
 
 /// A compressed buffer begins with the length that it will have, for which the decoder makes room.
-pub fn check_compressed(header: &[u8], body: &[u8], bytes_max: u64) -> Result<(), String> {
+pub fn check_compressed(header: &[u8], body: &[u8], limits: &Limits) -> Result<(), String> {
     let message = root_as_message(header).map_err(|error| error.to_string())?;
     let batch = match message.header_type() {
         MessageHeader::RecordBatch => message.header_as_record_batch(),
@@ -192,6 +193,7 @@ pub fn check_compressed(header: &[u8], body: &[u8], bytes_max: u64) -> Result<()
     };
     let Some(batch) = batch else { return Ok(()) };
     let odd = || "a message's buffers lie outside of it".to_owned();
+    let bytes_max = limits.batch_bytes_max;
     let mut inflated: u64 = 0;
     for buffer in batch.buffers().iter().flatten() {
         let start = usize::try_from(buffer.offset()).map_err(|_| odd())?;
@@ -212,5 +214,5 @@ pub fn check_compressed(header: &[u8], body: &[u8], bytes_max: u64) -> Result<()
             ));
         }
     }
-    Ok(())
+    limits.claim(inflated.saturating_add(body.len() as u64))
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::BATCH_BYTES;
 use crate::source::Source;
 use crate::thrift::{Event, Walk, Wrong};
 
@@ -38,12 +39,15 @@ impl Pages {
             return Err(short());
         };
         let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
-        if length > FOOTER_BYTES_MAX.min(self.0.batch_bytes_max) {
+        if length > FOOTER_BYTES_MAX.min(self.0.limits.batch_bytes_max) {
             return Err(broken(&format!(
                 "its footer is too long; bytes=`{length}` expected at most {FOOTER_BYTES_MAX}"
             )));
         }
         let start = tail.checked_sub(length).ok_or_else(short)?;
+        // What it says takes several times as much once it is read.
+        let room = self.0.limits.claim(8 * length);
+        room.map_err(|wrong| broken(&wrong))?;
         let footer = self.0.read(start, usize::try_from(length).unwrap_or(0))?;
         let mut levels = Levels::default();
         let walked = Walk::new(&footer).structure(0, 0, &mut |event| levels.see(event));
@@ -60,7 +64,12 @@ impl Pages {
         loop {
             let bytes = self.0.read_some(at, room)?;
             match self.check_header(&bytes) {
-                Ok(()) => return Ok(bytes),
+                Ok(uncompressed) => {
+                    let room = uncompressed.saturating_mul(2) + 2 * BATCH_BYTES;
+                    let room = self.0.limits.claim(room);
+                    room.map_err(io::Error::other)?;
+                    return Ok(bytes);
+                }
                 Err(Wrong::Short) if bytes.len() == room && room < HEADER_BYTES_MAX => room *= 8,
                 Err(wrong) => {
                     let said = format!("a page's header is broken: {wrong}");
@@ -70,7 +79,8 @@ impl Pages {
         }
     }
 
-    fn check_header(&self, bytes: &[u8]) -> std::result::Result<(), Wrong> {
+    /// What the page takes decompressed.
+    fn check_header(&self, bytes: &[u8]) -> std::result::Result<u64, Wrong> {
         let (mut uncompressed, mut values, mut entries, mut encoding) = (0, 0, 0, 0);
         Walk::new(bytes).structure(0, 0, &mut |event| {
             match event {
@@ -82,7 +92,7 @@ impl Pages {
             }
             Ok(())
         })?;
-        let most = i64::try_from(self.0.batch_bytes_max).unwrap_or(i64::MAX);
+        let most = i64::try_from(self.0.limits.batch_bytes_max).unwrap_or(i64::MAX);
         if !(0..=most).contains(&uncompressed) || !(0..=most).contains(&values) {
             return Err(Wrong::Said("a page is too large"));
         }
@@ -94,7 +104,7 @@ impl Pages {
                 "DELTA_BYTE_ARRAY and DELTA_LENGTH_BYTE_ARRAY are not read here; write the file with dictionaries or plain",
             ));
         }
-        Ok(())
+        Ok(u64::try_from(uncompressed).unwrap_or(0))
     }
 }
 
@@ -116,7 +126,7 @@ impl ChunkReader for Pages {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        if length as u64 > self.0.batch_bytes_max {
+        if length as u64 > self.0.limits.batch_bytes_max {
             return Err(broken("a page is too large"));
         }
         Ok(self.0.read(start, length)?)
@@ -181,7 +191,7 @@ fn broken(what: &str) -> ParquetError {
 mod tests {
     use super::*;
 
-    fn header(bytes: &[u8]) -> std::result::Result<(), Wrong> {
+    fn header(bytes: &[u8]) -> std::result::Result<u64, Wrong> {
         let pages = Pages(Source::new(Bytes::new(), 0).with_batch_bytes_max(1 << 20));
         pages.check_header(bytes)
     }
@@ -192,7 +202,7 @@ mod tests {
         let plain = [
             0x15, 0x00, 0x15, 0x20, 0x15, 0x20, 0x2c, 0x15, 0x06, 0x15, 0x00, 0x00, 0x00,
         ];
-        header(&plain).unwrap();
+        assert_eq!(header(&plain).unwrap(), 16);
         for length in 0..plain.len() {
             assert!(matches!(header(&plain[..length]), Err(Wrong::Short)));
         }

@@ -68,7 +68,7 @@ struct File {
 
 impl File {
     fn open(source: Source, map: &ColumnMap) -> Result<File, Error> {
-        let bytes_max = source.batch_bytes_max;
+        let bytes_max = source.limits.batch_bytes_max;
         let pages = Arc::new(Pages(source));
         pages.check_footer().map_err(Error::of)?;
         let metadata = ArrowReaderMetadata::load(&*pages, ArrowReaderOptions::default());

@@ -31,6 +31,8 @@ pub struct BadRow {
     pub row: u64,
     /// Its key, where it has one.
     pub key: Option<String>,
+    /// Which column is wrong.
+    pub column: String,
     /// What it is like.
     pub message: String,
 }

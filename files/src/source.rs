@@ -1,6 +1,6 @@
 //! What a table is read from, and bytes of it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 const PIECE_BYTES: usize = 16 << 20;
 
 /// One batch of an Arrow file and one page of a Parquet file, as they lie there and decompressed.
-pub(crate) const BATCH_BYTES_MAX: u64 = 4 << 30;
+const BATCH_BYTES_MAX: u64 = 4 << 30;
 
 /// Bytes that can be read anywhere, by many at the same time. It may wait: it is not called where others must run.
 pub trait ReadAt: Debug + Send + Sync {
@@ -43,12 +43,51 @@ impl ReadAt for Bytes {
     }
 }
 
+/// Whether there is room for so many bytes at one time.
+pub type Room = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// What may be in memory at one time to read a file.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub batch_bytes_max: u64,
+    room: Option<Room>,
+}
+
+impl Limits {
+    /// Asks for room.
+    pub fn claim(&self, bytes: u64) -> Result<(), String> {
+        match &self.room {
+            Some(room) if !room(bytes) => Err(format!(
+                "there is no room in memory to read it; bytes=`{bytes}`"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            batch_bytes_max: BATCH_BYTES_MAX,
+            room: None,
+        }
+    }
+}
+
+impl Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits")
+            .field("batch_bytes_max", &self.batch_bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What is read, and how long it is. Clones read the same.
 #[derive(Clone, Debug)]
 pub struct Source {
     from: Arc<dyn ReadAt>,
     bytes: u64,
-    pub(crate) batch_bytes_max: u64,
+    pub(crate) limits: Limits,
     pub(crate) trusted: bool,
 }
 
@@ -58,7 +97,7 @@ impl Source {
         Source {
             from: Arc::new(from),
             bytes,
-            batch_bytes_max: BATCH_BYTES_MAX,
+            limits: Limits::default(),
             trusted: false,
         }
     }
@@ -74,11 +113,16 @@ impl Source {
 
     /// The same, of which a batch (of Arrow) or a page (of Parquet) may take so many bytes, as it lies there and decompressed. 4 GiB where nobody says.
     #[must_use]
-    pub fn with_batch_bytes_max(self, batch_bytes_max: u64) -> Source {
-        Source {
-            batch_bytes_max,
-            ..self
-        }
+    pub fn with_batch_bytes_max(mut self, batch_bytes_max: u64) -> Source {
+        self.limits.batch_bytes_max = batch_bytes_max;
+        self
+    }
+
+    /// The same, for whose decoding `room` is asked: whether there may be so many bytes at one time, which is told before they are there.
+    #[must_use]
+    pub fn with_room(mut self, room: Room) -> Source {
+        self.limits.room = Some(room);
+        self
     }
 
     /// How long it is.

@@ -5,10 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
-use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::ArrowError;
 use arrow_select::filter::filter_record_batch;
 use tokio::sync::mpsc;
 
@@ -201,7 +199,7 @@ impl Plan {
             rows.numbers = Numbers::Each(numbers);
         }
         if !self.prefix.is_empty() && rows.batch.num_rows() > 0 {
-            rows.batch = prefixed(&rows.batch, &self.prefix)?;
+            rows.batch = bowstring_files::prefixed(&rows.batch, &self.prefix)?;
         }
         Ok(rows)
     }
@@ -292,19 +290,4 @@ impl Gathered {
         self.numbers.push(number);
         self.bytes >= MESSAGE_BYTES
     }
-}
-
-fn prefixed(batch: &RecordBatch, prefix: &str) -> Result<RecordBatch, ArrowError> {
-    let keys = cast(batch.column(0), &DataType::Utf8)?;
-    let keys = keys.as_string::<i32>().iter();
-    let keys: StringArray = keys
-        .map(|key| key.map(|key| format!("{prefix}{key}")))
-        .collect();
-    let schema = batch.schema();
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields[0] = Arc::new(Field::new("key", DataType::Utf8, true));
-    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-    columns[0] = Arc::new(keys);
-    let schema = Schema::new(fields).with_metadata(schema.metadata().clone());
-    RecordBatch::try_new(Arc::new(schema), columns)
 }
