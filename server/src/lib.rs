@@ -185,6 +185,8 @@ pub async fn run_with(
                     put_idle: config.put_idle,
                     slow_request: config.slow_request,
                     reflection: config.reflection,
+                    load_roots: config.load_roots.clone(),
+                    load_rate: config.load_rate.bytes(),
                 },
             ),
             part,

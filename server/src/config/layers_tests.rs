@@ -89,6 +89,7 @@ fn every_setting_stands_in_every_layer() {
         let none = match id {
             "slow_request" => "7s",
             "warm" => "7%",
+            "load_roots" => "/7",
             _ => "7",
         };
         let value = default.map_or(none, |value| value.to_str().unwrap());

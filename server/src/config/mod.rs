@@ -2,12 +2,13 @@
 //!
 //! One struct, [`Config`], is the flags, the environment and the file at once: its doc comments
 //! are the help text, its defaults are the defaults. `layers.rs` says which of the four wins;
-//! `address.rs` and `memory.rs` read the values, and `duration` of the wire. Settings are numbers and names
+//! `address.rs`, `memory.rs` and `roots.rs` read the values, and `duration` of the wire. Settings are numbers and names
 //! only: clocks and sockets come to [`crate::run`] beside them.
 
 mod address;
 mod layers;
 mod memory;
+mod roots;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use bowstring_wire::settings::SettingsChange;
 pub use address::{HostPort, ListenAddress};
 pub use layers::{Environment, load};
 pub use memory::{MEMORY_MIN, Machine, Memory, Percent};
+pub use roots::LoadRoot;
 
 /// Most connections that `connections_max` can ask for.
 pub const CONNECTIONS_MAX: u32 = 65_536;
@@ -166,6 +168,15 @@ pub struct Config {
     /// Bytes that all queries together may have there
     #[arg(long, value_name = "SIZE", default_value = "4GiB")]
     pub sql_spill_max: ByteSize,
+
+    /// A folder whose files of Parquet and Arrow clients may have the server load: an absolute path, or file:///FOLDER.
+    /// May be given more than once; no other file is read. Default: none
+    #[arg(long, value_name = "FOLDER")]
+    pub load_roots: Vec<LoadRoot>,
+
+    /// Bytes a second that the server loads from files, all loads together
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub load_rate: ByteSize,
 
     /// How long to wait for running requests after SIGTERM or SIGINT. The default leaves five of
     /// the thirty seconds that Kubernetes gives

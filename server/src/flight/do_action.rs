@@ -2,6 +2,7 @@
 //!
 //! - `keep`: how long entries stay
 //! - `space`: namespaces
+//! - `load`: loads that clients fill; those of files are in [`super::load`]
 //! - `tiers`: between memory and below
 //! - here: the rest
 
@@ -26,6 +27,7 @@ use bowstring_wire::reply::{
 use load::End;
 
 use super::authorize::{Operation, Principal, Resource, authorize};
+use super::load as files;
 use super::out::Failure;
 use super::reply;
 use super::room::CallBytes;
@@ -57,6 +59,9 @@ pub async fn run(
     if let Some(answered) = sql::action(service, caller, name, body, respond).await {
         return answered;
     }
+    if name == "load" {
+        return files::load(service, principal, body, respond).await;
+    }
     let json = match action.r#type.as_str() {
         "exists" => exists(service, principal, body).await?,
         "delete" => delete(service, principal, body).await?,
@@ -68,6 +73,7 @@ pub async fn run(
         "commit_load" => load::end(service, principal, body, End::Commit).await?,
         "abort_load" => load::end(service, principal, body, End::Abort).await?,
         "rollback_load" => load::end(service, principal, body, End::Rollback).await?,
+        "load_status" => files::status(service, principal, body)?,
         "stats" => stats(service, principal, body)?,
         "namespaces" => space::list(service, principal, body, room)?,
         "namespace_set" => space::set(service, principal, body).await?,

@@ -4,6 +4,7 @@
 //! - `verb`, `authorize`, `client`: which RPC, who may, and what kind of client asks
 //! - `do_get`, `do_put`, `do_exchange`, `get_flight_info` (and GetSchema), `list_flights`, `do_action` (and
 //!   ListActions): the verbs
+//! - `load`: files that the server reads
 //! - `select`: what a ticket means; `lookup`: many keys, in order
 //! - `snapshots`: those that several gets share; `sql`: what is asked by Flight SQL (`no_sql`: in a build without it)
 //! - `reflection`: what the services look like; `slow`: the slow-request log
@@ -21,6 +22,7 @@ mod do_put;
 mod gather;
 mod get_flight_info;
 mod list_flights;
+mod load;
 mod lookup;
 mod out;
 mod reflection;

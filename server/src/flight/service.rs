@@ -18,6 +18,7 @@ use super::authorize::{Principal, authenticate};
 use super::client::Client;
 use super::counter::Counter;
 use super::gather::BufferPool;
+use super::load::Loads;
 use super::out::Failure;
 use super::room::{CallBytes, CallRoom};
 use super::slow::{Began, Line, Notes};
@@ -26,6 +27,7 @@ use super::sql::{Asking, Cookie, Prepared, Sql};
 use super::stall::{self, Cut, Stalls};
 use super::turns::Turns;
 use super::verb::Verb;
+use crate::config::LoadRoot;
 use crate::conn::{ConnHandle, WireBudget};
 use crate::grpc::{self, Chunk, RequestBody, Responder};
 use crate::metrics::{Begun, Metrics};
@@ -39,6 +41,10 @@ pub struct FlightSettings {
     pub slow_request: Option<Duration>,
     /// Whether gRPC reflection is served.
     pub reflection: bool,
+    /// Where files lie that may be loaded.
+    pub load_roots: Vec<LoadRoot>,
+    /// How many bytes of them a second.
+    pub load_rate: u64,
 }
 
 /// Everything a verb needs. Cheap to clone.
@@ -65,6 +71,8 @@ pub struct Parts {
     pub prepared: Prepared,
     /// Queries that are under way, and sessions.
     pub asking: Asking,
+    /// Loads of files.
+    pub loads: Loads,
     /// Snapshots whose partitions may be asked for.
     pub snapshots: Snapshots,
     /// Who stores the rows of all bulk puts: together about as many as there are threads.
@@ -139,6 +147,7 @@ impl Service {
             sql,
             prepared,
             asking,
+            loads: Loads::new(settings.load_roots.clone(), settings.load_rate),
             snapshots,
             writers: Counter::default(),
             stalls,

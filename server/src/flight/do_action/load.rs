@@ -2,7 +2,7 @@
 
 use bowstring_cache::loads::LoadSpec;
 use bowstring_wire::action::{BeginLoadRequest, LoadRequest};
-use bowstring_wire::error::Result;
+use bowstring_wire::error::{Error, Result};
 use bowstring_wire::reply::{BeginLoadReply, LoadReply, Reply};
 
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
@@ -45,6 +45,15 @@ pub async fn end(
     let (cache, tenant) = (&service.cache, &principal.tenant);
     let namespace = cache.namespace_of_load(tenant, namespace.as_ref(), &load_id)?;
     authorize(principal, Operation::Put, Resource::Namespace(&namespace))?;
+    match end {
+        End::Commit if service.loads.is_filling(tenant, &load_id) => {
+            return Err(Error::precondition(format!(
+                "the server is still reading the files of this load, and commits it itself; load_id=`{load_id}`"
+            )));
+        }
+        End::Abort => service.loads.cancel(tenant, &load_id),
+        End::Commit | End::Rollback => {}
+    }
     let outcome = match end {
         End::Commit => cache.commit_load(tenant, &load_id).await?,
         End::Abort => cache.abort_load(tenant, &load_id)?,

@@ -6,7 +6,7 @@
 //! - `bulk`: a tensor a row
 //! - `progress`: what was done so far, for who asks
 
-mod bulk;
+pub mod bulk;
 mod messages;
 mod progress;
 mod single;

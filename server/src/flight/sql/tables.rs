@@ -199,6 +199,17 @@ fn settings(config: &Config, limits: &Limits) -> Vec<Setting> {
         ("put_idle", Some(time(config.put_idle))),
         ("load_idle", Some(time(config.load_idle))),
         ("load_rollback", Some(time(config.load_rollback))),
+        (
+            "load_roots",
+            Some(match &config.load_roots[..] {
+                [] => "none".to_owned(),
+                roots => {
+                    let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
+                    roots.join(", ")
+                }
+            }),
+        ),
+        ("load_rate", Some(config.load_rate.to_string())),
         ("drain_timeout", Some(time(config.drain_timeout))),
         ("slow_request", config.slow_request.map(time)),
         ("log_level", Some(config.log_level.clone())),

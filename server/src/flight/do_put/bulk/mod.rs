@@ -24,24 +24,18 @@ use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
-#[cfg(feature = "sql")]
 pub use incoming::Batch;
+#[cfg_attr(not(feature = "sql"), expect(unused_imports, reason = "for Flight SQL"))]
 pub use incoming::{Incoming, Received};
-use storing::{Store, Storing};
+pub use storing::{Store, Storing};
 
-/// Receives batches of rows and stores them.
-pub async fn receive(
+/// What stores the rows of a put with this command and these columns.
+pub fn store_of(
     service: &Service,
-    (principal, conn, newcomer, mut progress): (
-        &Principal,
-        &Arc<ConnHandle>,
-        Newcomer,
-        Progress<'_>,
-    ),
+    principal: &Principal,
     command: PutCommand,
-    schema: BulkSchema,
-    messages: &mut Messages<'_>,
-) -> Result<PutReply> {
+    schema: &BulkSchema,
+) -> Result<Store> {
     let single_only = [
         ("key", command.key.is_some()),
         ("if_version", command.if_version.is_some()),
@@ -54,7 +48,7 @@ pub async fn receive(
         .cache
         .settings(&principal.tenant, &command.namespace);
     let load = load_of(service, principal, &command)?;
-    let store = Store {
+    Ok(Store {
         service: service.clone(),
         tenant: principal.tenant.clone(),
         spec: RowsSpec {
@@ -72,7 +66,24 @@ pub async fn receive(
         ttl_ms: command.ttl_ms,
         namespace: command.namespace,
         reader,
-    };
+    })
+}
+
+/// Receives batches of rows and stores them.
+pub async fn receive(
+    service: &Service,
+    (principal, conn, newcomer, mut progress): (
+        &Principal,
+        &Arc<ConnHandle>,
+        Newcomer,
+        Progress<'_>,
+    ),
+    command: PutCommand,
+    schema: BulkSchema,
+    messages: &mut Messages<'_>,
+) -> Result<PutReply> {
+    let store = store_of(service, principal, command, &schema)?;
+    let load = store.spec.load;
     let (done, mut told) = Done::new();
     let done = progress.is_asked().then_some(done);
     let mut storing = Storing::new(store, newcomer, done);
