@@ -3,12 +3,14 @@
 //! - `source`: reads them on a thread. `feed`: what one put takes of that. `attempt`: puts, until all is there or the server is another one;
 //!   `answer`: what comes back
 //! - `journal`: how far it is, for the next run. `bad_rows`: what was not put
+//! - `server_side`: where the server reads the files itself
 
 mod answer;
 mod attempt;
 mod bad_rows;
 mod feed;
 mod journal;
+mod server_side;
 mod source;
 
 use std::sync::Arc;
@@ -63,6 +65,12 @@ pub struct Load {
     /// What to put before each key
     #[arg(long, default_value = "", hide_default_value = true)]
     prefix: String,
+    /// Have the server read the files, where its setting load_roots allows it: paths, folders and patterns as it sees them, of Parquet and Arrow. All or nothing
+    #[arg(
+        long,
+        conflicts_with_all = ["format", "keys", "dtype", "bad_rows", "retry", "restart", "patience", "part_mib", "admit"]
+    )]
+    server_side: bool,
     /// All or nothing: it shows when it is whole
     #[arg(long)]
     atomic: bool,
@@ -97,6 +105,10 @@ pub struct Load {
 
 impl Load {
     pub(crate) async fn run(self) -> Result<u8, Error> {
+        let line_every = (!self.quiet).then_some(self.progress_every);
+        if self.server_side {
+            return self.by_server(line_every).await;
+        }
         if self.keys.is_some() && self.files.len() > 1 {
             return Err(Error::Usage("--keys is for one file".to_owned()));
         }
@@ -157,7 +169,6 @@ impl Load {
             state,
             progress: Progress::start(total, 0, None),
         };
-        let line_every = (!self.quiet).then_some(self.progress_every);
         let mut ended = Ended::Again("");
         for _ in 0..ATTEMPTS_MAX {
             attempt.progress = Progress::start(total, attempt.rows_done(), line_every);
