@@ -44,6 +44,7 @@ mod tensor;
 mod texts;
 mod threads;
 mod weight;
+mod yields;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,13 @@
 //! What all queries have in common: the settings of DataFusion, and its functions.
 
+use std::sync::Arc;
+
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
 use crate::catalog::{CATALOG, SCHEMA};
 use crate::limits::{BATCH_ROWS, Limits};
+use crate::yields::JoinsYield;
 
 /// Functions of which a few bytes of a query make as many bytes as they like, all at once and unasked.
 const WITHOUT: [&str; 9] = [
@@ -40,7 +43,8 @@ pub fn base(limits: &Limits) -> SessionState {
     config.options_mut().execution.sort_spill_reservation_bytes = merging;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
-        .with_default_features();
+        .with_default_features()
+        .with_physical_optimizer_rule(Arc::new(JoinsYield));
     if let Some(functions) = builder.scalar_functions() {
         functions.retain(|function| !WITHOUT.contains(&function.name()));
         functions.extend(crate::functions::all());

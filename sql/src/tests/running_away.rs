@@ -22,7 +22,7 @@ async fn what_would_change_something_is_refused() {
     for text in [
         "CREATE TABLE t AS SELECT 1",
         "DROP TABLE tensors",
-        "INSERT INTO tensors SELECT * FROM tensors",
+        "INSERT INTO stats SELECT * FROM stats",
         "TRUNCATE TABLE tensors",
         "UPDATE tensors SET key = 'a'",
         "COPY tensors TO 'x.csv'",
@@ -98,6 +98,27 @@ async fn a_query_ends_with_its_time() {
         }
     };
     turns.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_makes_many_rows_of_few_gives_way() {
+    let bed = Bed::with(|limits| limits.threads = 1);
+    for n in 0..1_000 {
+        bed.put("a", &format!("{n:05}"), &[n as f32]).await;
+    }
+    for on in ["a.key < b.key", "a.key = b.key OR c.key = d.key", "true"] {
+        let text =
+            format!("SELECT count(*) FROM tensors a, tensors b, tensors c, tensors d WHERE {on}");
+        let plan = bed.sql.plan(&Tenant::public(), &text).await.unwrap();
+        let mut answer = bed.sql.run(&plan, Ok).await.unwrap();
+        let (next, ()) = tokio::join!(answer.next(), async {
+            tokio::task::yield_now().await;
+            bed.clock.advance(Duration::from_secs(61));
+        });
+        assert_eq!(next.unwrap_err().code, Code::DeadlineExceeded);
+        drop(answer);
+        assert_eq!(bed.one("SELECT 1").await, "1", "the one thread is free");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

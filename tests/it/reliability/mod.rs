@@ -12,6 +12,7 @@
 //! - `floods`: connections and frames without end
 //! - `unended`: requests that are never ended, and answers larger than their request
 //! - `cold`: a server with a cold tier, killed, and one whose store was damaged; `disk`: one whose disk is full or fails, `store`: one over S3 on a bad day
+//! - `runaway`: queries of SQL that would never end
 //! - `upgrade`: a server that is stopped, or replaced by one that takes over its memory (with `crowd`, clients that try again)
 //!
 //! Helpers: `dice` (the same numbers in every run), `raw` (gRPC without a gRPC library), `frames`
@@ -43,6 +44,7 @@ mod names;
 mod pressure;
 mod raw;
 mod refusals;
+mod runaway;
 mod stalled;
 mod state;
 mod store;
