@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Flags {
     #[command(after_help = AFTER_HELP)]
-    Serve(Config),
+    Serve(Box<Config>),
     #[command(after_help = AFTER_BENCH_HELP)]
     Bench(bench::Settings),
     #[command(flatten)]
@@ -45,7 +45,7 @@ still for a second is seen by all that would have been asked in it.";
 #[derive(Debug)]
 pub enum Command {
     /// Run a server.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Put load on one.
     Bench(bench::Settings),
     /// Ask one.
@@ -69,7 +69,10 @@ pub fn parse(
     // Reads the flags alone, so that a wrong one is told as such before anything else is opened.
     match Cli::from_arg_matches(&matches)?.command {
         Flags::Serve(flags) => match matches.subcommand_matches("serve") {
-            Some(matches) => Ok(Command::Serve(config::load(matches, environment)?)),
+            Some(matches) => Ok(Command::Serve(Box::new(config::load(
+                matches,
+                environment,
+            )?))),
             None => Ok(Command::Serve(flags)),
         },
         Flags::Bench(settings) => Ok(Command::Bench(settings)),

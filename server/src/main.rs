@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Err(error) => return error.report().into(),
     };
     match command {
-        Command::Serve(config) => end_of(serve(config)),
+        Command::Serve(config) => end_of(serve(*config)),
         Command::Bench(settings) => match bench::run(&settings, &mut std::io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

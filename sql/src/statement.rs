@@ -54,15 +54,15 @@ pub fn parse(text: &str) -> Result<Parsed> {
             **inner = query;
             change
         }),
-        // Of a change it shows how the entries would be found, and changes none.
+        // Of a change it shows how its rows would be found, and changes nothing.
         Statement::Explain(explain) => {
             if let Statement::Statement(inner) = &mut *explain.statement
                 && let Some((_, query)) = rewritten(inner)?
             {
                 if explain.options.analyze {
                     return Err(Error::unimplemented(
-                        "EXPLAIN ANALYZE runs what it explains, which of a DELETE or UPDATE is not built; ask EXPLAIN, or \
-                         EXPLAIN ANALYZE of a SELECT with the same WHERE",
+                        "EXPLAIN ANALYZE runs what it explains, which of an INSERT, DELETE or UPDATE is not built; ask EXPLAIN, or \
+                         EXPLAIN ANALYZE of a SELECT that finds the same",
                     ));
                 }
                 **inner = query;
@@ -254,6 +254,7 @@ mod tests {
             "WITH a AS (SELECT 1) SELECT * FROM a",
             "EXPLAIN SELECT 1",
             "EXPLAIN ANALYZE SELECT 1",
+            "EXPLAIN INSERT INTO tensors SELECT 'a', 'b', 1",
             "DESCRIBE tensors",
             "SHOW TABLES",
             "VALUES (1), (2)",
@@ -271,7 +272,6 @@ mod tests {
             "COPY tensors TO '/tmp/x.csv'",
             "COPY (SELECT 1) TO '/tmp/x.csv'",
             "INSERT INTO stats SELECT 1",
-            "EXPLAIN INSERT INTO tensors SELECT 1, 1, 1",
             "MERGE INTO tensors t USING namespaces n ON true WHEN MATCHED THEN DELETE",
             "WITH a AS (SELECT 1) DELETE FROM tensors WHERE true",
             "TRUNCATE TABLE tensors",
@@ -284,7 +284,7 @@ mod tests {
             "EXPLAIN ANALYZE DELETE FROM tensors WHERE true",
             "EXPLAIN ANALYZE UPDATE tensors SET pinned = true WHERE true",
             "EXPLAIN (ANALYZE) DELETE FROM tensors WHERE true",
-            "EXPLAIN INSERT INTO tensors SELECT 1",
+            "EXPLAIN ANALYZE INSERT INTO tensors SELECT 1, 1, 1",
             "EXPLAIN EXPLAIN DELETE FROM tensors WHERE true",
         ];
         for text in does {

@@ -173,7 +173,7 @@ async fn explain_of_a_change_shows_how_it_is_found_and_changes_nothing() {
         let refused = bed.error(text).await;
         assert_eq!(refused.code, Code::Unimplemented, "{refused}");
         assert!(
-            refused.message.contains("SELECT with the same WHERE"),
+            refused.message.contains("SELECT that finds the same"),
             "{refused}"
         );
     }

@@ -30,10 +30,9 @@ pub fn on_tables(plan: &Plan) -> Operation {
 /// `permission_denied`.
 pub fn allowed(principal: &Principal, plan: &Plan) -> Result<()> {
     let operation = on_tables(plan);
-    let reads = plan.reads().iter();
-    reads
-        .map(|reads| may_read(principal, operation, reads))
-        .collect()
+    plan.reads()
+        .iter()
+        .try_for_each(|reads| may_read(principal, operation, reads))
 }
 
 /// Asks for one of them. What a change is of is a table; what else it reads it only reads.

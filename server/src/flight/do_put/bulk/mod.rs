@@ -25,7 +25,10 @@ use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
 pub use incoming::Batch;
-#[cfg_attr(not(feature = "sql"), expect(unused_imports, reason = "for Flight SQL"))]
+#[cfg_attr(
+    not(feature = "sql"),
+    expect(unused_imports, reason = "for Flight SQL")
+)]
 pub use incoming::{Incoming, Received};
 pub use storing::{Store, Storing};
 

@@ -72,7 +72,7 @@ pub struct CloseResult {
 #[repr(i32)]
 pub enum Closed {
     Unspecified = 0,
-    Closed = 1,
+    Done = 1,
     Closing = 2,
     NotCloseable = 3,
 }

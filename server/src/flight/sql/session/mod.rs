@@ -213,7 +213,7 @@ pub async fn close(
     if cookie.0.is_some() {
         respond.cookie(&named(&Cookie::default(), "; Max-Age=0")?);
     }
-    let status = Closed::Closed.into();
+    let status = Closed::Done.into();
     answer(respond, &CloseResult { status }).await
 }
 
