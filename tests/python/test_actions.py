@@ -122,12 +122,12 @@ def test_namespaces(fresh_client):
 
 
 ALL = (
-    "exists delete expire pin unpin describe stats namespaces namespace_set clear flush evict prewarm load attach "
+    "exists delete expire pin unpin describe stats namespaces namespace_set clear flush evict prewarm load load_status attach "
     "begin_load commit_load abort_load rollback_load"
 ).split()
 BUILT = (
     "exists delete expire pin unpin describe stats namespaces namespace_set clear "
-    "begin_load commit_load abort_load rollback_load flush evict prewarm"
+    "begin_load commit_load abort_load rollback_load flush evict prewarm load load_status"
 ).split()
 
 
