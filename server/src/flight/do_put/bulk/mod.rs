@@ -24,12 +24,7 @@ use crate::conn::{ConnHandle, GUARANTEED_BYTES};
 use crate::flight::authorize::Principal;
 use crate::flight::service::Service;
 use crate::flight::turns::Newcomer;
-pub use incoming::Batch;
-#[cfg_attr(
-    not(feature = "sql"),
-    expect(unused_imports, reason = "for Flight SQL")
-)]
-pub use incoming::{Incoming, Received};
+pub use incoming::{Batch, Incoming, Received};
 pub use storing::{Store, Storing};
 
 /// What stores the rows of a put with this command and these columns.
