@@ -103,9 +103,11 @@ async fn a_statement_is_planned_read_and_of_the_schema_that_was_said() {
 
 #[tokio::test]
 async fn schema_is_said_by_all_verbs_alike() {
-    let (_space, mut client) = filled("sql").await;
+    let (space, mut client) = filled("sql").await;
+    // Not what others put, and take away, all the while.
+    let namespace = &space.namespace;
     let command = CommandStatementQuery {
-        query: "SELECT * FROM tensors".to_owned(),
+        query: format!("SELECT * FROM tensors WHERE namespace = '{namespace}'"),
         transaction_id: None,
     };
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());

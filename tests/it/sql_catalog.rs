@@ -13,7 +13,8 @@ use crate::sql::{client, read, rows};
 
 #[tokio::test]
 async fn the_catalogue_is_told() {
-    let server = Server::shared();
+    // Of its own: where others put, there is a schema `ns`.
+    let server = Server::start();
     let mut client = client(&server).await;
     let info = client.get_catalogs().await.unwrap();
     assert_eq!(
