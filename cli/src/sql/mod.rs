@@ -24,6 +24,7 @@ use std::io::{BufRead, BufReader, IsTerminal as _, Read as _, stdin, stdout};
 
 use bowstring_client::Address;
 use bowstring_wire::error::Error as WireError;
+use tokio::task::block_in_place;
 
 use self::print::Layout;
 use self::session::{Next, Session};
@@ -114,7 +115,9 @@ async fn script(session: &mut Session, path: &str, mut input: impl BufRead) -> R
     loop {
         line.clear();
         let mut some = (&mut input).take(STATEMENT_BYTES_MAX as u64 + 1);
-        some.read_until(b'\n', &mut line).map_err(failed)?;
+        // What waits for a signal goes on on another thread meanwhile.
+        let read = block_in_place(|| some.read_until(b'\n', &mut line));
+        read.map_err(failed)?;
         let text = str::from_utf8(&line);
         let text = text.map_err(|error| failed(std::io::Error::other(error)))?;
         let mut items = splitter.push(text);
