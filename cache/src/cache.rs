@@ -88,6 +88,7 @@ impl Cache {
     /// `failed_precondition` where another version than `if_version` is there; whatever the lower
     /// tier meets.
     pub async fn delete(&self, id: &Id, if_version: Option<Version>) -> Result<Option<Version>> {
+        self.engine.check_writable(&id.tenant, &id.namespace)?;
         let Some(wanted) = if_version else {
             let deleted = self.delete_here(id);
             let below = self.engine.forget_below(id, None).await?;
@@ -113,6 +114,9 @@ impl Cache {
     /// Whatever the lower tier meets: then some of them may have gone.
     pub async fn delete_versions(&self, wanted: Vec<(Id, Version)>) -> Result<Vec<bool>> {
         let engine = self.engine();
+        for (id, _) in &wanted {
+            engine.check_writable(&id.tenant, &id.namespace)?;
+        }
         let mut deleted = vec![false; wanted.len()];
         let (mut gone, mut of) = (Vec::new(), Vec::new());
         for (at, (id, version)) in wanted.into_iter().enumerate() {

@@ -57,6 +57,8 @@ pub(crate) struct Engine {
     /// Held by whoever evicts: where one large victim is enough, thirty-two puts that need room
     /// must not take one each.
     pub(crate) evicting: Mutex<()>,
+    /// Namespaces that are attached to files.
+    pub(crate) attached: AtomicU64,
     /// Bytes of pages that open puts have.
     pub(crate) reserved: AtomicU64,
     pub(crate) misses: Alone,
@@ -144,6 +146,7 @@ impl Engine {
             loads: Loads::new(entropy.start),
             snapshots: Mutex::default(),
             evicting: Mutex::new(()),
+            attached: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
             misses: Alone::default(),
             thrown: AtomicU64::new(0),

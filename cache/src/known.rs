@@ -76,11 +76,11 @@ impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
         }
     }
 
-    /// xxh3-128 of the tensor's bytes.
-    pub fn checksum(&self) -> u128 {
+    /// xxh3-128 of the tensor's bytes, where that is known without reading them.
+    pub fn checksum(&self) -> Option<u128> {
         match self {
-            Self::Hot(entry) => entry.borrow().checksum(),
-            Self::Cold(below) => below.borrow().checksum,
+            Self::Hot(entry) => Some(entry.borrow().checksum()),
+            Self::Cold(below) => (!below.borrow().attached).then(|| below.borrow().checksum),
         }
     }
 
@@ -139,6 +139,7 @@ impl<E: Borrow<Entry>, D: Borrow<Description>> Known<E, D> {
     pub fn tier(&self) -> &'static str {
         match self {
             Self::Hot(_) => "hot",
+            Self::Cold(below) if below.borrow().attached => "attached",
             Self::Cold(_) => "cold",
         }
     }

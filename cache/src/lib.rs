@@ -21,6 +21,7 @@
 //! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
+//! - `attached`: namespaces that are rows of files, which nobody changes.
 //! - [`ledger`] counts memory, [`arena`] has it, [`index`] finds entries in it.
 //! - [`handover`] passes all of it on to a successor process.
 //! - [`clock`], [`entropy`] and [`hlc`] are time, randomness and versions.
@@ -34,6 +35,7 @@
 
 pub mod ahead;
 pub mod arena;
+mod attached;
 mod below;
 pub mod cache;
 pub mod clock;

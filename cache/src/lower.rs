@@ -41,7 +41,7 @@ pub struct Description {
     pub shape: Shape,
     /// Bytes of the tensor.
     pub len: u64,
-    /// xxh3-128 of the tensor's bytes.
+    /// xxh3-128 of the tensor's bytes; not known of what is [`Description::attached`].
     pub checksum: u128,
     /// Unix milliseconds from when on this is a miss.
     pub expires_at_ms: Option<u64>,
@@ -49,6 +49,8 @@ pub struct Description {
     pub source_version: Option<i64>,
     /// As it was put.
     pub metadata: Vec<u8>,
+    /// Whether it is a row of a file: its checksum and metadata are known when it is read.
+    pub attached: bool,
 }
 
 impl Description {
@@ -68,6 +70,7 @@ impl Description {
             expires_at_ms: entry.expires_at_ms(),
             source_version: entry.source_version(),
             metadata: entry.metadata().to_vec(),
+            attached: false,
         })
     }
 }

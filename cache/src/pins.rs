@@ -57,6 +57,7 @@ impl Cache {
     }
 
     async fn pin_where(&self, id: &Id, wanted: Option<Version>) -> Result<Option<bool>> {
+        self.engine().check_writable(&id.tenant, &id.namespace)?;
         // One that loses against another change of the key looks again.
         while let Some(entry) = self.engine().here(id).await? {
             if wanted.is_some_and(|wanted| wanted != entry.version()) {

@@ -126,6 +126,13 @@ impl Draft {
         let Some(mut base) = engine.base_for(coming.space, coming.load) else {
             return Commit::Closed;
         };
+        // What has a version comes from below.
+        if coming.version.is_none()
+            && coming.load == 0
+            && let Err(refused) = base.space.check_writable()
+        {
+            return Commit::Refused(refused);
+        }
         let view = base.view;
         record.set_namespace(view.base());
         let key = coming.key.as_bytes();

@@ -58,7 +58,8 @@ impl Engine {
         let Some(mut base) = self.base_for(shared.space, shared.load) else {
             return;
         };
-        if base.view.beside().is_some() || self.would_be_over(&base, arrivals) {
+        let is_attached = shared.load == 0 && base.space.check_writable().is_err();
+        if is_attached || base.view.beside().is_some() || self.would_be_over(&base, arrivals) {
             return;
         }
         let fields = Fields {

@@ -115,6 +115,7 @@ impl Cache {
         let engine = Arc::clone(self.engine());
         judge::check_metadata(&spec.metadata)?;
         engine.check_below(spec.below, spec.load)?;
+        engine.check_writable(&id.tenant, &id.namespace)?;
         if let Some(bytes) = spec.size_bytes {
             engine.check_size(bytes)?;
             let number = engine.spaces.find(&id.tenant, &id.namespace);

@@ -156,6 +156,7 @@ impl Cache {
         namespace: &Namespace,
         spec: RowsSpec,
     ) -> Result<(Option<Arc<Load>>, u32)> {
+        self.engine().check_writable(tenant, namespace)?;
         if spec.load == 0 {
             return Ok((None, self.engine().spaces.intern(tenant, namespace)?));
         }

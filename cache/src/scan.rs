@@ -32,6 +32,8 @@ pub struct ScanItem {
     pub expires_at_ms: Option<u64>,
     /// Whether the tier below has it, and memory has not.
     pub below: bool,
+    /// Whether that is a file.
+    pub attached: bool,
 }
 
 impl Cache {
@@ -137,6 +139,7 @@ impl Engine {
             bytes: record.len(),
             expires_at_ms,
             below: false,
+            attached: false,
         })
     }
 }

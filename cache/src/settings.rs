@@ -6,7 +6,7 @@
 //! exactly: they are judged under the lock of the namespace's order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
@@ -46,6 +46,8 @@ pub(crate) struct Own {
     entries_max: AtomicU64,
     /// 0 where there is none.
     default_ttl_ms: AtomicU64,
+    /// Whether its entries are rows of files, which nobody changes. Written with the base locked.
+    pub(crate) attached: AtomicBool,
     pub(crate) misses: Alone,
     pub(crate) evicted: AtomicU64,
     pub(crate) expired: AtomicU64,
@@ -70,6 +72,7 @@ impl Default for Own {
             bytes_max: AtomicU64::new(NONE),
             entries_max: AtomicU64::new(NONE),
             default_ttl_ms: AtomicU64::new(0),
+            attached: AtomicBool::new(false),
             misses: Alone::default(),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),

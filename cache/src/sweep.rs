@@ -31,6 +31,7 @@ impl Cache {
         prefix: &str,
     ) -> Result<u64> {
         let engine = self.engine();
+        engine.check_writable(tenant, namespace)?;
         let home = engine.spaces.find(tenant, namespace);
         // Nothing comes back from below behind our back.
         let _turn = match home.and_then(|home| engine.spaces.at(home)) {
@@ -48,7 +49,7 @@ impl Cache {
         Ok(below + here + since)
     }
 
-    async fn delete_prefix_here(
+    pub(crate) async fn delete_prefix_here(
         &self,
         tenant: &Tenant,
         namespace: &Namespace,

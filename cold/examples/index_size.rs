@@ -251,6 +251,7 @@ fn entries_of(segment: u64, entries: u64) -> Result<Vec<Stored>> {
 fn stored(n: u64, segment: u64, at: u64) -> Result<Stored> {
     Ok(Stored {
         description: Description {
+            attached: false,
             id: id(n)?,
             version: Version::from_parts(1_790_000_000_000 + segment, 0, 7),
             dtype: DType::parse("float32")?,

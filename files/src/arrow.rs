@@ -281,4 +281,26 @@ impl Lookup for Batches {
         let batch = concat_batches(&self.schema, &pieces).map_err(Error::of)?;
         self.columns.at(start).rows(&batch)
     }
+
+    /// A batch is decoded once, and each row taken out of it.
+    fn read_each(&self, rows: &[u64], give: &mut dyn FnMut(Rows)) -> Result<(), Error> {
+        let batches = &self.places.batches;
+        let mut decoded: Option<(usize, RecordBatch)> = None;
+        for &row in rows.iter().filter(|row| **row < self.places.rows) {
+            let after = batches.partition_point(|(first, _)| *first <= row);
+            let Some(number) = after.checked_sub(1) else {
+                continue;
+            };
+            let batch = match decoded.take().filter(|(of, _)| *of == number) {
+                Some((_, batch)) => batch,
+                None => self.batch(number)?,
+            };
+            let at = usize::try_from(row - batches[number].0).unwrap_or(usize::MAX);
+            if at < batch.num_rows() {
+                give(self.columns.at(row).rows(&batch.slice(at, 1))?);
+            }
+            decoded = Some((number, batch));
+        }
+        Ok(())
+    }
 }

@@ -60,4 +60,8 @@ impl Lookup for GuardedLookup {
     fn read(&self, rows: Range<u64>) -> Result<Rows, Error> {
         guard(|| self.0.read(rows))
     }
+
+    fn read_each(&self, rows: &[u64], give: &mut dyn FnMut(Rows)) -> Result<(), Error> {
+        guard(|| self.0.read_each(rows, give))
+    }
 }

@@ -30,6 +30,11 @@ pub use picked::{Asked, BY_FLAG, ColumnMap, Keys};
 pub use rows::{BadRow, Numbers, Rows};
 pub use source::{ReadAt, Room, Source, append, values};
 
+/// Rows that lie so near are read together: the page that one is in is decoded up to it.
+const NEAR_ROWS: u64 = 16;
+/// So many of them.
+const TOGETHER_ROWS: usize = 64;
+
 /// About what a batch of a Parquet file takes.
 pub const BATCH_BYTES: u64 = 2 << 20;
 
@@ -69,6 +74,20 @@ pub trait Lookup: Send + Sync {
     /// These rows, in order; those behind the last one are not there. A row whose shape is not that of the first of them is a bad row. It reads and
     /// decodes them anew at each call, and no more than the pages or batches that they lie in.
     fn read(&self, rows: Range<u64>) -> Result<Rows, Error>;
+
+    /// These rows, which ascend, as few of them at a time as can be read together, and perhaps some that lie between them. One that is not given is a
+    /// bad row: alone it may be none.
+    fn read_each(&self, rows: &[u64], give: &mut dyn FnMut(Rows)) -> Result<(), Error> {
+        for near in rows.chunk_by(|one, next| next - one <= NEAR_ROWS) {
+            for some in near.chunks(TOGETHER_ROWS) {
+                let (Some(first), Some(last)) = (some.first(), some.last()) else {
+                    continue;
+                };
+                give(self.read(*first..last + 1)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a file from its beginning.

@@ -2,7 +2,7 @@
 //!
 //! - `cli`, `config`, `log`: what a person wrote, read once
 //! - `listener`, `accept`, `conn`, `grpc`: from a socket to a request
-//! - `cold`: the tier below memory, where there is one
+//! - `cold`: the tier below memory, where there is one; `attached`: namespaces that are rows of files, beside it
 //! - `flight`: the verbs of Arrow Flight, one a file
 //! - `http`, `metrics`: what an operator sees
 //! - `shutdown`: how it ends
@@ -14,6 +14,7 @@
 //! program gives it signals, a test gives it a handle.
 
 pub mod accept;
+mod attached;
 pub mod bench;
 pub mod cli;
 pub mod cold;
@@ -40,11 +41,13 @@ use std::time::Duration;
 use bowstring_cache::Cache;
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::ledger::Ledger;
+use bowstring_cache::lower::{LowerTier, NoLowerTier};
 use bowstring_wire::name::Tenant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use attached::Attached;
 use config::{Config, HostPort, Machine};
 use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use error::Error;
@@ -115,8 +118,13 @@ pub async fn run_with(
     let below = cold::open(&config, limits.memory_bytes, clock.clone()).await;
     let below = below.map_err(cold::misset)?;
     let tier = below.as_ref().map(|(cold, _)| cold.clone());
+    let others: Arc<dyn LowerTier> = match &tier {
+        Some(cold) => Arc::new(cold.clone()),
+        None => Arc::new(NoLowerTier),
+    };
+    let attached = Attached::over(others, clock.clone());
+    cache.set_lower(Arc::new(attached.clone()));
     let cold = below.map(|(cold, unread)| {
-        cache.set_lower(Arc::new(cold.clone()));
         cache.observe(cold.max_hlc());
         cold.give_settings(&cache);
         // What a predecessor has handed on is warm.
@@ -176,7 +184,7 @@ pub async fn run_with(
             sockets.flight_again()?,
             Service::new(
                 cache.clone(),
-                tier.clone(),
+                (tier.clone(), attached.clone()),
                 sql.clone(),
                 clock.clone(),
                 budget.clone(),

@@ -22,6 +22,7 @@ mod tensor;
 
 mod actions;
 mod alignment;
+mod attach;
 mod bench;
 mod bulk;
 mod cli;

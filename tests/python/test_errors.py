@@ -231,7 +231,7 @@ def test_every_answer_carries_the_wire(heard, namespace, verb):
     [
         ("not_found", KeyError, lambda client: get(client, key="nobody has this")),
         ("invalid_argument", pa.ArrowInvalid, lambda client: get(client, key="")),
-        ("unimplemented", NotImplementedError, lambda client: act(client, "attach")),
+        ("unimplemented", NotImplementedError, lambda client: act(client, "attach to nothing")),
     ],
 )
 def test_the_classes_that_pyarrow_makes_of_them(heard, code, kind, ask):

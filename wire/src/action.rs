@@ -9,6 +9,7 @@ use crate::limits::MAX_ACTION_KEYS;
 use crate::name::{Key, Namespace};
 use crate::version::Version;
 
+pub use attach::{AttachRequest, DetachRequest};
 pub use entry::{ExpireRequest, PinRequest};
 pub use files::{FileColumns, LoadFilesRequest};
 pub use list::{ACTIONS, ActionInfo, find};
@@ -16,6 +17,7 @@ pub use load::{BeginLoadRequest, LoadRequest};
 pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 pub use tiers::{FlushRequest, MoveRequest, MoveSelect};
 
+mod attach;
 mod entry;
 mod files;
 mod list;

@@ -60,6 +60,16 @@ pub fn action(bytes: &[u8]) {
     let _ = NamespacesRequest::parse(bytes);
     let _ = NamespaceSetRequest::parse(bytes);
     let _ = ExchangeCommand::parse(bytes);
+    again(
+        bytes,
+        action::AttachRequest::parse,
+        action::AttachRequest::to_json,
+    );
+    again(
+        bytes,
+        action::DetachRequest::parse,
+        action::DetachRequest::to_json,
+    );
     let _ = action::FlushRequest::parse(bytes);
     again(
         bytes,

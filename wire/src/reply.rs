@@ -142,6 +142,35 @@ pub struct LoadFilesReply {
     pub message: Option<String>,
 }
 
+/// The reply to `attach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachReply {
+    /// Which.
+    pub namespace: Namespace,
+    /// Files that it is made of.
+    #[serde(with = "json::uint")]
+    pub files: u64,
+    /// Rows in them, each a key.
+    #[serde(with = "json::uint")]
+    pub rows: u64,
+    /// Bytes of their tensors.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
+    /// Bytes of memory that the keys take.
+    #[serde(with = "json::uint")]
+    pub index_bytes: u64,
+}
+
+/// The reply to `detach`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachReply {
+    /// Which.
+    pub namespace: Namespace,
+    /// Rows that it had.
+    #[serde(with = "json::uint")]
+    pub rows: u64,
+}
+
 /// A key, and whether it was there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFound {
@@ -182,9 +211,10 @@ pub struct EntryDescribed {
     pub bytes: u64,
     /// Its version.
     pub version: Version,
-    /// xxh3-128 of the C-order bytes, 32 hexadecimal digits.
-    pub checksum: String,
-    /// Where it lies: `hot` is in memory, `cold` below it.
+    /// xxh3-128 of the C-order bytes, 32 hexadecimal digits; absent of a row of a file that memory has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+    /// Where it lies: `hot` is in memory, `cold` below it, `attached` in a file.
     pub tier: String,
     /// Its own metadata.
     #[serde(default)]
@@ -274,6 +304,23 @@ pub struct NamespaceDescribed {
     /// The settings' version; absent where they were never set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_version: Option<Version>,
+    /// The files that it is the rows of; absent where it is not attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<AttachedDescribed>,
+}
+
+/// How much of files a namespace is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedDescribed {
+    /// Files.
+    #[serde(with = "json::uint")]
+    pub files: u64,
+    /// Rows in them.
+    #[serde(with = "json::uint")]
+    pub rows: u64,
+    /// Bytes of their tensors.
+    #[serde(with = "json::uint")]
+    pub bytes: u64,
 }
 
 /// The reply to `stats`.
@@ -395,6 +442,8 @@ replies! {
     BeginLoadReply = "begin_load reply";
     LoadReply = "load reply";
     LoadFilesReply = "load reply";
+    AttachReply = "attach reply";
+    DetachReply = "detach reply";
     DeleteReply = "delete reply";
     MoveReply = "move reply";
     DescribeReply = "describe reply";
@@ -451,7 +500,7 @@ mod tests {
                 shape: Shape::new(&[2, 0, 1 << 60]).unwrap(),
                 bytes,
                 version: Version { hlc: bytes, start: 3 },
-                checksum: format!("{bytes:032x}"),
+                checksum: Some(format!("{bytes:032x}")),
                 tier: "hot".to_owned(),
                 metadata: Metadata::new([("a".to_owned(), "ä".to_owned())]).unwrap(),
                 ttl_ms,
@@ -484,6 +533,7 @@ mod tests {
             prop_assert_eq!(StatsReply::parse(reply.to_json().as_bytes()), Ok(reply));
             let namespaces = NamespacesReply {
                 namespaces: vec![NamespaceDescribed {
+                attached: None,
                     namespace: Namespace::default(),
                     entries: value,
                     bytes: value,

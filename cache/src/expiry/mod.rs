@@ -72,6 +72,7 @@ impl Cache {
         expires_at_ms: Option<u64>,
     ) -> Result<bool> {
         let engine = self.engine();
+        engine.check_writable(&id.tenant, &id.namespace)?;
         // One that loses against another change of the key looks again.
         while let Some(entry) = engine.here(id).await? {
             let version = entry.version();

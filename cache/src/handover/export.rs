@@ -107,6 +107,11 @@ impl<W: Write> Writing<'_, W> {
     fn namespace(&mut self, home: &Space, loads: &[Arc<Load>]) -> io::Result<()> {
         let engine = self.engine;
         self.encoder.space(&describe(home))?;
+        // A successor does not know the files that these are rows of.
+        if home.check_writable().is_err() {
+            self.encoder.block(&[])?;
+            return self.encoder.loads(0);
+        }
         let shown = engine.spaces.shown(home);
         match shown.plain_keys(engine) {
             Some(keys) => self.entries(keys)?,

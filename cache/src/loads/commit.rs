@@ -41,6 +41,7 @@ impl Cache {
         let load = engine.loads.named(tenant, id)?;
         let home = engine.home(&load)?;
         let _turn = home.turn.lock().await;
+        home.check_writable()?;
         let state = *load.state.lock();
         match state {
             State::Open => engine.touch(&load),
@@ -74,6 +75,7 @@ impl Cache {
         let load = engine.loads.named(tenant, id)?;
         let home = engine.home(&load)?;
         let _turn = home.turn.lock().await;
+        home.check_writable()?;
         // Not held over what follows: whoever holds an order may wait for the list of loads, and
         // whoever has that for a load's state. The turn keeps others away.
         let state = *load.state.lock();

@@ -143,6 +143,7 @@ impl Cache {
         spec: LoadSpec,
     ) -> Result<String> {
         let engine = self.engine();
+        engine.check_writable(tenant, namespace)?;
         let home = engine.spaces.intern(tenant, namespace)?;
         let declared_bytes = spec.size_bytes.unwrap_or(0);
         let mut registry = engine.loads.registry.lock();

@@ -141,6 +141,7 @@ impl Walk<'_> {
                 bytes: found.len,
                 expires_at_ms: found.expires_at_ms,
                 below: true,
+                attached: found.attached,
             });
         }
         step.items.sort_by(|one, other| one.key.cmp(&other.key));

@@ -109,7 +109,13 @@ impl Info {
                 "version",
                 format!("{}  {}", entry.version, human::date(entry.version.ms())),
             ),
-            ("checksum", shown(&entry.checksum).into_owned()),
+            (
+                "checksum",
+                match &entry.checksum {
+                    Some(checksum) => shown(checksum).into_owned(),
+                    None => "not known before it is read".to_owned(),
+                },
+            ),
             (
                 "expires",
                 entry.ttl_ms.map_or("never".to_owned(), |ms| {

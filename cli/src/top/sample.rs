@@ -200,6 +200,7 @@ pub(super) mod tests {
         for (name, hits, bytes) in [("cold", 0, 9), ("hot", 20, 5), ("large", 0, 10)] {
             let namespace = Namespace::parse(name).unwrap();
             let described = NamespaceDescribed {
+                attached: None,
                 namespace: namespace.clone(),
                 entries: 1,
                 bytes,

@@ -40,6 +40,7 @@ fn tensor(namespace: &str, key: &str, nth: u64, dtype: DType, dims: &[u64]) -> G
         _ => Metadata::new([("source".to_owned(), format!("shard-{nth}"))]).unwrap(),
     };
     let description = Description {
+        attached: false,
         id: Id {
             tenant: Tenant::public(),
             namespace: Namespace::parse(namespace).unwrap(),

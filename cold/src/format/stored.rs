@@ -221,6 +221,7 @@ fn described(id: Id, mut cursor: Cursor<'_>, place: Place) -> Option<Stored> {
     }
     Some(Stored {
         description: Description {
+            attached: false,
             id,
             version,
             dtype,

@@ -19,6 +19,7 @@ use crate::entry::{Description, Number, Place, Prefix, Stored};
 /// A plain vector of bytes.
 pub(super) fn described(bytes: &[u8]) -> Description {
     Description {
+        attached: false,
         id: Id::public(Namespace::default(), Key::parse("k").unwrap()),
         version: Version { hlc: 77, start: 5 },
         dtype: DType::UInt8,
@@ -79,6 +80,7 @@ pub(super) fn description(
         |(id, (hlc, start, checksum), dtype, dims, expires_at_ms, source_version, metadata)| {
             let shape = Shape::new(&dims).unwrap();
             Description {
+                attached: false,
                 id,
                 version: Version { hlc, start },
                 dtype,
@@ -138,6 +140,7 @@ pub(super) fn alike() -> impl Strategy<Value = (DType, Shape, Vec<(Description, 
             };
             let (dtype, shape, len) = (first.dtype, first.shape.clone(), first.len);
             *tensor = filled(Description {
+                attached: false,
                 id,
                 dtype,
                 shape,

@@ -28,6 +28,7 @@ pub(super) fn stored(id: Id, hlc: u64, segment: u64, offset: u64) -> Stored {
     let len = 8 + hlc % 5;
     Stored {
         description: Description {
+            attached: false,
             id,
             version: version(hlc),
             dtype: DType::parse("uint8").unwrap(),

@@ -158,6 +158,7 @@ mod tests {
         Wanted {
             stored: Stored {
                 description: Description {
+                    attached: false,
                     id: Id::public(Namespace::default(), Key::parse("k").unwrap()),
                     version: Version { hlc: 77, start: 5 },
                     dtype: DType::UInt8,

@@ -1,11 +1,13 @@
 //! DoAction and ListActions: JSON in, JSON out.
 //!
+//! - `attach`: namespaces that are rows of files
 //! - `keep`: how long entries stay
 //! - `space`: namespaces
 //! - `load`: loads that clients fill; those of files are in [`super::load`]
 //! - `tiers`: between memory and below
 //! - here: the rest
 
+mod attach;
 mod keep;
 mod load;
 mod space;
@@ -78,6 +80,8 @@ pub async fn run(
         "namespaces" => space::list(service, principal, body, room)?,
         "namespace_set" => space::set(service, principal, body).await?,
         "clear" => space::clear(service, principal, body).await?,
+        "attach" => attach::attach(service, principal, body).await?,
+        "detach" => attach::detach(service, principal, body).await?,
         "flush" => tiers::flush(service, principal, body).await?,
         "evict" => tiers::evict(service, principal, body).await?,
         "prewarm" => tiers::prewarm(service, principal, body).await?,
@@ -183,7 +187,7 @@ fn described(service: &Service, known: &Known) -> Result<EntryDescribed> {
         shape,
         bytes: known.bytes(),
         version: known.version(),
-        checksum: format!("{:032x}", known.checksum()),
+        checksum: known.checksum().map(|sum| format!("{sum:032x}")),
         tier: known.tier().to_owned(),
         metadata: Metadata::decode(known.metadata())?,
         ttl_ms: known.ttl_ms(&service.cache),

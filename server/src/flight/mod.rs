@@ -22,7 +22,7 @@ mod do_put;
 mod gather;
 mod get_flight_info;
 mod list_flights;
-mod load;
+pub mod load;
 mod lookup;
 mod out;
 mod reflection;

@@ -90,7 +90,7 @@ impl One {
             layout: ticket.layout.unwrap_or(Layout::Rows),
             version: now,
             metadata: Metadata::decode(known.metadata())?,
-            checksum: rows.is_none().then(|| known.checksum()),
+            checksum: rows.is_none().then(|| known.checksum()).flatten(),
         })
     }
 

@@ -27,6 +27,7 @@ use super::sql::{Asking, Cookie, Prepared, Sql};
 use super::stall::{self, Cut, Stalls};
 use super::turns::Turns;
 use super::verb::Verb;
+use crate::attached::Attached;
 use crate::config::LoadRoot;
 use crate::conn::{ConnHandle, WireBudget};
 use crate::grpc::{self, Chunk, RequestBody, Responder};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub cache: Cache,
     /// The tier below it, for its figures.
     pub cold: Option<Cold>,
+    /// Namespaces that are rows of files.
+    pub attached: Attached,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The wire account.
@@ -123,7 +126,7 @@ impl Service {
     /// A service over `cache`.
     pub fn new(
         cache: Cache,
-        cold: Option<Cold>,
+        (cold, attached): (Option<Cold>, Attached),
         sql: Option<Sql>,
         clock: Arc<dyn Clock>,
         budget: WireBudget,
@@ -140,6 +143,7 @@ impl Service {
         Self(Arc::new(Parts {
             cache,
             cold,
+            attached,
             clock,
             budget,
             buffers,

@@ -48,7 +48,7 @@ pub struct FileColumns {
 }
 
 impl FileColumns {
-    fn is_default(&self) -> bool {
+    pub(super) fn is_default(&self) -> bool {
         *self == FileColumns::default()
     }
 }
@@ -60,19 +60,8 @@ impl LoadFilesRequest {
     /// `invalid_argument`, or `resource_exhausted` past the size limit.
     pub fn parse(body: &[u8]) -> Result<LoadFilesRequest> {
         let members: LoadFilesMembers = json::read(body)?;
-        let files = required("load request", "files", members.files)?.0;
-        if files.is_empty() {
-            return Err(Error::invalid(
-                "load request names no files; expected paths of files or folders in files",
-            ));
-        }
-        let odd = |file: &&String| file.is_empty() || file.len() > MAX_PATH_BYTES;
-        if let Some(file) = files.iter().find(odd) {
-            return Err(Error::invalid(format!(
-                "load request names an impossible file; file=`{}` expected a path of 1 to {MAX_PATH_BYTES} bytes",
-                clip(file, MAX_QUOTED_BYTES)
-            )));
-        }
+        let files = required("load request", "files", members.files)?;
+        let files = check("load request", files)?;
         let prefix = members.prefix.unwrap_or_default();
         if prefix.len() > MAX_KEY_BYTES {
             return Err(Error::invalid(format!(
@@ -80,15 +69,11 @@ impl LoadFilesRequest {
                 prefix.len()
             )));
         }
-        let columns = members.columns.map(|columns| columns.0).unwrap_or_default();
+        let columns = members.columns.map(|columns| columns.0.into());
         Ok(LoadFilesRequest {
             namespace: members.namespace.unwrap_or_default(),
             files,
-            columns: FileColumns {
-                key: columns.key,
-                tensor: columns.tensor,
-                metadata: columns.metadata,
-            },
+            columns: columns.unwrap_or_default(),
             prefix,
             mode: members.mode,
             ttl_ms: members.ttl_ms.map(|ms| check_ttl_ms(ms.0)).transpose()?,
@@ -100,6 +85,26 @@ impl LoadFilesRequest {
     /// The action's body.
     pub fn to_json(&self) -> String {
         json::to_string(self)
+    }
+}
+
+/// The paths that a request names.
+///
+/// # Errors
+/// `invalid_argument` for none, and for one that no file has.
+pub(super) fn check(what: &str, Files(files): Files) -> Result<Vec<String>> {
+    if files.is_empty() {
+        return Err(Error::invalid(format!(
+            "{what} names no files; expected paths of files or folders in files"
+        )));
+    }
+    let odd = |file: &&String| file.is_empty() || file.len() > MAX_PATH_BYTES;
+    match files.iter().find(odd) {
+        Some(file) => Err(Error::invalid(format!(
+            "{what} names an impossible file; file=`{}` expected a path of 1 to {MAX_PATH_BYTES} bytes",
+            clip(file, MAX_QUOTED_BYTES)
+        ))),
+        None => Ok(files),
     }
 }
 
@@ -128,6 +133,16 @@ object! {
 object! {
     #[derive(Debug)]
     pub(super) struct ColumnMembers as "columns" { key: String, tensor: String, metadata: String }
+}
+
+impl From<ColumnMembers> for FileColumns {
+    fn from(columns: ColumnMembers) -> FileColumns {
+        FileColumns {
+            key: columns.key,
+            tensor: columns.tensor,
+            metadata: columns.metadata,
+        }
+    }
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]

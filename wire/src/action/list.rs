@@ -109,10 +109,15 @@ pub const ACTIONS: &[ActionInfo] = &[
         &["load_id", "namespace"],
         "says how far the server is with the files of a load",
     ),
-    later(
+    built(
         "attach",
+        &["namespace", "files", "columns"],
+        "serves files of Parquet and Arrow that lie with the server as a namespace, read-only, without loading them",
+    ),
+    built(
+        "detach",
         &["namespace"],
-        "serves files that the server reads",
+        "ends that: the namespace is an empty one",
     ),
     built(
         "begin_load",
@@ -142,17 +147,6 @@ const fn built(
         members,
         does,
         built: true,
-    }
-}
-
-const fn later(
-    name: &'static str,
-    members: &'static [&'static str],
-    does: &'static str,
-) -> ActionInfo {
-    ActionInfo {
-        built: false,
-        ..built(name, members, does)
     }
 }
 
@@ -191,12 +185,15 @@ mod tests {
         for name in ["load_status", "commit_load", "abort_load", "rollback_load"] {
             assert_eq!(members(name), super::super::load::LoadMembers::MEMBERS);
         }
+        use super::super::attach;
+        assert_eq!(members("attach"), attach::AttachMembers::MEMBERS);
+        assert_eq!(members("detach"), attach::DetachMembers::MEMBERS);
         use super::super::tiers;
         assert_eq!(members("flush"), tiers::FlushMembers::MEMBERS);
         assert_eq!(members("evict"), tiers::MoveMembers::MEMBERS);
         assert_eq!(members("prewarm"), members("evict"));
         let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 19);
+        assert_eq!(built.count(), 21);
     }
 
     #[test]
@@ -206,8 +203,8 @@ mod tests {
             assert!(ACTIONS[..i].iter().all(|other| other.name != action.name));
         }
         assert_eq!(find("Exists"), None);
-        let text = find("attach").unwrap().description();
-        let expected = "serves files that the server reads; members: namespace (not built yet)";
+        let text = find("detach").unwrap().description();
+        let expected = "ends that: the namespace is an empty one; members: namespace";
         assert_eq!(text, expected);
     }
 }

@@ -86,6 +86,16 @@ impl KeysReader {
 }
 
 impl KeysBatch {
+    /// A row's key.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is null or no legal key.
+    pub fn key(&self, row: u64) -> Result<Cow<'_, str>> {
+        let key = self.keys.get(row)?;
+        Key::check(&key)?;
+        Ok(key)
+    }
+
     /// The keys, in order.
     ///
     /// # Errors

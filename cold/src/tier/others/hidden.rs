@@ -140,6 +140,7 @@ impl Hidden {
 fn row(id: &Id, hlc: u64, number: u64) -> Option<Stored> {
     Some(Stored {
         description: Description {
+            attached: false,
             id: id.clone(),
             version: Version { hlc, start: 0 },
             dtype: DType::UInt8,

@@ -3,7 +3,7 @@
 use bowstring_wire::action::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 use bowstring_wire::error::Result;
 use bowstring_wire::reply::{
-    DeleteReply, NamespaceDescribed, NamespaceSetReply, NamespacesReply, Reply,
+    AttachedDescribed, DeleteReply, NamespaceDescribed, NamespaceSetReply, NamespacesReply, Reply,
 };
 
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
@@ -30,16 +30,24 @@ pub fn list(
     let mut found = service.cache.namespaces(tenant, after, request.limit + 1);
     let more = found.len() > request.limit;
     found.truncate(request.limit);
-    let described = found.into_iter().map(|stats| NamespaceDescribed {
-        namespace: stats.namespace,
-        entries: stats.entries,
-        bytes: stats.bytes,
-        hits: stats.hits,
-        misses: stats.misses,
-        evicted: stats.evicted,
-        expired: stats.expired,
-        settings: stats.settings,
-        settings_version: stats.settings_version,
+    let described = found.into_iter().map(|stats| {
+        let size = service.attached.size_of(tenant, &stats.namespace);
+        NamespaceDescribed {
+            namespace: stats.namespace,
+            entries: stats.entries,
+            bytes: stats.bytes,
+            hits: stats.hits,
+            misses: stats.misses,
+            evicted: stats.evicted,
+            expired: stats.expired,
+            settings: stats.settings,
+            settings_version: stats.settings_version,
+            attached: size.map(|size| AttachedDescribed {
+                files: size.files,
+                rows: size.rows,
+                bytes: size.bytes,
+            }),
+        }
     });
     let namespaces = described.collect();
     Ok(NamespacesReply { namespaces, more }.to_json())

@@ -365,7 +365,7 @@ impl<'a> Columns<'a> {
                     columns.versions = known().map(|k| k.map(|k| k.version())).collect();
                 }
                 With::Checksum => {
-                    columns.checksums = known().map(|k| k.map(|k| k.checksum())).collect();
+                    columns.checksums = known().map(|k| k?.checksum()).collect();
                 }
                 With::Metadata => {
                     columns.metadata = tensors().map(|t| t.map(|t| &t.metadata)).collect();

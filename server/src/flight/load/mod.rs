@@ -9,7 +9,7 @@ mod job;
 mod pattern;
 mod rate;
 mod read;
-mod roots;
+pub mod roots;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::config::LoadRoot;
 use crate::grpc::Responder;
 use job::Job;
 use rate::Rate;
-use roots::Roots;
+use roots::{Found, Roots};
 
 /// Loads of files at one time.
 const JOBS_MAX: usize = 4;
@@ -76,6 +76,16 @@ impl Loads {
         }
     }
 
+    /// The files that a request names.
+    ///
+    /// # Errors
+    /// Those of [`Roots::find`].
+    pub async fn found(&self, named: Vec<String>) -> Result<Vec<Found>> {
+        let roots = self.roots.clone();
+        let found = tokio::task::spawn_blocking(move || roots.find(&named)).await;
+        found.map_err(|_| Error::internal("looking for files has stopped"))?
+    }
+
     fn find(&self, tenant: &Tenant, load_id: &str) -> Option<Arc<Job>> {
         let jobs = self.jobs.lock();
         let mut of_tenant = jobs.iter().filter(|job| job.tenant == *tenant);
@@ -110,12 +120,8 @@ pub async fn load(
             "too many loads of files are under way, try again when one has ended; limit=`{JOBS_MAX}`"
         ))));
     }
-    let (named, roots) = (
-        std::mem::take(&mut request.files),
-        service.loads.roots.clone(),
-    );
-    let found = tokio::task::spawn_blocking(move || roots.find(&named)).await;
-    let found = found.map_err(|_| Error::internal("looking for files has stopped"))??;
+    let found = std::mem::take(&mut request.files);
+    let found = service.loads.found(found).await?;
     let spec = LoadSpec {
         replace_all: request.replace_all,
         size_bytes: None,

@@ -43,7 +43,8 @@ pub struct Rest {
     pub last_access_ms: Option<u64>,
     pub hits: u64,
     pub pins: i32,
-    pub checksum: u128,
+    /// Not known of a row of a file.
+    pub checksum: Option<u128>,
     pub metadata: Vec<u8>,
 }
 
@@ -57,7 +58,11 @@ impl Row {
             shape: item.shape,
             bytes: item.bytes,
             expires_at_ms: item.expires_at_ms,
-            tier: if item.below { "cold" } else { "hot" },
+            tier: match (item.attached, item.below) {
+                (true, _) => "attached",
+                (false, true) => "cold",
+                (false, false) => "hot",
+            },
             rest: None,
         }
     }
@@ -103,7 +108,7 @@ pub fn schema() -> SchemaRef {
         count("hits"),
         time("expires_at"),
         Field::new("pins", DataType::Int32, false),
-        text("checksum"),
+        Field::new("checksum", DataType::Utf8, true),
         Field::new("metadata", metadata_type(), false),
         tensor::field("value"),
     ]))
@@ -256,8 +261,8 @@ fn column(name: &str, namespace: &Namespace, rows: &[Row]) -> DfResult<ArrayRef>
         "checksum" => {
             let sums = rows
                 .iter()
-                .map(|row| Ok(format!("{:032x}", rest_of(row)?.checksum)));
-            texts(sums.collect::<DfResult<Vec<_>>>()?.into_iter())
+                .map(|row| Ok(rest_of(row)?.checksum.map(|sum| format!("{sum:032x}"))));
+            Arc::new(StringArray::from_iter(sums.collect::<DfResult<Vec<_>>>()?))
         }
         "metadata" => metadata(rows)?,
         other => {

@@ -110,14 +110,23 @@ pub async fn read(
     (generation, id): (&Generation, &Id),
     hold: &Hold,
 ) -> Result<Option<Value>> {
-    let found = match cache.peek_in(generation, id) {
+    let peeked = cache.peek_in(generation, id);
+    // It comes up to be read once.
+    let is_attached = peeked.is_none() && cache.is_attached(&id.tenant, &id.namespace);
+    let found = match peeked {
         Some(entry) => Some(Found::Here(entry)),
         None if generation.is_present() => cache.lower().open(cache, id, Reading::Scan).await?,
         None => None,
     };
     match found {
         None => Ok(None),
-        Some(Found::Here(entry)) => here(cache, id, entry, hold).map(Some),
+        Some(Found::Here(entry)) => {
+            let mut value = here(cache, id, entry, hold)?;
+            if is_attached {
+                value.tier = "attached";
+            }
+            Ok(Some(value))
+        }
         Some(Found::Below(below)) => {
             let description = below.description().clone();
             check(id, description.len)?;

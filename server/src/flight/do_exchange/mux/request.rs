@@ -152,7 +152,7 @@ pub fn describe(known: &Known<impl Borrow<Entry>, impl Borrow<Description>>) -> 
         dtype,
         shape,
         version: known.version(),
-        checksum: Some(known.checksum()),
+        checksum: known.checksum(),
     }
 }
 
