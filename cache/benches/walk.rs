@@ -1,0 +1,106 @@
+//! What a walk through a namespace's keys costs, as scans and SQL go through them.
+//!
+//! ```text
+//! cargo bench -p bowstring-cache --bench walk [-- ROWS]
+//! ```
+//!
+//! Rows of 200 bytes under keys that look random, so that no two neighbours of the order lie beside each other. *Keys* are
+//! described, *tensors* copied out as well. The peer is what memory itself charges: the same bytes, copied from rows of one
+//! array in an order that is none.
+
+#![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bowstring_cache::clock::{Clock, SystemClock};
+use bowstring_cache::snapshot::Snapshot;
+use bowstring_cache::{Cache, CacheConfig, Id};
+use bowstring_wire::name::{Namespace, Tenant};
+
+#[path = "support/rows.rs"]
+mod rows;
+
+use rows::block_on;
+
+const ROW_BYTES: usize = 200;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let rows = std::env::args().filter_map(|arg| arg.parse().ok()).next();
+    let rows: usize = rows.unwrap_or(1_000_000);
+    let clock = Arc::new(SystemClock::new());
+    let config = CacheConfig {
+        memory: 4 << 30,
+        ..CacheConfig::default()
+    };
+    let cache = Cache::new(config, Arc::clone(&clock) as _).unwrap();
+    rows::put(&cache, 0..rows, ROW_BYTES, 1_000);
+    println!("| what | ns each | x memory |\n|---|---:|---:|");
+    let array = vec![7_u8; rows * ROW_BYTES];
+    let memory = median(&clock, || {
+        let mut out = Vec::with_capacity(1_000 * ROW_BYTES);
+        for n in 0..rows {
+            if out.len() == out.capacity() {
+                out.clear();
+            }
+            let at = n.wrapping_mul(0x9e37_79b1) % rows * ROW_BYTES;
+            out.extend_from_slice(&array[at..at + ROW_BYTES]);
+            black_box(&out);
+        }
+    });
+    let show = |what: &str, took: Duration| {
+        println!(
+            "| {what} | {:.0} | {:.1} |",
+            took.as_secs_f64() * 1e9 / rows as f64,
+            took.as_secs_f64() / memory.as_secs_f64()
+        );
+    };
+    show("memory itself", memory);
+    let snapshot = || {
+        let (tenant, namespace) = (Tenant::public(), Namespace::default());
+        block_on(cache.snapshot(&tenant, &namespace, "")).unwrap()
+    };
+    let took = median(&clock, || assert_eq!(keys(&snapshot()), rows));
+    show("keys", took);
+    let took = median(&clock, || {
+        assert_eq!(tensors(&cache, &snapshot()), rows * ROW_BYTES);
+    });
+    show("tensors", took);
+}
+
+fn keys(snapshot: &Snapshot) -> usize {
+    let (mut walk, mut seen) = (snapshot.walk_once(), 0);
+    while let Some(items) = block_on(walk.step()).unwrap() {
+        seen += items.len();
+    }
+    seen
+}
+
+fn tensors(cache: &Cache, snapshot: &Snapshot) -> usize {
+    let (mut walk, mut seen) = (snapshot.walk_once(), 0);
+    while let Some(items) = block_on(walk.step()).unwrap() {
+        let mut out = Vec::with_capacity(items.len() * ROW_BYTES);
+        for item in items {
+            let id = Id::public(Namespace::default(), item.key);
+            let entry = cache.peek_in(snapshot.generation(), &id).unwrap();
+            let len = entry.len();
+            out.extend_from_slice(entry.in_slot(&(0..len)).unwrap());
+        }
+        seen += black_box(out).len();
+    }
+    seen
+}
+
+fn median(clock: &SystemClock, mut work: impl FnMut()) -> Duration {
+    let mut took: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let before = clock.monotonic();
+            work();
+            clock.monotonic() - before
+        })
+        .collect();
+    took.sort_unstable();
+    took[ROUNDS / 2]
+}
