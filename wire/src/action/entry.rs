@@ -16,7 +16,7 @@ pub struct ExpireRequest {
     /// At most [`MAX_ACTION_KEYS`].
     pub keys: Vec<Key>,
     /// Milliseconds; `None`, which is `null`, takes the expiry away.
-    #[serde(serialize_with = "uint_or_null")]
+    #[serde(serialize_with = "json::uint_opt::serialize")]
     pub ttl_ms: Option<u64>,
 }
 
@@ -79,10 +79,6 @@ object! {
 }
 object! {
     pub(super) struct PinMembers as "pin request" { namespace: Namespace, keys: Keys<MAX_ACTION_KEYS> }
-}
-
-fn uint_or_null<S: serde::Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
-    value.map(Uint).serialize(to)
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@ pub struct LoadFilesRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// Milliseconds until the entries expire.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "uint")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "json::uint_opt::serialize"
+    )]
     pub ttl_ms: Option<u64>,
     /// Keys of the namespace that are not among them go.
     pub replace_all: bool,
@@ -143,11 +146,6 @@ impl From<ColumnMembers> for FileColumns {
             metadata: columns.metadata,
         }
     }
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn uint<S: serde::Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
-    value.map(Uint).serialize(to)
 }
 
 #[cfg(test)]

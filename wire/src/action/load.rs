@@ -15,7 +15,10 @@ pub struct BeginLoadRequest {
     /// When it is committed, keys that it lacks go.
     pub replace_all: bool,
     /// Tensor bytes that it will hold, where they are known.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "uint")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "json::uint_opt::serialize"
+    )]
     pub size_bytes: Option<u64>,
 }
 
@@ -79,11 +82,6 @@ object! {
 }
 object! {
     pub(super) struct LoadMembers as "load request" { load_id: String, namespace: Namespace }
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn uint<S: serde::Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
-    value.map(Uint).serialize(to)
 }
 
 #[cfg(test)]
