@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Rows of 200 bytes under keys that look random, so that no two neighbours of the order lie beside each other. *Keys* are
-//! described, *tensors* copied out as well. The peer is what memory itself charges: the same bytes, copied from rows of one
-//! array in an order that is none.
+//! described, *tensors* copied out as well; *looked up*, each is found by its key instead. The peer is what memory itself
+//! charges: the same bytes, copied from rows of one array in an order that is none.
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::snapshot::Snapshot;
-use bowstring_cache::{Cache, CacheConfig, Id};
+use bowstring_cache::{Cache, CacheConfig};
 use bowstring_wire::name::{Namespace, Tenant};
 
 #[path = "support/rows.rs"]
@@ -65,9 +65,13 @@ fn main() {
     let took = median(&clock, || assert_eq!(keys(&snapshot()), rows));
     show("keys", took);
     let took = median(&clock, || {
-        assert_eq!(tensors(&cache, &snapshot()), rows * ROW_BYTES);
+        assert_eq!(tensors(&snapshot()), rows * ROW_BYTES);
     });
     show("tensors", took);
+    let took = median(&clock, || {
+        assert_eq!(looked_up(&cache, rows), rows * ROW_BYTES);
+    });
+    show("tensors looked up", took);
 }
 
 fn keys(snapshot: &Snapshot) -> usize {
@@ -78,17 +82,29 @@ fn keys(snapshot: &Snapshot) -> usize {
     seen
 }
 
-fn tensors(cache: &Cache, snapshot: &Snapshot) -> usize {
-    let (mut walk, mut seen) = (snapshot.walk_once(), 0);
+fn tensors(snapshot: &Snapshot) -> usize {
+    let (mut walk, mut seen) = (snapshot.walk_once().with_tensors(), 0);
     while let Some(items) = block_on(walk.step()).unwrap() {
-        let mut out = Vec::with_capacity(items.len() * ROW_BYTES);
+        let tensors = walk.take_tensors();
         for item in items {
-            let id = Id::public(Namespace::default(), item.key);
-            let entry = cache.peek_in(snapshot.generation(), &id).unwrap();
-            let len = entry.len();
-            out.extend_from_slice(entry.in_slot(&(0..len)).unwrap());
+            seen += tensors[item.tensor.unwrap()].len();
         }
-        seen += black_box(out).len();
+    }
+    seen
+}
+
+fn looked_up(cache: &Cache, rows: usize) -> usize {
+    let mut out = Vec::with_capacity(1_000 * ROW_BYTES);
+    let mut seen = 0;
+    for n in 0..rows {
+        let entry = cache.peek(&rows::id(n)).unwrap();
+        if out.len() == out.capacity() {
+            out.clear();
+        }
+        let tensor = entry.in_slot(&(0..entry.len())).unwrap();
+        out.extend_from_slice(tensor);
+        seen += tensor.len();
+        black_box(&out);
     }
     seen
 }

@@ -1,12 +1,15 @@
-//! Several keys that are looked up soon: what their look-ups will read is fetched for all of them at once.
+//! Several entries that are read soon: what is read of them is fetched for all of them at once. Of keys, for their look-ups;
+//! of an order's neighbours, which lie anywhere in memory, for a walk.
 
 use bowstring_wire::name::{Namespace, Tenant};
 use smallvec::SmallVec;
 
 use crate::arena::{Loc, prefetch};
 use crate::cache::Cache;
+use crate::engine::Engine;
 use crate::head::split;
 use crate::id::Name;
+use crate::index::{Handle, Range};
 
 /// As many keys at once are worth it: more misses than that a processor's core does not wait for at a time.
 pub const AHEAD_MAX: usize = 16;
@@ -45,6 +48,70 @@ impl Cache {
                 engine.arena.prefetch(loc, split(record.len()).inline);
             }
         }
+    }
+}
+
+/// What a walk reads of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// What they are.
+    Heads,
+    /// And the first bytes of the tensors.
+    Tensors,
+}
+
+/// A walk over an order that is locked, each entry fetched before it comes.
+pub(crate) struct Fetched<'a> {
+    engine: &'a Engine,
+    range: Range<'a>,
+    fetch: Fetch,
+    /// How many of the next ones were asked for.
+    ahead: usize,
+}
+
+impl<'a> Fetched<'a> {
+    pub(crate) fn new(engine: &'a Engine, range: Range<'a>, fetch: Fetch) -> Self {
+        Self {
+            engine,
+            range,
+            fetch,
+            ahead: 0,
+        }
+    }
+
+    /// The entries behind the next ones, whose records say where they lie, and then the next ones.
+    fn fetch(&self) {
+        let Engine { index, arena, .. } = self.engine;
+        let next: SmallVec<[Handle; 2 * AHEAD_MAX]> =
+            self.range.clone().take(2 * AHEAD_MAX).collect();
+        let (next, behind) = next.split_at(next.len().min(AHEAD_MAX));
+        for handle in behind {
+            prefetch(index.records.at(*handle));
+        }
+        for handle in next {
+            let record = index.records.at(*handle);
+            let Some(loc) = Loc::from_bits(record.loc()) else {
+                continue;
+            };
+            let head = split(record.len()).inline;
+            match self.fetch {
+                Fetch::Heads => arena.prefetch_line(loc, head),
+                Fetch::Tensors => arena.prefetch(loc, head),
+            }
+        }
+    }
+}
+
+impl Iterator for Fetched<'_> {
+    type Item = Handle;
+
+    fn next(&mut self) -> Option<Handle> {
+        if self.ahead == 0 {
+            self.fetch();
+            self.ahead = AHEAD_MAX;
+        }
+        self.ahead -= 1;
+        self.range.next()
     }
 }
 

@@ -208,6 +208,13 @@ impl Engine {
         Loc::from_bits(record.loc()).map_or(&[], |loc| self.arena.slot(loc))
     }
 
+    /// A small tensor's bytes, for whom [`Engine::slot`] is; `None` where they are not all in one piece.
+    pub(crate) fn in_slot(&self, record: &Record) -> Option<&[u8]> {
+        let split = split(record.len());
+        let slot = self.slot(record);
+        slot.get(..split.inline).filter(|_| split.pages == 0)
+    }
+
     /// As [`Engine::slot`], from the head on.
     pub(crate) fn head_bytes(&self, record: &Record) -> &[u8] {
         let slot = self.slot(record);

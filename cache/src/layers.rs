@@ -9,9 +9,10 @@ use std::sync::{Arc, atomic};
 
 use bowstring_wire::error::{Error, Result};
 
+use crate::ahead::{Fetch, Fetched};
 use crate::engine::{Engine, Pinned};
 use crate::event::Why;
-use crate::index::{Handle, Keys, Mark, Order, Pin, Probe, Range, Shard};
+use crate::index::{Handle, Keys, Mark, Order, Pin, Probe, Shard};
 use crate::namespaces::{Base, Space};
 use crate::view::{Layer, Role, View};
 
@@ -264,8 +265,8 @@ pub(crate) struct Merged<'a> {
     engine: &'a Engine,
     view: View,
     lost: bool,
-    base: Peekable<Range<'a>>,
-    beside: Option<Peekable<Range<'a>>>,
+    base: Peekable<Fetched<'a>>,
+    beside: Option<Peekable<Fetched<'a>>>,
 }
 
 impl<'a> Merged<'a> {
@@ -277,8 +278,12 @@ impl<'a> Merged<'a> {
         (base, beside): (&'a Order, Option<&'a Order>),
         prefix: &[u8],
         after: Option<&[u8]>,
+        fetch: Fetch,
     ) -> Self {
-        let range = |order: &'a Order| order.prefix(prefix, after, engine).peekable();
+        let range = |order: &'a Order| {
+            let range = order.prefix(prefix, after, engine);
+            Fetched::new(engine, range, fetch).peekable()
+        };
         Self {
             engine,
             view,

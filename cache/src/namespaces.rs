@@ -20,6 +20,7 @@ use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::ahead::Fetch;
 use crate::engine::Engine;
 use crate::index::record::ID_MAX;
 use crate::index::{Budget, Order, Range};
@@ -118,7 +119,8 @@ impl Shown<'_> {
         after: Option<&[u8]>,
     ) -> Merged<'a> {
         let orders = (&*self.base, self.beside.as_deref());
-        Merged::new(engine, (self.view, self.lost), orders, prefix, after)
+        let view = (self.view, self.lost);
+        Merged::new(engine, view, orders, prefix, after, Fetch::Heads)
     }
 
     /// All keys in order, where none of the base is hidden and nothing is beside it: no entry is looked at for that.
@@ -135,9 +137,10 @@ impl Shown<'_> {
         engine: &'a Engine,
         prefix: &[u8],
         after: Option<&[u8]>,
+        fetch: Fetch,
     ) -> (Merged<'a>, bool) {
         let orders = (&*self.base, self.beside.as_deref());
-        let merged = Merged::new(engine, (self.view, false), orders, prefix, after);
+        let merged = Merged::new(engine, (self.view, false), orders, prefix, after, fetch);
         (merged, self.lost)
     }
 }

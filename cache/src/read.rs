@@ -94,11 +94,9 @@ impl Entry {
     /// A range of a small tensor's bytes, where they lie; `None` where that is not all in one piece: then there is
     /// [`Entry::reader`].
     pub fn in_slot(&self, range: &Range<u64>) -> Option<&[u8]> {
-        if split(self.len()).pages > 0 {
-            return None;
-        }
         let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-        self.inline().get(at(range.start)..at(range.end))
+        let all = self.engine().in_slot(self.record())?;
+        all.get(at(range.start)..at(range.end))
     }
 
     /// Bytes of the tensor.

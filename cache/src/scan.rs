@@ -1,5 +1,7 @@
 //! The keys of a namespace, in order.
 
+use std::ops::Range;
+
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
@@ -34,6 +36,8 @@ pub struct ScanItem {
     pub below: bool,
     /// Whether that is a file.
     pub attached: bool,
+    /// Where its bytes are in [`Walk::take_tensors`](crate::snapshot::Walk::take_tensors), if they are there.
+    pub tensor: Option<Range<usize>>,
 }
 
 impl Cache {
@@ -140,6 +144,7 @@ impl Engine {
             expires_at_ms,
             below: false,
             attached: false,
+            tensor: None,
         })
     }
 }

@@ -6,7 +6,8 @@ use super::record::Handle;
 /// A place in an order: run, leaf, entry.
 pub(super) type Place = (usize, usize, usize);
 
-/// A walk over entries in key order.
+/// A walk over entries in key order; a clone of it goes its own way.
+#[derive(Clone)]
 pub struct Range<'a> {
     runs: &'a [Run],
     next: Place,

@@ -142,6 +142,7 @@ impl Walk<'_> {
                 expires_at_ms: found.expires_at_ms,
                 below: true,
                 attached: found.attached,
+                tensor: None,
             });
         }
         step.items.sort_by(|one, other| one.key.cmp(&other.key));

@@ -21,10 +21,11 @@ use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
 
 use self::watch::Room;
+use crate::ahead::Fetch;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::generation::Generation;
-use crate::index::{Handle, Keys, Order, Record};
+use crate::index::{Handle, Order, Record};
 use crate::ledger::{Account, Charge};
 use crate::namespaces::Space;
 use crate::reserve::Line;
@@ -40,6 +41,10 @@ const AHEAD_BYTES: u64 = 1 << 20;
 const REST_BYTES: u64 = 4 << 20;
 /// What an entry of a step takes beside its key's own bytes.
 const ITEM_BYTES: u64 = 128;
+/// Bytes of small tensors that are copied in one step, at most one part in 256 of the memory: about 0.1 ms.
+const TENSORS_BYTES: u64 = 512 << 10;
+/// Of a tensor larger than this, the copy takes longer than to look it up.
+const SMALL_BYTES: u64 = 16 << 10;
 /// Keys of one step where there is a tier below: what they are comes with them.
 const STEP_BELOW: usize = 256;
 
@@ -220,6 +225,10 @@ pub struct Walk<'a> {
     room: Room,
     /// What the items of a step take.
     step_room: Vec<Charge>,
+    with_tensors: bool,
+    tensors: Vec<u8>,
+    /// Of the last step.
+    tensors_bytes: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -234,7 +243,22 @@ impl<'a> Walk<'a> {
             gone: Vec::new(),
             room: Room::new(&snapshot.engine.ledger),
             step_room: Vec::new(),
+            with_tensors: false,
+            tensors: Vec::new(),
+            tensors_bytes: 0,
         }
+    }
+
+    /// Has it copy small tensors as it comes by, for who would look up each of them.
+    #[must_use]
+    pub fn with_tensors(mut self) -> Self {
+        self.with_tensors = true;
+        self
+    }
+
+    /// The tensors that the last step has copied, each where its [`ScanItem::tensor`] says.
+    pub fn take_tensors(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.tensors)
     }
 
     /// The next entries, in key order; `None` at the end. What is given here may go before it is
@@ -273,6 +297,7 @@ impl<'a> Walk<'a> {
         let bytes: u64 = items
             .map(|item| item.key.as_str().len() as u64 + ITEM_BYTES)
             .sum();
+        let bytes = bytes + step.tensors.len() as u64;
         let paid: u64 = self.step_room.iter().map(Charge::bytes).sum();
         if bytes > paid {
             let charge = engine.charge_waiting(Account::Scan, bytes - paid, Line::Newcomer.into());
@@ -285,6 +310,8 @@ impl<'a> Walk<'a> {
             Some(last) => self.after = Some(last),
             None => self.ended = true,
         }
+        self.tensors_bytes = step.tensors.len();
+        self.tensors = step.tensors;
         Ok(Some(step.items))
     }
 
@@ -325,27 +352,46 @@ impl<'a> Walk<'a> {
         };
         let now_ms = engine.clock.now_ms();
         let shown = engine.spaces.shown_by(watch.view, base);
-        let (all, lost) = shown.keys_with_lost(engine, prefix, after);
+        let fetch = match self.with_tensors {
+            true => Fetch::Tensors,
+            false => Fetch::Heads,
+        };
+        let tensors_max = engine.part(TENSORS_BYTES);
+        let (all, lost) = shown.keys_with_lost(engine, prefix, after, fetch);
         let unknown = |record: &Record| lost && record.namespace() == watch.view.base();
         let mut items = Vec::new();
+        let mut tensors = Vec::with_capacity(self.tensors_bytes);
         let mut gone = BTreeSet::new();
         let mut reached = None;
         for handle in all.take(keys) {
             let record = engine.record(handle);
-            let key = engine.with_key(handle, <[u8]>::to_vec);
-            if last.is_some_and(|last| &*key > last) {
+            if last.is_some_and(|last| engine.key(record) > last) {
                 reached = None;
                 break;
             }
-            if watch.has(record) {
-                match engine.item(handle, now_ms).filter(|_| !unknown(record)) {
-                    Some(item) => items.push(item),
-                    // It has expired, or is just being taken away.
-                    None => gone.extend(key_of(&key)),
-                }
+            reached = Some(record);
+            if !watch.has(record) {
+                continue;
             }
-            reached = Some(key);
+            let Some(mut item) = engine.item(handle, now_ms).filter(|_| !unknown(record)) else {
+                // It has expired, or is just being taken away.
+                gone.extend(key_of(engine.key(record)));
+                continue;
+            };
+            if self.with_tensors
+                && item.bytes <= SMALL_BYTES
+                && let Some(bytes) = engine.in_slot(record)
+            {
+                let start = tensors.len();
+                tensors.extend_from_slice(bytes);
+                item.tensor = Some(start..tensors.len());
+            }
+            items.push(item);
+            if tensors.len() as u64 >= tensors_max {
+                break;
+            }
         }
+        let reached = reached.map(|record| engine.key(record).to_vec());
         let to = reached.as_deref().or(last);
         let there = |key: &[u8]| {
             let place = items.binary_search_by(|item| item.key.as_str().as_bytes().cmp(key));
@@ -358,6 +404,7 @@ impl<'a> Walk<'a> {
             items,
             gone,
             last: reached,
+            tensors,
         })
     }
 }
@@ -369,6 +416,8 @@ struct Step {
     gone: BTreeSet<Key>,
     /// The last key looked at, where there may be more behind it.
     last: Option<Vec<u8>>,
+    /// Small tensors, where they were asked for.
+    tensors: Vec<u8>,
 }
 
 fn key_of(bytes: &[u8]) -> Option<Key> {

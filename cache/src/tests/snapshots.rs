@@ -33,7 +33,7 @@ async fn snapshot(cache: &Cache, prefix: &str) -> Snapshot {
     snapshot.await.unwrap()
 }
 
-/// A step of a walk, and a look-up of all that it gave.
+/// A step of a walk, and a look-up of all that it gave, with the bytes that it has copied.
 async fn step(
     cache: &Cache,
     snapshot: &Snapshot,
@@ -44,10 +44,14 @@ async fn step(
     let Some(items) = walk.step_of(keys).await.unwrap() else {
         return false;
     };
+    let tensors = walk.take_tensors();
     for item in items {
         let found = cache.peek_in(snapshot.generation(), &id(item.key.as_str()));
         match found.filter(|found| found.version() == item.version) {
-            Some(_) => {
+            Some(found) => {
+                if let Some(at) = item.tensor {
+                    assert_eq!(tensors[at], found.into_vec().unwrap());
+                }
                 let before = met.insert(item.key.as_str().to_owned(), item.version);
                 assert_eq!(before, None, "met twice");
             }
@@ -121,6 +125,57 @@ async fn what_goes_before_its_turn_is_named_and_what_comes_is_not() {
     for key in &named {
         assert!(expected.contains_key(key));
     }
+}
+
+#[tokio::test]
+async fn small_tensors_come_with_a_walk_as_many_as_fit_into_a_step() {
+    let (cache, _) = cache_of(64 * MIB);
+    let lens = [0, 1, 300, 16 << 10, (16 << 10) + 1, 1 << 20];
+    for (n, len) in lens.into_iter().enumerate() {
+        let bytes = bytes(n as u64, len);
+        put(&cache, &format!("a{n}"), Mode::Create, &bytes)
+            .await
+            .unwrap();
+    }
+    for n in 0..40 {
+        let bytes = bytes(n, 16 << 10);
+        put(&cache, &format!("b{n:02}"), Mode::Create, &bytes)
+            .await
+            .unwrap();
+    }
+    let some = snapshot(&cache, "a").await;
+    let mut walk = some.walk_once().with_tensors();
+    let items = walk.step().await.unwrap().unwrap();
+    let tensors = walk.take_tensors();
+    let copied = items
+        .into_iter()
+        .map(|item| item.tensor.map(|at| tensors[at].to_vec()));
+    let expected = lens.into_iter().enumerate();
+    let expected = expected.map(|(n, len)| (len <= 16 << 10).then(|| bytes(n as u64, len)));
+    assert!(copied.eq(expected));
+    assert!(walk.take_tensors().is_empty());
+
+    // A step copies a part in 256 of the memory.
+    let many = snapshot(&cache, "b").await;
+    let mut walk = many.walk_once().with_tensors();
+    let mut seen = Vec::new();
+    while let Some(items) = walk.step().await.unwrap() {
+        let tensors = walk.take_tensors();
+        assert!(items.len() <= 16, "{}", items.len());
+        seen.extend(items.into_iter().map(|item| {
+            (
+                item.key.as_str().to_owned(),
+                tensors[item.tensor.unwrap()].to_vec(),
+            )
+        }));
+    }
+    let expected = (0..40).map(|n| (format!("b{n:02}"), bytes(n, 16 << 10)));
+    assert!(seen.into_iter().eq(expected));
+    // Who does not ask has nothing copied.
+    let mut walk = many.walk(Part::default());
+    let items = walk.step().await.unwrap().unwrap();
+    assert_eq!(items.len(), 40);
+    assert!(items.iter().all(|item| item.tensor.is_none()));
 }
 
 #[tokio::test]
@@ -320,9 +375,9 @@ async fn walk_beside(before: Vec<Op>, beside: Vec<Op>, memory: u64, unit: usize)
         },
     );
     let mut walks = [
-        (&once, once.walk_once(), Known::new()),
+        (&once, once.walk_once().with_tensors(), Known::new()),
         (&halves, halves.walk(first), Known::new()),
-        (&halves, halves.walk(second), Known::new()),
+        (&halves, halves.walk(second).with_tensors(), Known::new()),
     ];
     for op in &beside {
         if let Op::Walk(which, keys) = *op {
@@ -412,7 +467,7 @@ async fn walks_beside_writers_on_threads() {
     });
     for _ in 0..rounds {
         let snapshot = snapshot(&cache, "").await;
-        let mut walk = snapshot.walk_once();
+        let mut walk = snapshot.walk_once().with_tensors();
         let mut met = Known::new();
         while step(&cache, &snapshot, &mut walk, 100, &mut met).await {
             tokio::task::yield_now().await;
