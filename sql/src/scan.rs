@@ -1,7 +1,7 @@
 //! The leaf of every plan: reads a table as it is now, a step at a time, when the query asks for one.
 //!
 //! A step is read by a task on the server's own threads, which may take locks; what it found is made into columns on the
-//! query's thread.
+//! query's thread, and while the query works on them the next one is read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -165,10 +165,11 @@ impl ExecutionPlan for Scan {
         };
         let reading = Reading {
             ask,
+            asked: None,
             baseline: BaselineMetrics::new(&self.metrics, partition),
             _task: AbortOnDropHandle::new(self.normal.spawn(read(self.source.clone(), give))),
         };
-        let batches = try_unfold(reading, |reading| async move {
+        let batches = try_unfold(reading, |mut reading| async move {
             let next = reading.next().await;
             next.map(|batch| batch.map(|batch| (batch, reading)))
         });
@@ -190,17 +191,18 @@ async fn read(source: Arc<dyn Source>, mut give: Give) {
 
 struct Reading {
     ask: mpsc::Sender<Reply>,
+    /// The step that was asked for ahead.
+    asked: Option<oneshot::Receiver<Result<Option<Build>>>>,
     baseline: BaselineMetrics,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Reading {
-    async fn next(&self) -> DfResult<Option<RecordBatch>> {
-        let (reply, answer) = oneshot::channel();
-        let asked = self.ask.send(reply).await.is_ok();
+    async fn next(&mut self) -> DfResult<Option<RecordBatch>> {
+        let asked = self.asked.take().or_else(|| self.ask());
         let answer = match asked {
-            true => answer.await.ok(),
-            false => None,
+            Some(asked) => asked.await.ok(),
+            None => None,
         };
         // An end is told: where nothing is, rows would be missing without a word.
         let ended = || {
@@ -211,9 +213,16 @@ impl Reading {
         let Some(build) = answer.ok_or_else(ended)?.map_err(passed)? else {
             return Ok(None);
         };
+        self.asked = self.ask();
         let _time = self.baseline.elapsed_compute().timer();
         let batch = build()?;
         self.baseline.record_output(batch.num_rows());
         Ok(Some(batch))
+    }
+
+    /// Asks for a step: there is room for it, since the one before was answered.
+    fn ask(&self) -> Option<oneshot::Receiver<Result<Option<Build>>>> {
+        let (reply, answer) = oneshot::channel();
+        self.ask.try_send(reply).ok().map(|()| answer)
     }
 }

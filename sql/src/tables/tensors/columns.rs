@@ -1,5 +1,6 @@
 //! The columns of `tensors`.
 
+use std::mem;
 use std::sync::Arc;
 
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
@@ -181,12 +182,12 @@ impl Columns {
         self.schema.column_with_name(name).is_some()
     }
 
-    /// Rows of one namespace; `values` are those of the same rows.
+    /// Rows of one namespace; `values` are those of the same rows, where a column of them is wanted.
     pub fn batch(
         &self,
         namespace: &Namespace,
         rows: &[Row],
-        values: Option<Values>,
+        values: Values,
     ) -> DfResult<RecordBatch> {
         let mut values = values;
         let columns = self
@@ -194,7 +195,7 @@ impl Columns {
             .fields()
             .iter()
             .map(|field| match &**field.name() {
-                "value" => self.value(rows, values.take()),
+                "value" => self.value(rows, mem::take(&mut values)),
                 name => column(name, namespace, rows),
             });
         let columns = columns.collect::<DfResult<Vec<_>>>()?;
@@ -207,12 +208,7 @@ impl Columns {
         )?)
     }
 
-    fn value(&self, rows: &[Row], values: Option<Values>) -> DfResult<ArrayRef> {
-        let Some(values) = values else {
-            return Err(DataFusionError::Internal(
-                "a tensor's bytes were not read".to_owned(),
-            ));
-        };
+    fn value(&self, rows: &[Row], values: Values) -> DfResult<ArrayRef> {
         if let Some(uniform) = &self.uniform {
             return uniform.column(rows, values);
         }
@@ -230,7 +226,7 @@ fn column(name: &str, namespace: &Namespace, rows: &[Row]) -> DfResult<ArrayRef>
         )))
     };
     Ok(match name {
-        NAMESPACE => texts(rows.iter().map(|_| namespace.as_str())),
+        NAMESPACE => Arc::new(StringArray::new_repeated(namespace.as_str(), rows.len())),
         KEY => texts(rows.iter().map(|row| row.key.as_str())),
         "version" => texts(rows.iter().map(|row| row.version.to_string())),
         "dtype" => texts(rows.iter().map(|row| row.dtype.name())),

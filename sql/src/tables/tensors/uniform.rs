@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, make_array};
-use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bowstring_wire::dtype::DType;
@@ -69,25 +68,14 @@ impl Uniform {
         Ok(Field::new("value", of, false).with_metadata(metadata))
     }
 
-    /// The column of these rows: where the tensor lies, if there is but one, else a copy of them all.
+    /// The column of these rows.
     ///
     /// # Errors
     /// `failed_precondition` for the first that is not like the others.
     pub fn column(&self, rows: &[Row], values: Values) -> DfResult<ArrayRef> {
         self.check(rows).map_err(passed)?;
         let field = self.field().map_err(passed)?;
-        let bytes = values.bytes();
-        let mut each = values.each();
-        let all = match each.len() {
-            1 => Buffer::from(each.remove(0)),
-            _ => {
-                let mut all = MutableBuffer::with_capacity(usize::try_from(bytes).unwrap_or(0));
-                for one in &each {
-                    all.extend_from_slice(one);
-                }
-                Buffer::from(all)
-            }
-        };
+        let all = values.joined();
         let width = self.dtype.size() / self.dtype.storage_per_element();
         let numbers = ArrayData::builder(self.dtype.storage())
             .len(all.len() / width)

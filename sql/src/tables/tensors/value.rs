@@ -1,11 +1,12 @@
 //! The bytes of tensors: where they lie, as far as a scan may hold so many of them, else copied into what the query has
 //! been given of the memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::BinaryViewArray;
 use arrow_array::builder::BinaryViewBuilder;
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, MutableBuffer};
 use bowstring_cache::Cache;
 use bowstring_cache::Id;
 use bowstring_cache::generation::Generation;
@@ -60,18 +61,35 @@ impl Value {
     }
 }
 
-/// The tensors of a batch.
+/// The tensors of a batch: small ones copied one behind the other, the others where they lie.
 #[derive(Default)]
 pub struct Values {
-    each: Vec<Bytes>,
+    small: Vec<u8>,
+    each: Vec<Place>,
     bytes: u64,
+}
+
+enum Place {
+    Small(Range<usize>),
+    Apart(Bytes),
 }
 
 impl Values {
     /// Adds a row's.
     pub fn push(&mut self, bytes: Bytes) {
+        if (bytes.len() as u64) < COPIED_BYTES {
+            return self.copy(&bytes);
+        }
         self.bytes += bytes.len() as u64;
-        self.each.push(bytes);
+        self.each.push(Place::Apart(bytes));
+    }
+
+    /// Adds a row's that is small.
+    pub fn copy(&mut self, bytes: &[u8]) {
+        let start = self.small.len();
+        self.small.extend_from_slice(bytes);
+        self.bytes += bytes.len() as u64;
+        self.each.push(Place::Small(start..self.small.len()));
     }
 
     /// All of them together.
@@ -79,22 +97,40 @@ impl Values {
         self.bytes
     }
 
-    /// One by one.
-    pub fn each(self) -> Vec<Bytes> {
-        self.each
+    /// One behind the other: where they lie, if they do, else copied.
+    pub fn joined(mut self) -> Buffer {
+        if self.small.len() as u64 == self.bytes {
+            return Buffer::from_vec(self.small);
+        }
+        if let [Place::Apart(_)] = &self.each[..]
+            && let Some(Place::Apart(bytes)) = self.each.pop()
+        {
+            return Buffer::from(bytes);
+        }
+        let mut all = MutableBuffer::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
+        for one in &self.each {
+            all.extend_from_slice(match one {
+                Place::Small(at) => &self.small[at.clone()],
+                Place::Apart(bytes) => bytes,
+            });
+        }
+        Buffer::from(all)
     }
 
     /// As a column.
     pub fn finish(self) -> DfResult<BinaryViewArray> {
         let mut column = BinaryViewBuilder::with_capacity(self.each.len());
-        for bytes in self.each {
-            if (bytes.len() as u64) < COPIED_BYTES {
-                column.append_value(&bytes);
-                continue;
-            }
-            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let block = column.append_block(Buffer::from(bytes));
-            column.try_append_view(block, 0, len)?;
+        let small = column.append_block(Buffer::from_vec(self.small));
+        for one in self.each {
+            let (block, at) = match one {
+                Place::Small(at) => (small, at),
+                Place::Apart(bytes) => {
+                    let len = bytes.len();
+                    (column.append_block(Buffer::from(bytes)), 0..len)
+                }
+            };
+            let in_view = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            column.try_append_view(block, in_view(at.start), in_view(at.len()))?;
         }
         Ok(column.finish())
     }
