@@ -12,8 +12,8 @@ use crate::engine::Engine;
 use crate::namespaces::Space;
 
 impl Cache {
-    /// From now on nothing is put into a namespace or changed in it, but by the tier below. It must be empty: `is_empty_below`
-    /// says whether it is so there, once nothing comes any more.
+    /// From now on nothing is put into a namespace or changed in it, but by the tier below, which has so many rows, at least
+    /// one. It must be empty: `is_empty_below` says whether it is so there, once nothing comes any more.
     ///
     /// # Errors
     /// `failed_precondition` where it has entries, or is attached; `resource_exhausted` for too many namespaces; those of
@@ -22,6 +22,7 @@ impl Cache {
         &self,
         tenant: &Tenant,
         namespace: &Namespace,
+        rows: u64,
         is_empty_below: impl Future<Output = Result<bool>>,
     ) -> Result<()> {
         let engine = self.engine();
@@ -39,7 +40,7 @@ impl Cache {
                 "only an empty namespace can be attached to files; namespace=`{namespace}`, use another one or `clear` it"
             )));
         }
-        attaching.stays();
+        attaching.stays(rows);
         Ok(())
     }
 
@@ -55,6 +56,7 @@ impl Cache {
         let _turn = home.turn.lock().await;
         gone();
         self.delete_prefix_here(tenant, namespace, "").await;
+        home.own.attached_rows.store(0, Ordering::Relaxed);
         set(engine, home, false);
     }
 
@@ -125,7 +127,8 @@ impl<'a> Attaching<'a> {
         }
     }
 
-    fn stays(mut self) {
+    fn stays(mut self, rows: u64) {
+        self.home.own.attached_rows.store(rows, Ordering::Relaxed);
         self.stays = true;
     }
 }

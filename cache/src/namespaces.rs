@@ -420,6 +420,7 @@ impl Namespaces {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (settings, settings_version) = home.own.settings();
         let totals = self.visible(home);
+        let attached_rows = read(&home.own.attached_rows);
         NamespaceStats {
             namespace: home.namespace.clone(),
             entries: totals.entries,
@@ -430,6 +431,7 @@ impl Namespaces {
             expired: read(&home.own.expired),
             settings,
             settings_version,
+            attached_rows: (attached_rows > 0).then_some(attached_rows),
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct Own {
     default_ttl_ms: AtomicU64,
     /// Whether its entries are rows of files, which nobody changes. Written with the base locked.
     pub(crate) attached: AtomicBool,
+    /// How many of these there are; 0 where it is not attached.
+    pub(crate) attached_rows: AtomicU64,
     pub(crate) misses: Alone,
     pub(crate) evicted: AtomicU64,
     pub(crate) expired: AtomicU64,
@@ -73,6 +75,7 @@ impl Default for Own {
             entries_max: AtomicU64::new(NONE),
             default_ttl_ms: AtomicU64::new(0),
             attached: AtomicBool::new(false),
+            attached_rows: AtomicU64::new(0),
             misses: Alone::default(),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),

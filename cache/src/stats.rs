@@ -92,6 +92,8 @@ pub struct NamespaceStats {
     pub settings: NamespaceSettings,
     /// Its version; `None` where nothing ever was.
     pub settings_version: Option<Version>,
+    /// Rows of files that it is attached to; `None` where it is not.
+    pub attached_rows: Option<u64>,
 }
 
 impl Engine {

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use bowstring_wire::error::{Code, Error as WireError};
+use bowstring_wire::name::Namespace;
+
 use crate::config::ConfigError;
 
 /// Why a server did not start, or stopped.
@@ -20,7 +23,15 @@ pub enum Error {
     },
     /// The cache cannot be made: too little memory, most likely.
     #[error("cannot make the cache; source=`{0}`")]
-    Cache(#[from] bowstring_wire::error::Error),
+    Cache(#[from] WireError),
+    /// A namespace cannot be the rows of the files that the settings name.
+    #[error("cannot attach files; namespace=`{namespace}` source=`{source}`")]
+    Attach {
+        /// As it stands in the settings.
+        namespace: Namespace,
+        /// What is wrong with it or with its files.
+        source: WireError,
+    },
     /// Another server is there, and its place cannot be taken.
     #[error("cannot take over; source=`{0}`")]
     Takeover(io::Error),
@@ -37,6 +48,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            // What may be otherwise the next time is no wrong setting.
+            Self::Attach { source, .. } => match source.code {
+                Code::Unavailable | Code::Internal => 1,
+                _ => 2,
+            },
             _ => 1,
         }
     }

@@ -47,7 +47,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use attached::Attached;
+use attached::{Ahead, Attached};
 use config::{Config, HostPort, Machine};
 use conn::{ConnLimits, GUARANTEED_BYTES, WireBudget};
 use error::Error;
@@ -104,6 +104,11 @@ pub async fn run_with(
     ready: impl FnOnce(&Ready),
 ) -> Result<Drained, Error> {
     let limits = Limits::within(&config, &Machine::this())?;
+    let mut ahead = tokio::select! {
+        biased;
+        ahead = Ahead::read(&config, limits.memory_bytes) => ahead?,
+        () = shutdown.draining() => return Ok(Drained::Finished),
+    };
     let mut heir = match &config.takeover {
         Some(path) => Heir::ask(path, clock.clone())
             .await
@@ -114,7 +119,7 @@ pub async fn run_with(
     let addresses = sockets.addresses()?;
     let since = clock.monotonic();
     let (cache, budget, adopted) =
-        memory::start(&config, limits, &clock, heir, &mut manager).await?;
+        memory::start(&config, limits, &clock, heir, &mut manager, &mut ahead).await?;
     let below = cold::open(&config, limits.memory_bytes, clock.clone()).await;
     let below = below.map_err(cold::misset)?;
     let tier = below.as_ref().map(|(cold, _)| cold.clone());
@@ -135,6 +140,7 @@ pub async fn run_with(
     for (namespace, settings) in &config.namespaces {
         cache.fix_settings(&Tenant::public(), namespace, *settings)?;
     }
+    ahead.attach(&attached, &cache).await?;
     let metrics = Metrics::new(clock.clone());
     metrics.add_source({
         let (cache, tier) = (cache.clone(), tier.clone());

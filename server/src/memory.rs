@@ -8,6 +8,7 @@ use bowstring_cache::clock::Clock;
 use bowstring_cache::handover::{Adopted, Adoption, Handed};
 use bowstring_cache::{Cache, CacheConfig, Parts};
 
+use crate::attached::Ahead;
 use crate::config::Config;
 use crate::conn::WireBudget;
 use crate::error::Error;
@@ -22,16 +23,17 @@ struct Making {
     parts: Parts,
 }
 
-/// The cache and its wire account, and what was taken over.
+/// The cache and its wire account, and what was taken over; `ahead` is charged to it.
 ///
 /// # Errors
-/// Where a predecessor goes on instead, or a cache cannot be made.
+/// Where a predecessor goes on instead, or a cache cannot be made; those of [`Ahead::enter`], with which a predecessor goes on too.
 pub(crate) async fn start(
     config: &Config,
     limits: Limits,
     clock: &Arc<dyn Clock>,
     heir: Option<Heir>,
     manager: &mut Manager,
+    ahead: &mut Ahead,
 ) -> Result<(Cache, WireBudget, Option<Adopted>), Error> {
     let making = Making {
         config: CacheConfig {
@@ -51,14 +53,18 @@ pub(crate) async fn start(
         None => None,
     };
     let taken = match &mut legacy {
-        Some(legacy) => making.by_legacy(legacy).await?,
-        None => making.by_kept(manager.kept()).await,
+        Some(legacy) => making.by_legacy(legacy, ahead).await?,
+        None => making.by_kept(manager.kept(), ahead).await?,
     };
     // Taken over or not: it is of no use to anybody else. Who hands over has what is newer.
     manager.let_go().await;
     let (cache, adoption) = match taken {
         Some((cache, adoption)) => (cache, Some(adoption)),
-        None => (Cache::with_parts(making.config, making.parts)?, None),
+        None => {
+            let cache = Cache::with_parts(making.config, making.parts)?;
+            ahead.enter(&cache)?;
+            (cache, None)
+        }
     };
     // Before what is too much goes, so that it is counted.
     let budget = limits.wire_budget(cache.ledger())?;
@@ -123,7 +129,11 @@ pub(crate) fn tell_adopted(adopted: &Adopted, took: Duration) {
 
 impl Making {
     /// `None` where there is none, or the predecessor has died before all of it was there.
-    async fn by_legacy(&self, legacy: &mut Legacy) -> Result<Option<(Cache, Adoption)>, Error> {
+    async fn by_legacy(
+        &self,
+        legacy: &mut Legacy,
+        ahead: &mut Ahead,
+    ) -> Result<Option<(Cache, Adoption)>, Error> {
         let Some(regions) = legacy.regions.take() else {
             return Ok(None);
         };
@@ -138,7 +148,10 @@ impl Making {
             return Ok(None);
         };
         let error = match blocking(move || prepared.adopt(snapshot)).await {
-            Ok(taken) => return Ok(Some(taken)),
+            Ok(taken) => {
+                ahead.enter(&taken.0)?;
+                return Ok(Some(taken));
+            }
             Err(error) => error,
         };
         match legacy.has_died().await.map_err(takeover_failed)? {
@@ -151,23 +164,28 @@ impl Making {
     async fn by_kept(
         &self,
         kept: Result<Option<Kept>, std::io::Error>,
-    ) -> Option<(Cache, Adoption)> {
+        ahead: &mut Ahead,
+    ) -> Result<Option<(Cache, Adoption)>, Error> {
         let taken = match kept {
-            Ok(None) => return None,
+            Ok(None) => return Ok(None),
             Ok(Some(Kept { handed, snapshot })) => match self.succeed(handed).await {
-                Ok(taken) => snapshot.spend().map(|()| taken).map_err(Error::from),
+                Ok(taken) => {
+                    // Before it is spent: the next process has it then.
+                    ahead.enter(&taken.0)?;
+                    snapshot.spend().map(|()| taken).map_err(Error::from)
+                }
                 Err(error) => Err(error),
             },
             Err(error) => Err(error.into()),
         };
-        taken
+        Ok(taken
             .inspect_err(|error| {
                 tracing::warn!(
                     %error,
                     "what the service manager has kept is not taken over: starting with nothing"
                 );
             })
-            .ok()
+            .ok())
     }
 
     async fn succeed(&self, handed: Handed) -> Result<(Cache, Adoption), Error> {

@@ -22,7 +22,7 @@ use crate::sql::{client, query, rows};
 use crate::tensor::{Tensor, value_bytes};
 
 const DIM: usize = 48;
-const ROWS: usize = 3_000;
+pub const ROWS: usize = 3_000;
 
 /// What row `n` is: no two are alike.
 fn row(n: usize) -> Vec<f32> {
@@ -39,7 +39,7 @@ fn bytes_of(n: usize) -> Vec<u8> {
 }
 
 /// Keys that are not in the order of the rows.
-fn key(n: usize) -> String {
+pub fn key(n: usize) -> String {
     format!("user:{:05}", (n * 7_919) % 100_000)
 }
 
@@ -84,10 +84,10 @@ fn arrow(path: &Path, numbers: &[usize]) {
 }
 
 /// A folder with a file of each kind, and a folder in it.
-struct Files(TempDir);
+pub struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let files = Self(TempDir::new().unwrap());
         let numbers: Vec<usize> = (0..ROWS).collect();
         fs::create_dir(files.path("more")).unwrap();
@@ -97,26 +97,26 @@ impl Files {
         files
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().canonicalize().unwrap().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    fn server(&self, memory: &str) -> Builder {
+    pub fn server(&self, memory: &str) -> Builder {
         Server::builder()
             .memory(memory)
             .flag("--load-roots", self.path(""))
     }
 }
 
-async fn attach(space: &Space, file: &str) -> Result<Value> {
+pub async fn attach(space: &Space, file: &str) -> Result<Value> {
     space.act("attach", &json!({"files": [file]})).await
 }
 
-async fn is_as_written(space: &Space, n: usize) {
+pub async fn is_as_written(space: &Space, n: usize) {
     let tensor = space.tensor(&key(n)).await.unwrap();
     assert_eq!(
         (tensor.dtype, &tensor.shape[..]),
@@ -149,7 +149,7 @@ async fn entries_in_memory(space: &Space) -> u64 {
     number(&stats["entries"])
 }
 
-fn number(of: &Value) -> u64 {
+pub fn number(of: &Value) -> u64 {
     of.as_u64().or_else(|| of.as_str()?.parse().ok()).unwrap()
 }
 

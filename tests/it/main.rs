@@ -23,6 +23,7 @@ mod tensor;
 mod actions;
 mod alignment;
 mod attach;
+mod attach_settings;
 mod bench;
 mod bulk;
 mod cli;

@@ -12,7 +12,9 @@ import threading
 import urllib.request
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.flight as flight
+import pyarrow.parquet as pq
 import pytest
 
 from calls import command, get, put
@@ -73,7 +75,7 @@ class Manager:
 class Service:
     """A server that a manager starts."""
 
-    def __init__(self, manager, *flags):
+    def __init__(self, manager, *flags, starts=True):
         WORK.mkdir(exist_ok=True)
         self.log = tempfile.NamedTemporaryFile(dir=WORK, prefix="service-", suffix=".log", delete=False)
         given = list(manager.kept)
@@ -103,6 +105,8 @@ class Service:
             preexec_fn=put_in_place,
             close_fds=False,
         )
+        if not starts:
+            return
         self.uri, self.http = (self.process.stdout.readline().split()[1] for _ in range(2))
         manager.wait_until_said("READY=1")
 
@@ -111,13 +115,16 @@ class Service:
 
     def end(self, signal_number=signal.SIGTERM):
         self.process.send_signal(signal_number)
+        return self.ended(0 if signal_number == signal.SIGTERM else -signal_number)
+
+    def ended(self, expected):
         code = self.process.wait(timeout=240)
         self.process.stdout.close()
         self.log.close()
         said = self.stderr()
         pathlib.Path(self.log.name).unlink()
         assert "panicked" not in said, said
-        assert code == (0 if signal_number == signal.SIGTERM else -signal_number), said
+        assert code == expected, said
         return said
 
     def metric(self, name):
@@ -204,6 +211,28 @@ def test_a_server_that_is_killed_leaves_nothing():
         assert "taken over before" in service.stderr()
         assert service.metric("bowstring_entries") == 0
         assert manager.kept == []
+        service.end()
+
+
+def test_a_start_that_cannot_attach_files_leaves_what_is_kept():
+    with tempfile.TemporaryDirectory() as folder, Manager(pathlib.Path(folder)) as manager:
+        folder = pathlib.Path(folder).resolve()
+        words = pa.table({"key": ["a"], "tensor": pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))})
+        pq.write_table(words, folder / "words.parquet")
+        settings = folder / "bowstring.toml"
+        settings.write_text(f'[attach."default"]\nfiles = ["{folder}/words.parquet"]\n')
+        wanted = tensors(5)
+        service = Service(manager)
+        put_all(service, wanted)
+        service.end()
+        kept = len(manager.kept)
+        assert kept > 0
+        refused = Service(manager, "--load-roots", folder, "--config", settings, starts=False)
+        said = refused.ended(2)
+        assert "namespace=`default`" in said and "empty" in said
+        assert len(manager.kept) == kept
+        service = Service(manager)
+        all_there(service, wanted)
         service.end()
 
 

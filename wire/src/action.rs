@@ -9,7 +9,7 @@ use crate::limits::MAX_ACTION_KEYS;
 use crate::name::{Key, Namespace};
 use crate::version::Version;
 
-pub use attach::{AttachRequest, DetachRequest};
+pub use attach::{AttachRequest, AttachSettings, DetachRequest};
 pub use entry::{ExpireRequest, PinRequest};
 pub use files::{FileColumns, LoadFilesRequest};
 pub use list::{ACTIONS, ActionInfo, find};

@@ -18,7 +18,13 @@ fn here() -> (Tenant, Namespace) {
 
 async fn attach(cache: &Cache) -> Result<()> {
     let (tenant, namespace) = here();
-    cache.attach(&tenant, &namespace, async { Ok(true) }).await
+    let is_empty_below = async { Ok(true) };
+    cache.attach(&tenant, &namespace, 7, is_empty_below).await
+}
+
+fn attached_rows(cache: &Cache) -> Option<u64> {
+    let (tenant, _) = here();
+    cache.namespaces(&tenant, None, 1)[0].attached_rows
 }
 
 #[track_caller]
@@ -36,6 +42,7 @@ async fn nothing_is_put_into_an_attached_namespace_or_changed_in_it() {
     attach(&cache).await.unwrap();
     let (tenant, namespace) = here();
     assert!(cache.is_attached(&tenant, &namespace));
+    assert_eq!(attached_rows(&cache), Some(7));
     // As a row of a file, what is below is read and stays.
     let found = cache
         .lower()
@@ -75,6 +82,7 @@ async fn nothing_is_put_into_an_attached_namespace_or_changed_in_it() {
     let mut was_told = false;
     cache.detach(&tenant, &namespace, || was_told = true).await;
     assert!(was_told && !cache.is_attached(&tenant, &namespace));
+    assert_eq!(attached_rows(&cache), None);
     assert_eq!(cache.stats().entries, 0, "copies of rows go with them");
     drop(shelf);
     put(&cache, "new", Mode::Create, &[1; 10]).await.unwrap();
@@ -89,11 +97,13 @@ async fn only_an_empty_namespace_is_attached() {
     assert_eq!(told.code, Code::FailedPrecondition);
     assert!(told.message.contains("empty"), "{told}");
     assert!(!cache.is_attached(&tenant, &namespace));
+    assert_eq!(attached_rows(&cache), None);
     put(&cache, "b", Mode::Create, &[7; 10]).await.unwrap();
     cache.delete_prefix(&tenant, &namespace, "").await.unwrap();
-    let told = cache.attach(&tenant, &namespace, async { Ok(false) }).await;
+    let not_below = async { Ok(false) };
+    let told = cache.attach(&tenant, &namespace, 7, not_below).await;
     assert!(told.unwrap_err().message.contains("empty"));
-    let failed = cache.attach(&tenant, &namespace, async {
+    let failed = cache.attach(&tenant, &namespace, 7, async {
         Err(bowstring_wire::error::Error::unavailable("not now"))
     });
     assert_eq!(failed.await.unwrap_err().code, Code::Unavailable);

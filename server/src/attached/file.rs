@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_schema::ArrowError;
-use bowstring_cache::Cache;
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_files::{ColumnMap, Format, Lookup, ReadAt, Room, Rows, Source, Table};
 use bowstring_wire::body::Body;
@@ -23,6 +22,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::keys::{Gathering, Place};
+use super::purse::Purse;
 use crate::flight::load::roots::Found;
 
 /// The largest batch of an Arrow file, or page of Parquet: each is in memory whole for a row of it.
@@ -77,14 +77,14 @@ impl ReadAt for Anew {
 }
 
 impl Held {
-    fn room(&self, cache: &Cache) -> Room {
-        let (held, cache) = (Arc::clone(&self.0), cache.clone());
+    fn room(&self, purse: &Purse) -> Room {
+        let (held, purse) = (Arc::clone(&self.0), purse.clone());
         Arc::new(move |bytes| {
             let mut held = held.lock();
             let Some(more) = bytes.checked_sub(held.0).filter(|more| *more > 0) else {
                 return true;
             };
-            let Some(charge) = cache.charge(Account::Cold, more) else {
+            let Some(charge) = purse.charge(Account::Cold, more) else {
                 return false;
             };
             held.0 += more;
@@ -123,7 +123,7 @@ impl AttachedFile {
     /// # Errors
     /// `invalid_argument` where it cannot be read as rows of one dtype and shape, or a key is none; those of [`Gathering::push`].
     pub fn open(
-        cache: &Cache,
+        purse: &Purse,
         found: Found,
         number: u32,
         map: &ColumnMap,
@@ -132,10 +132,10 @@ impl AttachedFile {
     ) -> Result<Option<Self>> {
         let stamp = Stamp::now(&found)?;
         let room = Held(Arc::default());
-        let most = (cache.config().memory / BATCH_MEMORY_SHARE).min(BATCH_BYTES_MAX);
+        let most = (purse.memory() / BATCH_MEMORY_SHARE).min(BATCH_BYTES_MAX);
         let source = Source::new(Anew(found.clone()), stamp.bytes)
             .with_batch_bytes_max(most)
-            .with_room(room.room(cache));
+            .with_room(room.room(purse));
         let failed = |error: bowstring_files::Error| wrong(&found, &error.to_string());
         let head = source.read(0, usize::try_from(stamp.bytes.min(8)).unwrap_or(0));
         let head = head.map_err(|error| wrong(&found, &error.to_string()))?;

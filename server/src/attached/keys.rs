@@ -1,9 +1,10 @@
 //! The keys of files in order, and where their rows are: the key's bytes and twelve more for each. The keys themselves are there, so
 //! that nothing has to be read to say which there are, and no hash decides.
 
-use bowstring_cache::Cache;
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_wire::error::{Error, Result};
+
+use super::purse::Purse;
 
 /// Beside a key's own bytes: where it ends, and its place.
 const KEY_BYTES: u64 = 12;
@@ -32,7 +33,7 @@ pub struct Keys {
 /// sorted, and a vector that grows has room for twice what is in it.
 pub struct Gathering {
     keys: Keys,
-    cache: Cache,
+    purse: Purse,
     charges: Vec<Charge>,
     charged: u64,
 }
@@ -101,10 +102,10 @@ impl Keys {
 
 impl Gathering {
     /// None yet.
-    pub fn new(cache: &Cache) -> Self {
+    pub fn new(purse: &Purse) -> Self {
         Self {
             keys: Keys::default(),
-            cache: cache.clone(),
+            purse: purse.clone(),
             charges: Vec::new(),
             charged: 0,
         }
@@ -120,7 +121,7 @@ impl Gathering {
         let needed = 3 * (self.keys.bytes() + more) + 4 * (self.keys.count() as u64 + 1);
         if needed > self.charged {
             let step = (needed - self.charged).max(STEP_BYTES);
-            let charge = self.cache.charge(Account::Index, step);
+            let charge = self.purse.charge(Account::Index, step);
             self.charges.push(charge.ok_or_else(|| no_room(needed))?);
             self.charged += step;
         }
@@ -171,7 +172,7 @@ impl Gathering {
         }
         let Self {
             keys,
-            cache,
+            purse,
             mut charges,
             ..
         } = self;
@@ -179,7 +180,7 @@ impl Gathering {
         // The first is as good as any: what it has too little of is had from the others' room.
         let mut charge = match charges.pop() {
             Some(charge) => charge,
-            None => cache.charge(Account::Index, 0).ok_or_else(|| no_room(0))?,
+            None => purse.charge(Account::Index, 0).ok_or_else(|| no_room(0))?,
         };
         drop(charges);
         match charge.resize(sorted.bytes()) {

@@ -3,13 +3,17 @@
 //! - `keys`: which row of which file a key is
 //! - `file`: one file, rows of it, and whether it is still the one that was attached
 //! - `set`: all files of a namespace: read once for their keys, then by row
+//! - `purse`: who pays for that
+//! - `start`: those of the settings, which are there from the first moment on
 //! - `tier`: what the engine sees: a tier below memory for these namespaces, before the one for all others
 //!
 //! What is read comes into memory as any entry does that comes from below, and goes again as any other; then it is read again.
 
 mod file;
 mod keys;
+mod purse;
 mod set;
+mod start;
 mod tier;
 
 use std::collections::BTreeMap;
@@ -19,7 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bowstring_cache::Cache;
 use bowstring_cache::clock::Clock;
 use bowstring_cache::lower::LowerTier;
-use bowstring_files::ColumnMap;
 use bowstring_wire::action::FileColumns;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
@@ -28,7 +31,9 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use crate::flight::load::roots::Found;
-use set::Set;
+use purse::Purse;
+use set::{Set, Unnamed};
+pub use start::Ahead;
 
 /// Reads of files at one time, of all namespaces: each has a thread.
 const READS_MAX: usize = 4;
@@ -85,18 +90,25 @@ impl Attached {
         columns: FileColumns,
     ) -> Result<Size> {
         self.check_empty(cache, tenant, namespace).await?;
-        let map = ColumnMap {
-            key: columns.key,
-            tensor: columns.tensor,
-            metadata: columns.metadata,
-            ..ColumnMap::default()
-        };
-        let read = set::read(cache.clone(), files, map).await?;
+        let read = set::read(Purse::of(cache), files, columns).await?;
+        self.attach_read(cache, (tenant, namespace), read).await
+    }
+
+    /// The same with files that were read already, and that the cache pays for.
+    async fn attach_read(
+        &self,
+        cache: &Cache,
+        (tenant, namespace): (&Tenant, &Namespace),
+        read: Unnamed,
+    ) -> Result<Size> {
         let is_empty_below = async {
             let list = self.0.below.list(tenant, namespace, "", None, 1);
             list.await.map(|keys| keys.is_empty())
         };
-        cache.attach(tenant, namespace, is_empty_below).await?;
+        let rows = read.rows();
+        cache
+            .attach(tenant, namespace, rows, is_empty_below)
+            .await?;
         let stats = cache.stats();
         let set = read.of(Version {
             hlc: cache.later_hlc(),
@@ -156,9 +168,7 @@ impl Attached {
         let below = self.0.below.list(tenant, namespace, "", None, 1).await?;
         match is_empty && below.is_empty() {
             true => Ok(()),
-            false => Err(Error::precondition(format!(
-                "only an empty namespace can be attached to files; namespace=`{namespace}`, use another one or `clear` it"
-            ))),
+            false => Err(not_empty(namespace)),
         }
     }
 
@@ -174,4 +184,10 @@ impl Attached {
         let sets = self.0.sets.read();
         sets.get(&(tenant.clone(), namespace.clone())).cloned()
     }
+}
+
+fn not_empty(namespace: &Namespace) -> Error {
+    Error::precondition(format!(
+        "only an empty namespace can be attached to files; namespace=`{namespace}`, use another one or `clear` it"
+    ))
 }

@@ -8,6 +8,7 @@ use bowstring_cache::Id;
 use bowstring_cache::ledger::{Account, Charge};
 use bowstring_cache::lower::Description;
 use bowstring_files::ColumnMap;
+use bowstring_wire::action::FileColumns;
 use bowstring_wire::error::{Error, Result, visible};
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
@@ -16,6 +17,7 @@ use twox_hash::XxHash3_128;
 use super::Size;
 use super::file::{AttachedFile, Value};
 use super::keys::{Gathering, Keys, Place};
+use super::purse::Purse;
 use crate::flight::load::roots::Found;
 
 /// About what is kept of a file: its footer, which is about a part in so many of it, and the rest.
@@ -52,39 +54,45 @@ pub struct Read {
 ///
 /// # Errors
 /// Those of [`AttachedFile::open`]; `invalid_argument` where a key stands twice, or there is no row.
-pub async fn read(cache: Cache, found: Vec<Found>, map: ColumnMap) -> Result<Unnamed> {
+pub async fn read(purse: Purse, found: Vec<Found>, columns: FileColumns) -> Result<Unnamed> {
+    let map = ColumnMap {
+        key: columns.key,
+        tensor: columns.tensor,
+        metadata: columns.metadata,
+        ..ColumnMap::default()
+    };
     let waits = Arc::new(());
     let waited_for = Arc::downgrade(&waits);
     let goes_on = move || match waited_for.strong_count() {
         0 => Err(Error::unavailable("nobody waits for it any more")),
         _ => Ok(()),
     };
-    let read = tokio::task::spawn_blocking(move || read_all(&cache, found, &map, &goes_on)).await;
+    let read = tokio::task::spawn_blocking(move || read_all(&purse, found, &map, &goes_on)).await;
     drop(waits);
     read.map_err(|_| Error::internal("the reading of files has stopped"))?
 }
 
 fn read_all(
-    cache: &Cache,
+    purse: &Purse,
     found: Vec<Found>,
     map: &ColumnMap,
     goes_on: &dyn Fn() -> Result<()>,
 ) -> Result<Unnamed> {
-    let mut gathering = Gathering::new(cache);
+    let mut gathering = Gathering::new(purse);
     let (mut files, mut charges) = (Vec::new(), Vec::new());
     for one in found {
         goes_on()?;
         let (_, bytes) = one.open()?;
         let number = u32::try_from(files.len()).unwrap_or(u32::MAX);
         let room = FILE_BYTES + bytes / FILE_SHARE;
-        let charge = cache.charge(Account::Index, room);
+        let charge = purse.charge(Account::Index, room);
         charges.push(charge.ok_or_else(|| {
             Error::exhausted(format!(
                 "memory has no room for what is kept of the files; bytes=`{room}` limit=`memory`"
             ))
         })?);
         files.extend(AttachedFile::open(
-            cache,
+            purse,
             one,
             number,
             map,
@@ -126,6 +134,26 @@ fn read_all(
 }
 
 impl Unnamed {
+    /// How many rows there are.
+    pub fn rows(&self) -> u64 {
+        self.keys.count() as u64
+    }
+
+    /// Has the cache pay for what is kept of them, which was read before there was one.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where memory has no room for it.
+    pub fn charge_to(&mut self, cache: &Cache) -> Result<()> {
+        let bytes = self.charges.iter().map(Charge::bytes).sum();
+        let charge = cache.charge(Account::Index, bytes).ok_or_else(|| {
+            Error::exhausted(format!(
+                "memory has no room for the keys of the files; bytes=`{bytes}` limit=`memory`"
+            ))
+        })?;
+        self.charges = vec![charge];
+        Ok(())
+    }
+
     /// The rows, each of this version.
     pub fn of(self, version: Version) -> Set {
         let Self {

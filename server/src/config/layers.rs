@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use bowstring_wire::action::AttachSettings;
+use bowstring_wire::error::Result as WireResult;
 use bowstring_wire::name::Namespace;
 use bowstring_wire::settings::SettingsChange;
 use clap::error::{ContextKind, ContextValue};
@@ -21,8 +23,9 @@ use super::{Config, ConfigError};
 const VARIABLE_PREFIX: &str = "BOWSTRING_";
 /// A larger settings file is something else.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// The table of the file that has a table for each namespace.
+/// The tables of the file that have a table for each namespace: its settings, and its files.
 const NAMESPACES: &str = "namespace";
+const ATTACH: &str = "attach";
 /// How many of the nearest names an error lists.
 const NEAREST_MAX: usize = 3;
 
@@ -62,9 +65,9 @@ pub fn load(flags: &ArgMatches, environment: &Environment) -> Result<Config, Con
     let from_environment = environment_layer(&command, environment)?;
     let path = flags.get_one::<PathBuf>("config").cloned();
     let path = path.or_else(|| from_environment.get("config")?.first().map(PathBuf::from));
-    let (from_file, namespaces) = match &path {
+    let (from_file, Tables { namespaces, attach }) = match &path {
         Some(path) => file_layer(&command, path)?,
-        None => (Layer::new(), Namespaces::new()),
+        None => (Layer::new(), Tables::default()),
     };
 
     let mut arguments = Vec::new();
@@ -95,6 +98,7 @@ pub fn load(flags: &ArgMatches, environment: &Environment) -> Result<Config, Con
         .and_then(|matches| Config::from_arg_matches(&matches))
         .map(|config| Config {
             namespaces,
+            attach,
             ..config
         })
         .map_err(|error| explain(&error, &sources, path.as_deref()))
@@ -111,7 +115,13 @@ pub(super) fn defaults() -> Config {
 }
 
 type Layer = BTreeMap<String, Vec<OsString>>;
-type Namespaces = BTreeMap<Namespace, SettingsChange>;
+
+/// What only the file can say.
+#[derive(Default)]
+struct Tables {
+    namespaces: BTreeMap<Namespace, SettingsChange>,
+    attach: BTreeMap<Namespace, AttachSettings>,
+}
 
 #[derive(Clone, Copy)]
 enum Source {
@@ -181,7 +191,7 @@ fn is_service_link(name: &str) -> bool {
         .any(|tail| protocol.starts_with(tail))
 }
 
-fn file_layer(command: &Command, path: &Path) -> Result<(Layer, Namespaces), ConfigError> {
+fn file_layer(command: &Command, path: &Path) -> Result<(Layer, Tables), ConfigError> {
     let at = format!("file=`{}`", path.display());
     let text = read(path).map_err(|source| {
         ConfigError::new(format!("cannot read the settings; {at} source=`{source}`"))
@@ -195,10 +205,17 @@ fn file_layer(command: &Command, path: &Path) -> Result<(Layer, Namespaces), Con
         .collect();
     let names: BTreeSet<_> = settings.keys().filter(|name| **name != "config").collect();
     let mut layer = Layer::new();
-    let mut spaces = Namespaces::new();
+    let mut tables = Tables::default();
     for (name, value) in table {
+        // The same words and values as in the actions `namespace_set` and `attach`.
         if name == NAMESPACES {
-            spaces = namespaces(value, &at)?;
+            let what = (NAMESPACES, "settings");
+            tables.namespaces = by_namespace(what, value, SettingsChange::parse, &at)?;
+            continue;
+        }
+        if name == ATTACH {
+            let what = (ATTACH, "files");
+            tables.attach = by_namespace(what, value, AttachSettings::parse, &at)?;
             continue;
         }
         if name == "config" {
@@ -216,26 +233,31 @@ fn file_layer(command: &Command, path: &Path) -> Result<(Layer, Namespaces), Con
             .map_err(|why| ConfigError::new(format!("setting `{name}` {why}; {at}")))?;
         layer.insert(name, values);
     }
-    Ok((layer, spaces))
+    Ok((layer, tables))
 }
 
-/// The settings of namespaces: the same words and values as in the action `namespace_set`.
-fn namespaces(value: toml::Value, at: &str) -> Result<Namespaces, ConfigError> {
+/// The tables `[table."NAME"]`, of `what` of namespaces.
+fn by_namespace<T>(
+    (table, what): (&str, &str),
+    value: toml::Value,
+    parse: fn(&str) -> WireResult<T>,
+    at: &str,
+) -> Result<BTreeMap<Namespace, T>, ConfigError> {
     let wrong = |name: &str, why: String| {
         ConfigError::new(format!(
-            "settings of namespace `{name}` will not do: {why}; {at}"
+            "{what} of namespace `{name}` will not do: {why}; {at}"
         ))
     };
     let toml::Value::Table(tables) = value else {
         return Err(ConfigError::new(format!(
-            "`{NAMESPACES}` must be tables, [{NAMESPACES}.\"NAME\"]; {at}"
+            "`{table}` must be tables, [{table}.\"NAME\"]; {at}"
         )));
     };
-    let one = |(name, settings): (String, toml::Value)| {
+    let one = |(name, members): (String, toml::Value)| {
         let namespace = Namespace::parse(&name).map_err(|e| wrong(&name, e.to_string()))?;
-        let json = serde_json::to_string(&settings).map_err(|e| wrong(&name, e.to_string()))?;
-        let change = SettingsChange::parse(&json).map_err(|e| wrong(&name, e.to_string()))?;
-        Ok((namespace, change))
+        let json = serde_json::to_string(&members).map_err(|e| wrong(&name, e.to_string()))?;
+        let one = parse(&json).map_err(|e| wrong(&name, e.to_string()))?;
+        Ok((namespace, one))
     };
     tables.into_iter().map(one).collect()
 }

@@ -174,12 +174,47 @@ fn a_file_that_is_no_settings_file() {
     let wrong = error_of(&[], Some("[namespace.x]\ncompression = 'lz4'"));
     assert!(wrong.contains("unimplemented"), "{wrong}");
     assert!(error_of(&[], Some("namespace = 'x'")).contains("must be tables"));
+    let wrong = error_of(&[], Some("[attach.'a b']\nfiles = ['/a']"));
+    assert!(
+        wrong.contains("files of namespace `a b` will not do"),
+        "{wrong}"
+    );
+    let wrong = error_of(&[], Some("[attach.x]\nfiles = ['/a']\nfolder = '/b'"));
+    assert!(
+        wrong.contains("member=`folder`") && wrong.contains("columns"),
+        "{wrong}"
+    );
+    let wrong = error_of(
+        &[],
+        Some("[attach.x]\nfiles = ['/a']\ncolumns = {keys = 'k'}"),
+    );
+    assert!(wrong.contains("keys"), "{wrong}");
+    let wrong = error_of(&[], Some("[attach.x]\nfiles = []"));
+    assert!(wrong.contains("no files"), "{wrong}");
+    assert!(error_of(&[], Some("[attach.x]")).contains("files"));
+    assert!(error_of(&[], Some("attach = ['/a']")).contains("must be tables"));
     assert!(
         error_of(&[("BOWSTRING_CONFIG", "/nowhere/b.toml")], None)
             .contains("file=`/nowhere/b.toml`")
     );
     let large = format!("# {}", "x".repeat(1 << 20));
     assert!(error_of(&[], Some(&large)).contains("bytes_max"));
+}
+
+#[test]
+fn files_are_attached_by_name() {
+    let file = "[attach.\"glove\"]\nfiles = ['/data/glove.parquet', '/data/more']\n\
+                columns = { key = 'word', tensor = 'vector' }\n[attach.plain]\nfiles = ['/a']\n";
+    let config = load_from(&[], &[], Some(file)).unwrap();
+    let names: Vec<_> = config.attach.keys().map(Namespace::as_str).collect();
+    assert_eq!(names, ["glove", "plain"]);
+    let glove = &config.attach[&Namespace::parse("glove").unwrap()];
+    assert_eq!(glove.files, ["/data/glove.parquet", "/data/more"]);
+    let columns = (
+        glove.columns.key.as_deref(),
+        glove.columns.tensor.as_deref(),
+    );
+    assert_eq!(columns, (Some("word"), Some("vector")));
 }
 
 #[test]

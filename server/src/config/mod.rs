@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use bowstring_cache::Eviction;
 pub use bowstring_cold::tier::WritePolicy;
+use bowstring_wire::action::AttachSettings;
 use bowstring_wire::byte_size::ByteSize;
 use bowstring_wire::duration;
 use bowstring_wire::name::Namespace;
@@ -209,6 +210,10 @@ pub struct Config {
     /// Settings of namespaces, the tables `[namespace."NAME"]` of the file
     #[arg(skip)]
     pub namespaces: BTreeMap<Namespace, SettingsChange>,
+
+    /// Namespaces that are the rows of files, the tables `[attach."NAME"]` of the file
+    #[arg(skip)]
+    pub attach: BTreeMap<Namespace, AttachSettings>,
 }
 
 /// The form of log lines.

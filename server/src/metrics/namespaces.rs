@@ -96,6 +96,7 @@ pub(super) mod tests {
                 ..NamespaceSettings::default()
             },
             settings_version: None,
+            attached_rows: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Namespaces {
             word("admit"),
             word("write_policy"),
             word("compression"),
+            set("attached_rows"),
         ]);
         Self {
             cache,
@@ -98,6 +99,7 @@ impl Namespaces {
             word(|row| row.settings.admit.map(|word| word.as_str())),
             word(|row| row.settings.write_policy.map(|word| word.as_str())),
             word(|row| row.settings.compression.map(|word| word.as_str())),
+            set(|row| row.attached_rows),
         ];
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }

@@ -72,6 +72,15 @@ async fn namespaces_say_their_limits_use_and_hits() {
     assert_eq!(bed.one(row).await, "docs 3 24  3 1 0.75");
     let idle = "SELECT count(*) FROM namespaces WHERE hit_ratio IS NULL";
     assert_eq!(bed.one(idle).await, "0");
+
+    let (tenant, files) = (Tenant::public(), Namespace::parse("files").unwrap());
+    let attached = bed.cache.attach(&tenant, &files, 9, async { Ok(true) });
+    attached.await.unwrap();
+    let rows = "SELECT namespace, attached_rows FROM namespaces WHERE attached_rows IS NOT NULL";
+    assert_eq!(bed.one(rows).await, "files 9");
+    bed.cache.detach(&tenant, &files, || ()).await;
+    let none = "SELECT count(*) FROM namespaces WHERE attached_rows IS NULL";
+    assert_eq!(bed.one(none).await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

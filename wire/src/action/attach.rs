@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::files::{ColumnMembers, FileColumns, Files, check};
 use crate::error::Result;
-use crate::json::{self, Nested, object, required};
+use crate::json::{self, Nested, Object as _, object, required};
 use crate::name::Namespace;
 
 /// `attach`: a namespace is the rows of files, read-only.
@@ -16,6 +16,15 @@ pub struct AttachRequest {
     pub files: Vec<String>,
     /// Which columns are key and tensor, where the names or types do not say.
     #[serde(skip_serializing_if = "FileColumns::is_default")]
+    pub columns: FileColumns,
+}
+
+/// The files of a namespace that a server attaches when it starts, as its settings name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSettings {
+    /// As [`AttachRequest::files`].
+    pub files: Vec<String>,
+    /// As [`AttachRequest::columns`].
     pub columns: FileColumns,
 }
 
@@ -51,6 +60,23 @@ impl AttachRequest {
     }
 }
 
+impl AttachSettings {
+    /// Reads them as JSON, with the members of [`AttachRequest`] but its namespace.
+    ///
+    /// # Errors
+    /// `invalid_argument`, or `resource_exhausted` past the size limit.
+    pub fn parse(text: &str) -> Result<AttachSettings> {
+        const WHAT: &str = AttachSettingsMembers::WHAT;
+        let members: AttachSettingsMembers = json::read(text.as_bytes())?;
+        let files = check(WHAT, required(WHAT, "files", members.files)?)?;
+        let columns = members.columns.map(|columns| columns.0.into());
+        Ok(AttachSettings {
+            files,
+            columns: columns.unwrap_or_default(),
+        })
+    }
+}
+
 impl DetachRequest {
     /// Reads the action's body.
     ///
@@ -74,6 +100,9 @@ object! {
         files: Files,
         columns: Nested<ColumnMembers>,
     }
+}
+object! {
+    struct AttachSettingsMembers as "attach settings" { files: Files, columns: Nested<ColumnMembers> }
 }
 object! {
     pub(super) struct DetachMembers as "detach request" { namespace: Namespace }

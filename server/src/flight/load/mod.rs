@@ -81,9 +81,7 @@ impl Loads {
     /// # Errors
     /// Those of [`Roots::find`].
     pub async fn found(&self, named: Vec<String>) -> Result<Vec<Found>> {
-        let roots = self.roots.clone();
-        let found = tokio::task::spawn_blocking(move || roots.find(&named)).await;
-        found.map_err(|_| Error::internal("looking for files has stopped"))?
+        self.roots.find_apart(named).await
     }
 
     fn find(&self, tenant: &Tenant, load_id: &str) -> Option<Arc<Job>> {

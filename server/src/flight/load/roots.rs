@@ -97,6 +97,16 @@ impl Roots {
         Ok(finding.files)
     }
 
+    /// As [`Roots::find`], on a thread where it holds nobody up.
+    ///
+    /// # Errors
+    /// Those of [`Roots::find`].
+    pub async fn find_apart(&self, named: Vec<String>) -> Result<Vec<Found>> {
+        let roots = self.clone();
+        let found = tokio::task::spawn_blocking(move || roots.find(&named)).await;
+        found.map_err(|_| Error::internal("looking for files has stopped"))?
+    }
+
     /// A name as it is written: absolute, without a way up, and under a root. Nothing is looked for before that is so.
     fn admit(&self, name: &str) -> Result<(PathBuf, &LoadRoot)> {
         let path = name.strip_prefix("file://").unwrap_or(name);
