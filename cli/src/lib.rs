@@ -2,7 +2,7 @@
 //!
 //! - what there is: `ls`, `exists`, `stat`, `info` (one tensor), `ns` (namespaces), `top` (live)
 //! - what becomes of it: `rm` (with `clear`), `keep` (`expire`, `pin`, `unpin`), `tiers` (`flush`, `evict`, `prewarm`)
-//! - tensors that move: `put`, `load/`, `get`, `export`
+//! - tensors that move: `put`, `load/`, `get`, `export`; files that stay where they are: `attached` (`attach`, `detach`)
 //! - `sql/`: statements of SQL
 //! - `shell`: completions and man pages
 //!
@@ -15,6 +15,7 @@
 //! - `format/`: the files that people keep tensors in; `output`: where they go to; `progress`: how far it is
 //! - `state`: where things are remembered; `clock`: time; `error`: what can go wrong, and what the process exits with
 
+mod attached;
 mod bar;
 mod client;
 mod clock;
@@ -70,6 +71,10 @@ pub enum Command {
     Put(put::Put),
     /// Load files: each array, tensor or row becomes an entry
     Load(load::Load),
+    /// Serve files that lie with the server as a namespace, read-only and without loading them
+    Attach(attached::Attach),
+    /// End that: the namespace is an empty one, the files stay
+    Detach(attached::Detach),
     /// Get one tensor into a file
     Get(get::Get),
     /// Write all tensors whose keys begin with something into a file
@@ -138,6 +143,8 @@ impl Command {
             Self::Top(top) => top.run().await,
             Self::Put(put) => put.run().await,
             Self::Load(load) => load.run().await,
+            Self::Attach(attach) => attach.run().await,
+            Self::Detach(detach) => detach.run().await,
             Self::Get(get) => get.run().await,
             Self::Export(export) => export.run().await,
             Self::Rm(rm) => rm.run().await,

@@ -153,8 +153,21 @@ fn row(it: &NamespaceDescribed, format: Format) -> Vec<Cell> {
         share(it.hits, gets).into(),
         count(it.evicted).into(),
         count(it.expired).into(),
-        settings_of(&it.settings, format).into(),
+        state_of(it, format).into(),
     ]
+}
+
+/// What is set, behind how many rows of files it is attached to.
+fn state_of(it: &NamespaceDescribed, format: Format) -> String {
+    let settings = settings_of(&it.settings, format);
+    let Some(attached) = &it.attached else {
+        return settings;
+    };
+    let attached = format!("attached_rows={}", count(attached.rows));
+    match it.settings == NamespaceSettings::default() {
+        true => attached,
+        false => format!("{attached} {settings}"),
+    }
 }
 
 async fn show(client: &mut Client, namespace: &Namespace, format: Format) -> Result<u8, Error> {
@@ -167,7 +180,7 @@ async fn show(client: &mut Client, namespace: &Namespace, format: Format) -> Res
         push_json(&mut text, &it);
     } else {
         let gets = it.hits + it.misses;
-        let lines = [
+        let mut lines = vec![
             ("namespace", it.namespace.to_string()),
             (
                 "entries",
@@ -187,6 +200,15 @@ async fn show(client: &mut Client, namespace: &Namespace, format: Format) -> Res
             ),
             ("settings", settings_of(&it.settings, format)),
         ];
+        if let Some(attached) = &it.attached {
+            let told = format!(
+                "{} of {}  {}",
+                human::of(attached.rows, "row", "rows"),
+                human::of(attached.files, "file", "files"),
+                human::bytes(attached.bytes, format)
+            );
+            lines.push(("attached", told));
+        }
         pairs(&mut text, &lines);
     }
     out::print(&text)?;

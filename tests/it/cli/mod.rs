@@ -2,9 +2,11 @@
 //!
 //! - what is there: `listing` (`ls`, `exists`, `stat`), `info`, `spaces` (`ns`, `clear`), `top`, `sql`
 //! - what becomes of it: `removing` (`rm`), `keeping` (`expire`, `pin`, `unpin`)
+//! - what is served as it is: `attaching` (`attach`, `detach`)
 //! - what moves: `moving` (loads that are broken off); files of all formats are in `tests/python`
 //! - `ending`: exit codes, no server, closed pipes, interrupts; `texts`: help, completions, man pages
 
+mod attaching;
 mod ending;
 mod info;
 mod keeping;
