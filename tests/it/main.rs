@@ -2,7 +2,7 @@
 //! once. The harness is the library of this crate.
 //!
 //! - one tensor: `put_get`, `layouts`, `permutation`, `modes`, `alignment`
-//! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`, of files that the server reads: `load_files`; what passes to a successor: `taking_over`
+//! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`, of files that the server reads: `load_files`, that are served as they are: `attach`, `attach_settings`; what passes to a successor: `taking_over`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`; what does not fit in memory: `cold`
 //! - what is asked by SQL: `sql`; what operators ask: `sql_tables`; what is changed by it: `sql_changes`
