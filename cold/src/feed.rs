@@ -6,9 +6,9 @@ use twox_hash::XxHash3_128;
 
 use crate::entry::{BLOCK_BYTES, Number};
 use crate::format::{
-    Unpacker, decode_stored, decode_value, encode_gone, encode_hidden, encode_manifest,
-    encode_settings, encode_sidecar, encode_stored, encode_value, read_gone, read_hidden, read_hot,
-    read_manifest, read_settings, read_sidecar, read_tail,
+    Unpacker, decode_stored, decode_value, encode_census, encode_gone, encode_hidden,
+    encode_manifest, encode_settings, encode_sidecar, encode_stored, encode_value, read_census,
+    read_gone, read_hidden, read_hot, read_manifest, read_settings, read_sidecar, read_tail,
 };
 
 /// Whichever the first byte says: an object, an object but for its seal, a description, one but for its
@@ -59,7 +59,7 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
-/// A sidecar, a log record, a list of names, a record of what is hidden or of settings, or of the index a manifest or
+/// A sidecar, a log record, a list of names, a record of what is hidden or of settings, a census, or of the index a manifest or
 /// a table's tail.
 pub fn object(bytes: &[u8]) {
     // Where the number of one stands: any is its own.
@@ -77,6 +77,9 @@ pub fn object(bytes: &[u8]) {
     }
     if let Ok(rows) = read_settings(number, bytes) {
         assert_eq!(encode_settings(number, &rows), bytes, "{rows:?}");
+    }
+    if let Ok(census) = read_census(number.0, bytes) {
+        assert_eq!(encode_census(number.0, &census), bytes, "{census:?}");
     }
     if let Ok(manifest) = read_manifest(number.0, bytes) {
         assert_eq!(encode_manifest(number.0, &manifest), bytes, "{manifest:?}");

@@ -27,6 +27,7 @@ pub(super) enum Kind {
     Settings = 5,
     Table = 6,
     Manifest = 7,
+    Census = 8,
 }
 
 impl Kind {
@@ -43,6 +44,7 @@ impl Kind {
             Kind::Settings => "record of settings",
             Kind::Table => "table of the index",
             Kind::Manifest => "list of the index's tables",
+            Kind::Census => "census of a start",
         }
     }
 }

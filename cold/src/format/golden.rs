@@ -17,10 +17,10 @@ use twox_hash::XxHash3_128;
 
 use super::table::Rows;
 use super::{
-    Built, BuiltTable, Gone, Grave, Large, Layout, Manifest, Packer, SettingsRow, TableBuilder,
-    Tensor, Unpacker, build, encode_gone, encode_hidden, encode_hot, encode_manifest,
-    encode_settings, read_block, read_gone, read_hidden, read_hot, read_manifest, read_settings,
-    read_sidecar, read_tail, verify,
+    Built, BuiltTable, Census, Gone, Grave, Large, Layout, Manifest, Packer, SettingsRow,
+    TableBuilder, Tensor, Unpacker, build, encode_census, encode_gone, encode_hidden, encode_hot,
+    encode_manifest, encode_settings, read_block, read_census, read_gone, read_hidden, read_hot,
+    read_manifest, read_settings, read_sidecar, read_tail, verify,
 };
 use crate::entry::{BLOCK_BYTES, Description, Number, Stored};
 
@@ -119,6 +119,13 @@ fn hot() -> (Vec<Space>, [(usize, &'static str); 4]) {
 fn encoded_hot() -> Bytes {
     let (namespaces, names) = hot();
     encode_hot(Number(6), &namespaces, names.into_iter())
+}
+
+fn census() -> Census {
+    Census {
+        first: Number(3 << 40),
+        segments: [1 << 40, (1 << 40) + 5, 2 << 40].map(Number).into(),
+    }
 }
 
 fn hidden() -> Vec<Grave> {
@@ -295,6 +302,10 @@ fn this_release_writes_the_golden_files() {
             "namespaces.set".to_owned(),
             encode_settings(Number(8), &settings()).to_vec(),
         ),
+        (
+            "start.census".to_owned(),
+            encode_census(3, &census()).to_vec(),
+        ),
     ];
     for (name, _, built) in &segments {
         files.push((format!("{name}.arrow"), built.file.concat()));
@@ -339,6 +350,7 @@ fn what_format_1_wrote_is_read() {
     assert_eq!(read_hidden(Number(7), &read("others.hid")), Ok(hidden()));
     let rows = read_settings(Number(8), &read("namespaces.set"));
     assert_eq!(rows, Ok(settings()));
+    assert_eq!(read_census(3, &read("start.census")), Ok(census()));
     let names = read_hot(Number(6), &read("memory.hot").into()).unwrap();
     let (namespaces, expected) = hot();
     let names: Vec<_> = names.collect();

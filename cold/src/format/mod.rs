@@ -3,6 +3,7 @@
 //! - [`segment`]: small tensors together, as an Arrow IPC file
 //! - [`large`]: one large tensor as such a file, whose bytes are never all in memory
 //! - [`sidecar`]: what is in a segment, read without it
+//! - [`census`]: which segments count when a start begins
 //! - [`gone`]: log records of what was deleted
 //! - [`hidden`]: what of others' prefixes is not to be found any more
 //! - [`hot`]: what was in memory, for the next start
@@ -20,6 +21,7 @@
 
 mod arrow_file;
 pub mod blocks;
+pub mod census;
 mod cursor;
 mod envelope;
 pub mod filter;
@@ -42,6 +44,7 @@ pub mod tensor;
 mod testing;
 
 pub use blocks::{blocks_of, verify};
+pub use census::{Census, encode_census, read_census};
 pub use gone::{Gone, encode_gone, read_gone};
 pub use hidden::{Grave, encode_hidden, read_hidden};
 pub use hot::{HotNames, encode_hot, read_hot};

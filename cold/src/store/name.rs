@@ -18,6 +18,8 @@ pub enum ObjectName {
     Log(Number),
     /// A start of a server.
     Epoch(u64),
+    /// What lay there when it began.
+    Census(u64),
     /// What was in memory in a start.
     Hot(u64),
     /// What of others' prefixes is not to be found any more.
@@ -37,7 +39,7 @@ pub enum Folder {
     Segments,
     /// [`ObjectName::Log`].
     Log,
-    /// [`ObjectName::Epoch`].
+    /// [`ObjectName::Epoch`] and [`ObjectName::Census`].
     Epochs,
     /// [`ObjectName::Hot`].
     Hot,
@@ -87,7 +89,7 @@ impl ObjectName {
         match self {
             ObjectName::Segment(_) | ObjectName::Sidecar(_) => Folder::Segments,
             ObjectName::Log(_) => Folder::Log,
-            ObjectName::Epoch(_) => Folder::Epochs,
+            ObjectName::Epoch(_) | ObjectName::Census(_) => Folder::Epochs,
             ObjectName::Hot(_) => Folder::Hot,
             ObjectName::Hidden(_) => Folder::Hidden,
             ObjectName::Settings(_) => Folder::Settings,
@@ -102,6 +104,7 @@ impl ObjectName {
                 number.0
             }
             ObjectName::Epoch(number)
+            | ObjectName::Census(number)
             | ObjectName::Hot(number)
             | ObjectName::Hidden(number)
             | ObjectName::Settings(number)
@@ -130,6 +133,7 @@ impl ObjectName {
             ObjectName::Sidecar(Number(number)),
             ObjectName::Log(Number(number)),
             ObjectName::Epoch(number),
+            ObjectName::Census(number),
             ObjectName::Hot(number),
             ObjectName::Hidden(number),
             ObjectName::Settings(number),
@@ -147,6 +151,7 @@ impl ObjectName {
             ObjectName::Sidecar(_) => ".idx",
             ObjectName::Log(_) => ".log",
             ObjectName::Epoch(_) => "",
+            ObjectName::Census(_) => ".census",
             ObjectName::Hot(_) => ".hot",
             ObjectName::Hidden(_) => ".hid",
             ObjectName::Settings(_) => ".set",
@@ -184,6 +189,7 @@ mod tests {
                 "log/18446744073709551615.log",
             ),
             (ObjectName::Epoch(1), "epoch/00000000000000000001"),
+            (ObjectName::Census(1), "epoch/00000000000000000001.census"),
             (ObjectName::Hot(2), "hot/00000000000000000002.hot"),
             (ObjectName::Hidden(9), "hidden/00000000000000000009.hid"),
             (ObjectName::Settings(3), "settings/00000000000000000003.set"),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
+use super::census::counted;
 use super::{Cold, blocking, failed};
 use crate::entry::{Number, Stored};
 use crate::format::{Gone, read_gone, read_sidecar};
@@ -73,7 +74,8 @@ impl Cold {
     pub(super) async fn renew(&self, index: Arc<ColdIndex>) -> Result<()> {
         self.may_write().await?;
         let inner = &self.inner;
-        let segments = inner.store.list(Folder::Segments).await.map_err(failed)?;
+        let mut segments = inner.store.list(Folder::Segments).await.map_err(failed)?;
+        counted(&inner.store, &mut segments).await?;
         let logs = inner.store.list(Folder::Log).await.map_err(failed)?;
         let settings = index.settings().clone();
         let begun = index_step(move || Rebuild::renew(index)).await?;
@@ -171,6 +173,7 @@ impl Cold {
                 }
                 ObjectName::Segment(_)
                 | ObjectName::Epoch(_)
+                | ObjectName::Census(_)
                 | ObjectName::Hot(_)
                 | ObjectName::Hidden(_)
                 | ObjectName::Settings(_)

@@ -17,13 +17,14 @@
 //! - `hot`: what memory has, noted for the next start; `warm`: that start brings it up
 //! - `kept`: what is set of namespaces
 //! - `tidy`: what is done in the background
-//! - `start`: who writes under this prefix, and what is there already; `build`: the index out of that
+//! - `start`: who writes under this prefix, and what is there already; `census`: what of it counts; `build`: the index out of that
 //! - `counters`: what an operator sees
 //!
 //! One rule holds it together: an entry is inserted into the index only out of the queue, put back into
 //! memory only while the index has it, and forgotten in all three places under the lock of its stripe.
 
 mod build;
+mod census;
 mod counters;
 mod degraded;
 mod drain;

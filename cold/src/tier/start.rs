@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::build::{Unread, index_step, records_of};
+use super::census::{counted, take_census};
 use super::counters::Counters;
 use super::degraded::Trust;
 use super::fence::Fence;
@@ -115,6 +116,7 @@ impl Cold {
         let mut logs = store.list(Folder::Log).await.map_err(failed)?;
         let highest = segments.iter().chain(&logs);
         let highest = highest.map(|listed| listed.name.number()).max();
+        counted(&store, &mut segments).await?;
         let index_settings = on_disk.unwrap_or_else(|| {
             IndexSettings::in_store(InStore {
                 store: store.clone(),
@@ -136,6 +138,7 @@ impl Cold {
         // Above all that an earlier start may still write.
         let first = highest.map_or(1, |highest| highest + 1);
         let mut first = first.max(epoch.checked_mul(EPOCH_NUMBERS).unwrap_or(0));
+        let begins = Number(first);
         let identity = || store.identity().to_owned();
         // Of what was given up, nothing in the index is believed either.
         let is_ours =
@@ -153,6 +156,13 @@ impl Cold {
             }
             _ => None,
         };
+        // An index that goes on being used knows nothing of what was written when it was killed, nor does anybody.
+        let mut sidecars = sidecars_of(&segments);
+        if let Some(index) = &index {
+            let known: BTreeSet<Number> = index.segments().iter().map(|one| one.number).collect();
+            sidecars.retain(|number| known.contains(number));
+        }
+        take_census(&store, epoch, begins, sidecars).await?;
         let unread = index.is_none().then(|| Unread {
             settings: index_settings,
             records: records_of(&segments, &logs),

@@ -17,6 +17,7 @@ use crate::format::{Gone, Sidecar, read_gone, read_sidecar};
 use crate::index::{ColdIndex, IndexError};
 use crate::store::{Folder, ObjectName, StoreError};
 use crate::tier::build::{RECORD_BYTES_MAX, damage, note};
+use crate::tier::census::counted;
 use crate::tier::{Cold, blocking, failed};
 
 /// Between two looks, and how many times longer than a look has taken.
@@ -96,7 +97,8 @@ impl Cold {
         let clock = &self.inner.clock;
         let started = clock.monotonic();
         // The log after the segments: what is gone of those that were seen is in it.
-        let segments = other.store.list(Folder::Segments).await.map_err(failed)?;
+        let mut segments = other.store.list(Folder::Segments).await.map_err(failed)?;
+        counted(&other.store, &mut segments).await?;
         let logs = other.store.list(Folder::Log).await.map_err(failed)?;
         let took = clock.monotonic() - started;
         let mut sidecars = BTreeSet::new();

@@ -372,3 +372,72 @@ async fn an_index_in_the_store_that_turns_out_to_be_damaged_is_built_anew_meanwh
     let (_, unread) = open(&disk, &settings()).await;
     assert!(unread.unwrap().is_empty());
 }
+
+/// The objects of a segment that another start of the same number has written, as a request of it that was still on its
+/// way when it was killed brings them.
+async fn come_late(from: &Disk, to: &Disk) {
+    for ending in [".arrow", ".idx"] {
+        for path in failing::objects(from, ending).await {
+            let bytes = failing::read(from, &path).await;
+            to.objects.put(&path, bytes.into()).await.unwrap();
+        }
+    }
+}
+
+/// A first start under a prefix that has written one segment.
+async fn one_segment() -> Arc<Disk> {
+    let disk = Disk::new();
+    let node = Node::start(&disk, &settings()).await;
+    node.put_below("k", b"old").await.unwrap();
+    node.kill().await;
+    disk
+}
+
+/// It is no start's that served between them: who deleted its keys there was told that there is nothing.
+#[tokio::test]
+async fn what_comes_to_the_store_behind_a_later_start_never_counts() {
+    let late = one_segment().await;
+    for (with_dir, deletes) in [(false, true), (false, false), (true, true), (true, false)] {
+        let (disk, dir) = (Disk::new(), tempfile::tempdir().unwrap());
+        let settings = if with_dir { in_dir(&dir) } else { settings() };
+        Node::start(&disk, &settings).await.kill().await;
+        let node = Node::start(&disk, &settings).await;
+        come_late(&late, &disk).await;
+        assert_eq!(node.get("k").await, None);
+        if deletes {
+            node.delete("k").await;
+        } else {
+            node.put("k", b"new").await;
+        }
+        node.kill().await;
+        for again in 0..2 {
+            let node = Node::start(&disk, &super::settings()).await;
+            assert_eq!(node.get("k").await, None, "{with_dir} {deletes} {again}");
+            node.kill().await;
+        }
+    }
+}
+
+/// The segment was there, and the process was killed before its index had it.
+#[tokio::test]
+async fn what_an_index_that_was_used_did_not_know_never_counts() {
+    let unknown = one_segment().await;
+    for deletes in [true, false] {
+        let (disk, dir) = (Disk::new(), tempfile::tempdir().unwrap());
+        Node::start(&disk, &in_dir(&dir)).await.kill().await;
+        come_late(&unknown, &disk).await;
+        let node = Node::start(&disk, &in_dir(&dir)).await;
+        assert_eq!(node.get("k").await, None);
+        if deletes {
+            node.delete("k").await;
+        } else {
+            node.put("k", b"new").await;
+        }
+        node.kill().await;
+        for again in 0..2 {
+            let node = Node::start(&disk, &super::settings()).await;
+            assert_eq!(node.get("k").await, None, "{deletes} {again}");
+            node.kill().await;
+        }
+    }
+}
