@@ -91,7 +91,8 @@ impl Engine {
             }
             let attempt = self.attempt(asker.spares, || self.arena.alloc_pages(pages));
             if !matches!(attempt, Attempt::Done(_)) {
-                self.unreserve(bytes);
+                // Not told to who waits in front: that is who asks, and would ask again at once, and again.
+                self.reserved.fetch_sub(bytes, Ordering::AcqRel);
             }
             attempt
         };
