@@ -18,7 +18,7 @@
 //!   room and `reserve` is the queue for it; `namespaces` numbers namespaces, and `settings` has what
 //!   each has of its own; [`scan`] reads a
 //!   namespace's keys in order, and [`snapshot`] as they were at one moment; [`known`] is what is known of a key wherever its bytes are; [`heat`] tells which are hot; [`event`] tells of everything that comes and goes, and [`evicted`] lists what was evicted last.
-//! - `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
+//! - [`metadata`] puts an entry over itself; `pins` keeps entries from eviction; `expiry` frees what has expired without being asked.
 //! - [`loads`] publishes many puts at once: `view` says which generation of a key shows, `look`
 //!   finds it, `layers` keeps two of them apart.
 //! - `attached`: namespaces that are rows of files, which nobody changes.
@@ -62,6 +62,7 @@ pub mod loads;
 #[doc(hidden)]
 pub mod look;
 pub mod lower;
+pub mod metadata;
 mod namespaces;
 mod pins;
 mod publish;

@@ -127,7 +127,7 @@ pub struct Gone {
     pub now: Option<Version>,
     /// Where that version was given another expiry: what has it with an earlier one is gone too.
     pub expiry: Option<NewExpiry>,
-    /// Where one version is meant, and no other: where another is there, it stays.
+    /// Where one version is meant, and no other: where another is there, it stays. With `now`, that is there in its place.
     pub only: Option<Version>,
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct Coming<'a> {
     pub(crate) expires_at_ms: Option<u64>,
     /// The version that it has already, where it comes back; else it gets one.
     pub(crate) version: Option<Version>,
+    /// Whether it is the entry whose place it takes, but for its metadata: its expiry, hits and last access stay as they are
+    /// by then.
+    pub(crate) inherits: bool,
     /// The load that brings it; 0 is none.
     pub(crate) load: u32,
     /// As [`Asker::spares`].
@@ -176,6 +179,12 @@ impl Draft {
             engine.pins.undo(&pinned);
             return Commit::Full(self, full);
         }
+        if coming.inherits
+            && let Some(old) = old
+        {
+            record.inherit(old);
+        }
+        let expires_at_ms = record.expires_at_ms();
         let version = coming.version;
         let version = version.unwrap_or_else(|| engine.hlc.next(engine.clock.now_ms()));
         record.set_version(version.hlc, version.start);
@@ -216,7 +225,7 @@ impl Draft {
             what: What::Published,
         });
         drop(shard);
-        engine.expiry.note(handle, coming.expires_at_ms);
+        engine.expiry.note(handle, expires_at_ms);
         engine.charge_overhead();
         for old in expected.into_iter().chain(hidden) {
             engine.after_unlink(old);

@@ -228,6 +228,7 @@ impl Put {
                 checksum,
                 expires_at_ms: self.engine.expiry_in(space, self.spec.expires_at_ms),
                 version: None,
+                inherits: false,
                 load: self.spec.load,
                 spares: self.load.as_ref().map(|load| load.home),
                 pin: self.spec.pin,

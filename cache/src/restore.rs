@@ -189,6 +189,7 @@ fn coming<'a>(engine: &Engine, known: &'a Description, space: u32) -> Coming<'a>
         checksum: known.checksum,
         expires_at_ms: known.expires_at_ms,
         version: Some(known.version),
+        inherits: false,
         load: 0,
         spares: None,
         pin: false,

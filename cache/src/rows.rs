@@ -483,6 +483,7 @@ impl Batch<'_> {
                 checksum,
                 expires_at_ms,
                 version: None,
+                inherits: false,
                 load: self.spec.load,
                 spares: self.spares(),
                 pin: self.spec.pin,

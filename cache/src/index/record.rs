@@ -181,6 +181,14 @@ impl Record {
         self.state.set_hits(u64::from(hits));
     }
 
+    /// Takes over what is set and counted of the record whose place it takes: expiry, hits, last access. While it is private,
+    /// and the other's shard is locked.
+    pub fn inherit(&self, old: &Record) {
+        self.set_expires_at_ms(old.expires_at_ms());
+        self.state.set_hits(u64::from(old.hits()));
+        self.set_last_access(old.last_access());
+    }
+
     /// Hits since the marks were last set, counted to 3. For the policy.
     pub fn marks(&self) -> u32 {
         self.state.marks()

@@ -71,6 +71,8 @@ async fn nothing_is_put_into_an_attached_namespace_or_changed_in_it() {
     refused(cache.delete_prefix(&tenant, &namespace, "").await);
     let version = cache.peek(&id("row")).unwrap().version();
     refused(cache.delete_versions(vec![(id("row"), version)]).await);
+    let annotated = cache.set_metadata(&id("row"), version, b"m").await;
+    refused(annotated.map(drop));
     refused(cache.expire(&id("row"), Some(NOW_MS + 1)).await);
     refused(cache.pin(&id("row")).await);
     refused(attach(&cache).await);

@@ -1,10 +1,11 @@
 //! The engine as a whole, on a real arena and a clock that stands still.
 //!
 //! `putting`: modes, versions, checksums, refusals; `leaving`: a put dropped at every await;
-//! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, events; `below`: the lower tier; `attaching`: namespaces that are rows of files; `expiring`: expiry unasked for; `pinning`: pins; `settling`: namespaces;
+//! `reading`: pieces, ranges, what readers hold; `keeping`: lazy expiry, order, events; `below`: the lower tier; `attaching`: namespaces that are rows of files; `expiring`: expiry unasked for; `pinning`: pins; `annotating`: other metadata; `settling`: namespaces;
 //! `loading`, `taking_back`: loads; `sparing`: what stays while they fill memory; `listing`: what was evicted last, and which loads there are; `snapshots`: walks beside writers; `snapshots_below`: of both tiers; `pressure`: many writers over many
 //! times the memory; `racing`: all at once, on threads; `bulk`: rows, and what an entry costs.
 
+mod annotating;
 mod attaching;
 mod below;
 mod bulk;

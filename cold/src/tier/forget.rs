@@ -47,34 +47,20 @@ impl Cold {
         let _stripes = self.stripes_of(&gone).await;
         self.inner.fence.check()?;
         let is_meant = self.are_meant(cache, &gone).await?;
-        let meant = gone.into_iter().zip(&is_meant);
-        let meant = meant.filter(|(_, is_meant)| **is_meant);
-        let went = self.forget_meant(cache, meant.map(|(gone, _)| gone).collect());
+        let each = gone.into_iter().zip(&is_meant);
+        let (meant, mut replaced): (Vec<_>, Vec<_>) = each.partition(|(_, is_meant)| **is_meant);
+        // What is here in their place has taken that: others may have them yet, or be about to bring them up.
+        replaced.retain(|(gone, _)| gone.now.is_some());
+        let replaced: Vec<Gone> = replaced.into_iter().map(|(gone, _)| gone).collect();
+        self.hide_names(cache, &replaced).await?;
+        (replaced.iter()).for_each(|gone| self.inner.flights.forget(&gone.id));
+        let went = self.forget_meant(cache, meant.into_iter().map(|(gone, _)| gone).collect());
         let mut went = went.await?.into_iter();
         let each = is_meant.iter().map(|is_meant| match is_meant {
             true => went.next().flatten(),
             false => None,
         });
         Ok(each.collect())
-    }
-
-    /// Of each, whether nothing is there but what is meant. Who has put another version sees to what that takes the
-    /// place of: he may be waiting for this stripe.
-    async fn are_meant(&self, cache: &Cache, gone: &[Gone]) -> Result<Vec<bool>> {
-        let mut meant = vec![true; gone.len()];
-        let limited = gone.iter().enumerate();
-        let limited = limited.filter_map(|(at, gone)| Some((at, &gone.id, gone.only?)));
-        let limited: Vec<_> = limited.collect();
-        if limited.is_empty() {
-            return Ok(meant);
-        }
-        let ids: Vec<Id> = limited.iter().map(|(_, id, _)| (*id).clone()).collect();
-        let below = self.describe_many(&ids).await?;
-        for ((at, id, only), below) in limited.into_iter().zip(below) {
-            meant[at] = below.is_none_or(|below| below.version == only)
-                && cache.peek(id).is_none_or(|entry| entry.version() == only);
-        }
-        Ok(meant)
     }
 
     /// Under the locks of the stripes.

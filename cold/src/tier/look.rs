@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bowstring_cache::Id;
-use bowstring_cache::lower::Description;
+use bowstring_cache::lower::{Description, Gone};
+use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
 
@@ -37,6 +37,25 @@ impl Cold {
             None => Ok(stored.next().flatten().map(|stored| stored.description)),
         });
         described.collect()
+    }
+
+    /// Of each, whether nothing is there but what is meant. Who has put another version sees to what that takes the
+    /// place of: he may be waiting for this stripe.
+    pub(super) async fn are_meant(&self, cache: &Cache, gone: &[Gone]) -> Result<Vec<bool>> {
+        let mut meant = vec![true; gone.len()];
+        let limited = gone.iter().enumerate();
+        let limited = limited.filter_map(|(at, gone)| Some((at, &gone.id, gone.only?)));
+        let limited: Vec<_> = limited.collect();
+        if limited.is_empty() {
+            return Ok(meant);
+        }
+        let ids: Vec<Id> = limited.iter().map(|(_, id, _)| (*id).clone()).collect();
+        let below = self.describe_many(&ids).await?;
+        for ((at, id, only), below) in limited.into_iter().zip(below) {
+            meant[at] = below.is_none_or(|below| below.version == only)
+                && cache.peek(id).is_none_or(|entry| entry.version() == only);
+        }
+        Ok(meant)
     }
 
     pub(super) async fn look_up(&self, id: &Id) -> Result<Option<Stored>> {

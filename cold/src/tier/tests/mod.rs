@@ -1,10 +1,11 @@
 //! The tier below a real cache, over a store in memory that can be held up, can fail and can be spoiled.
 //!
-//! `keeping`: what is handed down is read back; `compressing`: the same, compressed; `changing`: what is gone while it is on its way; `failing`: stores
+//! `keeping`: what is handed down is read back; `compressing`: the same, compressed; `changing`: what is gone while it is on its way; `annotating`: other metadata; `failing`: stores
 //! that fail, bytes that are damaged; `fencing`: a later start takes over; `elsewhere`: other servers' prefixes;
 //! `starting`: what the next start finds; `setting`: settings of namespaces that it finds; `warming`: what it brings up; `racing`: all at once; `streaming`: what is read
 //! past memory; `model`: anything at all, against maps
 
+mod annotating;
 mod changing;
 mod compressing;
 mod elsewhere;
