@@ -39,11 +39,27 @@ impl Until {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.clock.sleep(left) => Err(Error::new(
-                Code::DeadlineExceeded,
-                format!("the query's time is over; limit=`sql_timeout` value_ms=`{}`", self.timeout.as_millis()),
-            )),
+            () = self.clock.sleep(left) => Err(self.over()),
         }
+    }
+
+    /// For who begins something that is not to be left half done.
+    ///
+    /// # Errors
+    /// `deadline_exceeded` where its time is over.
+    pub fn check(&self) -> Result<()> {
+        match self.clock.monotonic() < self.at {
+            true => Ok(()),
+            false => Err(self.over()),
+        }
+    }
+
+    fn over(&self) -> Error {
+        let timeout_ms = self.timeout.as_millis();
+        Error::new(
+            Code::DeadlineExceeded,
+            format!("the query's time is over; limit=`sql_timeout` value_ms=`{timeout_ms}`"),
+        )
     }
 }
 

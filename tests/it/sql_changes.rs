@@ -92,8 +92,8 @@ async fn an_update_says_how_many_entries_it_was_of() {
         ),
         ("DELETE FROM tensors".to_owned(), "invalid_argument: "),
         (
-            "UPDATE tensors SET metadata = NULL WHERE true".to_owned(),
-            "column=`metadata`",
+            "UPDATE tensors SET checksum = NULL WHERE true".to_owned(),
+            "column=`checksum`",
         ),
         (
             "INSERT INTO stats SELECT * FROM stats".to_owned(),
@@ -231,6 +231,75 @@ async fn what_only_the_tier_below_has_is_changed_too_and_stays_so() {
         .flat_map(|batch| batch.column(0).as_string::<i32>().iter());
     assert_eq!(keys.map(Option::unwrap).collect::<Vec<_>>(), expected);
     assert_eq!(there(&space).await, expected);
+}
+
+#[tokio::test]
+async fn metadata_that_was_set_is_what_a_get_gives_and_stays_so_after_a_kill() {
+    let dir = TempDir::new().unwrap();
+    let builder = Server::builder()
+        .memory("64MiB")
+        .flag("--cold", format!("file://{}/store", dir.path().display()))
+        .flag("--state-dir", dir.path().join("state"));
+    let start = async || {
+        let mut space = Space::on(Arc::new(builder.start()), "described").await;
+        space.namespace = "described".to_owned();
+        let client = FlightSqlServiceClient::new_from_inner(space.server.client().await);
+        (space, client)
+    };
+    let described = async |space: &Space| {
+        let keys = json!({"keys": ["hot", "cold", "other"]});
+        let reply = space.act("describe", &keys).await.unwrap();
+        reply["keys"].as_array().unwrap().clone()
+    };
+    let (space, mut client) = start().await;
+    let tensor = Tensor::sample(DType::Float32, &[300, 400]);
+    for key in ["cold", "other", "hot"] {
+        let members = json!({
+            "key": key, "metadata": {"by": "me"}, "ttl_ms": 3_600_000,
+        });
+        space.put_with(&members, &tensor).await.unwrap();
+        if key != "hot" {
+            space.act("evict", &json!({"prefix": ""})).await.unwrap();
+        }
+    }
+    space.act("flush", &json!({})).await.unwrap();
+    let before = described(&space).await;
+    let text = "UPDATE tensors SET metadata = MAP {'by': 'you', 'of': key} \
+                WHERE namespace = 'described' AND key <> 'other'";
+    assert_eq!(update(&mut client, text.to_owned()).await, 2);
+    let check = async |space: &Space| {
+        let now = described(space).await;
+        for (now, before) in now.iter().zip(&before) {
+            for same in ["checksum", "dtype", "shape", "bytes"] {
+                assert_eq!(now[same], before[same], "{same}");
+            }
+            assert!(now["ttl_ms"].as_u64() <= before["ttl_ms"].as_u64());
+            assert!(now["ttl_ms"].as_u64().unwrap() > 3_000_000);
+        }
+        for (now, key) in now.iter().zip(["hot", "cold"]) {
+            assert_eq!(now["metadata"], json!({"by": "you", "of": key}));
+        }
+        assert_eq!(now[2]["metadata"], json!({"by": "me"}));
+        assert_eq!(now[2]["version"], before[2]["version"]);
+        for key in ["hot", "cold", "other"] {
+            assert_eq!(space.tensor(key).await.unwrap(), tensor);
+        }
+        let got = space.get(&json!({"key": "cold"})).await.unwrap();
+        assert_eq!(got.schema.metadata()["user.of"], "cold");
+    };
+    check(&space).await;
+    // What memory alone had is written down for the kill; what lay below is there by itself.
+    let hot = space.act("evict", &json!({"keys": ["hot"]})).await.unwrap();
+    assert_eq!(hot["entries"], 1);
+    let Space {
+        server,
+        client: plain,
+        ..
+    } = space;
+    drop((plain, client));
+    Arc::into_inner(server).unwrap().kill();
+    let (space, _client) = start().await;
+    check(&space).await;
 }
 
 #[tokio::test]

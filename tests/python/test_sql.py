@@ -114,7 +114,7 @@ def test_changes_that_are_refused_say_why(client, cursor, filled):
         ("DELETE FROM tensors", "WHERE true"),
         (f"DELETE FROM tensors WHERE namespace = '{filled}' LIMIT 1", "LIMIT"),
         (f"DELETE FROM tensors WHERE namespace = '{filled}' AND key IN (SELECT key FROM tensors)", "a subquery"),
-        ("UPDATE tensors SET metadata = NULL WHERE true", "metadata"),
+        ("UPDATE tensors SET checksum = NULL WHERE true", "checksum"),
     ]:
         with pytest.raises(dbapi.Error, match=words):
             cursor.execute(text)

@@ -21,6 +21,9 @@ use crate::tables::tensor_columns;
 const FIRST: &str = "namespace, key, version";
 pub(super) const FIRST_COLUMNS: usize = 3;
 
+/// The columns that an UPDATE may name.
+const SETTABLE: &str = "`pinned`, `expires_at` or `metadata`";
+
 /// What a statement changes, and the query that finds it; `None` where it is no INSERT, DELETE or UPDATE.
 ///
 /// # Errors
@@ -217,14 +220,15 @@ fn column(target: &AssignmentTarget) -> Result<Column> {
         // Of the column it is said how often, and it is set to whether.
         "pins" | "pinned" => Ok(Column::Pinned),
         "expires_at" => Ok(Column::ExpiresAt),
+        "metadata" => Ok(Column::Metadata),
         name if tensor_columns().column_with_name(name).is_some() => {
             Err(Error::unimplemented(format!(
-                "this column cannot be set; column=`{name}` expected `pinned` or `expires_at`; all else goes with the \
-                 tensor: put it again"
+                "this column cannot be set; column=`{name}` expected {SETTABLE}; all else goes with the tensor: put it \
+                 again"
             )))
         }
         name => Err(Error::invalid(format!(
-            "no such column of `{TABLE}`; column=`{}` expected `pinned` or `expires_at`",
+            "no such column of `{TABLE}`; column=`{}` expected {SETTABLE}",
             clip(name, 128)
         ))),
     }
@@ -245,11 +249,13 @@ fn query(
 ) -> Result<Statement> {
     let mut text = format!("SELECT {FIRST}");
     for (number, (column, _)) in values.iter().enumerate() {
-        let kind = match column {
-            Column::Pinned => "BOOLEAN",
-            Column::ExpiresAt => "TIMESTAMP(3)",
+        let value = match column {
+            Column::Pinned => "CAST(NULL AS BOOLEAN)",
+            Column::ExpiresAt => "CAST(NULL AS TIMESTAMP(3))",
+            // The planner has no name for the type: who reads it casts it.
+            Column::Metadata => "NULL",
         };
-        text += &format!(", CAST(NULL AS {kind}) AS set_{number}");
+        text += &format!(", {value} AS set_{number}");
     }
     text += " FROM t WHERE true";
     let broken = || Error::internal("a change cannot be made a query");
@@ -265,14 +271,14 @@ fn query(
     select.selection = Some(selection.clone());
     let set = select.projection.iter_mut().skip(FIRST_COLUMNS);
     for (item, (_, value)) in set.zip(values) {
-        let SelectItem::ExprWithAlias {
-            expr: Expr::Cast { expr, .. },
-            ..
-        } = item
-        else {
+        let SelectItem::ExprWithAlias { expr, .. } = item else {
             return Err(broken());
         };
-        **expr = (*value).clone();
+        let place = match expr {
+            Expr::Cast { expr, .. } => expr.as_mut(),
+            whole => whole,
+        };
+        *place = (*value).clone();
     }
     Ok(statement)
 }
@@ -324,6 +330,12 @@ mod tests {
                 Change::Update(vec![Column::Pinned]),
                 "SELECT namespace, key, version, CAST(1 AS BOOLEAN) AS set_0 FROM cache.tensors AS t WHERE true",
             ),
+            (
+                "UPDATE tensors SET pinned = true, metadata = MAP {'a': key} WHERE bytes > 3",
+                Change::Update(vec![Column::Pinned, Column::Metadata]),
+                "SELECT namespace, key, version, CAST(true AS BOOLEAN) AS set_0, MAP {'a': key} AS set_1 \
+                 FROM tensors WHERE bytes > 3",
+            ),
         ];
         for (text, change, query) in cases {
             assert_eq!(
@@ -357,7 +369,7 @@ mod tests {
         UPDATE tensors SET (pinned, expires_at) = (true, NULL) WHERE true -> one column
         UPDATE tensors t SET t.pinned = true WHERE true -> one column
         UPDATE tensors SET key = 'a' WHERE true -> column=`key`
-        UPDATE tensors SET metadata = NULL WHERE true -> column=`metadata`
+        UPDATE tensors SET metadata = (SELECT metadata FROM tensors) WHERE true -> a subquery
         UPDATE tensors SET value = 'a' WHERE true -> column=`value`";
     const INVALID: &str = "
         DELETE FROM tensors -> say `WHERE true`

@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, MapArray, RecordBatch, StringArray, TimestampMillisecondArray,
+    new_null_array,
 };
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, TimeUnit};
@@ -75,11 +76,7 @@ impl Rows {
             let times = cast("expires_at", array, &of)?;
             Ok(times.as_primitive::<TimestampMillisecondType>().clone())
         });
-        let metadata = column(Part::Metadata).filter(|(array, _)| !array.data_type().is_null());
-        let metadata = metadata.map(|(array, _)| {
-            let maps = cast("metadata", array, &metadata_type())?;
-            Ok(maps.as_map().clone())
-        });
+        let metadata = column(Part::Metadata).map(|(array, _)| maps(array));
         let pinned = column(Part::Pinned).map(|(array, _)| {
             let truths = cast("pinned", array, &DataType::Boolean)?;
             Ok(truths.as_boolean().clone())
@@ -184,20 +181,8 @@ impl Rows {
     }
 
     fn metadata(&self, row: usize) -> Result<Vec<u8>> {
-        let Some(maps) = self.metadata.as_ref().filter(|maps| maps.is_valid(row)) else {
-            return Ok(Vec::new());
-        };
-        let pairs = maps.value(row);
-        let (names, values) = (pairs.column(0), pairs.column(1));
-        let (names, values) = (names.as_string::<i32>(), values.as_string::<i32>());
-        let pairs = names.iter().zip(values).map(|pair| match pair {
-            (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Error::invalid(
-                "a name or value of the metadata is null; expected texts",
-            )),
-        });
-        let pairs: Vec<(String, String)> = pairs.collect::<Result<_>>()?;
-        Ok(Metadata::new(pairs)?.encode())
+        let maps = self.metadata.as_ref();
+        maps.map_or(Ok(Vec::new()), |maps| metadata_of(maps, row))
     }
 
     fn wrong(&self, row: usize, what: &'static str) -> Error {
@@ -242,6 +227,39 @@ fn text(what: &'static str, array: &ArrayRef, or_number: bool) -> Result<StringA
     }
     let texts = cast(what, array, &DataType::Utf8)?;
     Ok(texts.as_string::<i32>().clone())
+}
+
+/// A column of metadata.
+///
+/// # Errors
+/// `invalid_argument` where it has no maps of what can be texts.
+pub(super) fn maps(array: &ArrayRef) -> Result<MapArray> {
+    let maps = match array.data_type() {
+        DataType::Null => new_null_array(&metadata_type(), array.len()),
+        _ => cast("metadata", array, &metadata_type())?,
+    };
+    Ok(maps.as_map().clone())
+}
+
+/// The metadata of a row, as the cache keeps it; a null is none.
+///
+/// # Errors
+/// Those of [`Metadata::new`], and `invalid_argument` for a null in it.
+pub(super) fn metadata_of(maps: &MapArray, row: usize) -> Result<Vec<u8>> {
+    if maps.is_null(row) {
+        return Ok(Vec::new());
+    }
+    let pairs = maps.value(row);
+    let (names, values) = (pairs.column(0), pairs.column(1));
+    let (names, values) = (names.as_string::<i32>(), values.as_string::<i32>());
+    let pairs = names.iter().zip(values).map(|pair| match pair {
+        (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Error::invalid(
+            "a name or value of the metadata is null; expected texts",
+        )),
+    });
+    let pairs: Vec<(String, String)> = pairs.collect::<Result<_>>()?;
+    Ok(Metadata::new(pairs)?.encode())
 }
 
 /// Where a value does not fit, that is an error, not a null.

@@ -93,10 +93,10 @@ impl Sql {
         let (finds, tenant) = (change.clone(), plan.asked.tenant.clone());
         let found = self.start(plan, move |batch| finds.found(&tenant, &batch));
         let mut found = found.await?;
-        // Time is looked at in between: what has begun is done, and counted.
+        let until = found.until().clone();
         while let Some(found) = found.next().await? {
-            let cache = self.cache();
-            change.apply(cache, found, &mut may, changed).await?;
+            let within = (self.cache(), &until);
+            change.apply(within, found, &mut may, changed).await?;
         }
         Ok(())
     }

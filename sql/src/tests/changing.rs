@@ -157,7 +157,7 @@ async fn what_cannot_be_honoured_is_refused_and_changes_nothing() {
             Code::InvalidArgument,
         ),
         (
-            "UPDATE tensors SET metadata = NULL WHERE true",
+            "UPDATE tensors SET checksum = NULL WHERE true",
             Code::Unimplemented,
         ),
         (

@@ -1,13 +1,14 @@
 //! Queries over a real cache.
 //!
 //! `reading`: what the tables say; `operating`: those that operators ask; `finding`: look-ups, walks and early ends; `values`: the
-//! bytes of tensors; `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `inserting`: INSERT; `running_away`:
+//! bytes of tensors; `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `annotating`: of metadata; `inserting`: INSERT; `running_away`:
 //! what queries may not do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query
 //! names; `alike`: a table for each namespace; `allowing`: what statements read; `limiting`: sessions, and the disk
 #![expect(clippy::cast_possible_truncation, reason = "small figures")]
 
 mod alike;
 mod allowing;
+mod annotating;
 mod asking;
 mod changing;
 mod finding;

@@ -10,6 +10,8 @@ async fn what_went_or_was_replaced_since_it_was_found_is_left_alone_and_not_coun
         "UPDATE tensors SET pinned = true, expires_at = 0 WHERE elements = 1",
         "UPDATE tensors SET expires_at = 0 WHERE hits = 0",
         "UPDATE tensors SET pinned = true WHERE true",
+        "UPDATE tensors SET metadata = MAP {'a': 'b'} WHERE elements = 1",
+        "UPDATE tensors SET pinned = true, metadata = MAP {'a': 'b'} WHERE true",
     ] {
         let bed = Bed::new();
         for n in 0..100 {
@@ -40,6 +42,7 @@ async fn what_went_or_was_replaced_since_it_was_found_is_left_alone_and_not_coun
                 (entry.len(), entry.is_kept(), entry.expires_at_ms()),
                 (8, false, None)
             );
+            assert!(entry.metadata().is_empty());
         }
     }
 }
