@@ -297,6 +297,25 @@ impl Builder {
     /// # Panics
     /// Where it does not become ready, with what it said.
     pub fn start(&self) -> Server {
+        self.start_again(1)
+    }
+
+    /// As [`Builder::start`], so many times as a service manager would: one that ends before it is ready is started again.
+    ///
+    /// # Panics
+    /// Where it does not become ready the last time.
+    pub fn start_again(&self, tries: u32) -> Server {
+        let mut started = self.try_start();
+        for _ in 1..tries {
+            if started.is_ok() {
+                break;
+            }
+            started = self.try_start();
+        }
+        started.unwrap_or_else(|failed| failed.0.fail_to_start(failed.1))
+    }
+
+    fn try_start(&self) -> Result<Server, Box<(Server, RecvTimeoutError)>> {
         let (mut child, stderr) = self.spawn();
         let stdout = child.stdout.take().expect("its output is piped");
         let mut server = Server {
@@ -311,14 +330,14 @@ impl Builder {
         loop {
             let line = match lines.recv_timeout(PATIENCE) {
                 Ok(line) => line,
-                Err(why) => server.fail_to_start(why),
+                Err(why) => return Err(Box::new((server, why))),
             };
             match line.split_once(' ') {
                 Some(("flight", uri)) => server.flight.push(uri.to_owned()),
                 Some(("http", uri)) => {
                     let address = uri.strip_prefix("http://").and_then(|a| a.parse().ok());
                     server.http = address.expect("an address");
-                    return server;
+                    return Ok(server);
                 }
                 _ => panic!("not a line of a server that is ready: {line:?}"),
             }

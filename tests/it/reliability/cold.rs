@@ -142,7 +142,12 @@ impl Place {
 
 impl Node {
     pub fn start(builder: &Builder) -> Self {
-        let server = builder.start();
+        Self::start_again(builder, 1)
+    }
+
+    /// Where the store may fail so often that the server gives up, as somebody does who starts it again.
+    pub fn start_again(builder: &Builder, tries: u32) -> Self {
+        let server = builder.start_again(tries);
         while server.metrics().count("bowstring_cold_ready") == 0 {
             thread::sleep(TICK);
         }

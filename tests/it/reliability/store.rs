@@ -165,7 +165,7 @@ fn a_store_on_a_bad_day_costs_misses_and_no_wrong_byte() {
         } else {
             builder(&s3)
         };
-        node = Node::start(&builder);
+        node = Node::start_again(&builder, 5);
         at_once(&mut workers, &node.server, scaled(OPERATIONS) / 20);
         if with_state {
             // What it has not told its store is told by then.
