@@ -12,7 +12,7 @@ use crate::version::Version;
 pub use attach::{AttachRequest, AttachSettings, DetachRequest};
 pub use entry::{ExpireRequest, PinRequest};
 pub use files::{FileColumns, LoadFilesRequest};
-pub use list::{ACTIONS, ActionInfo, find};
+pub use list::{ACTIONS, ActionInfo};
 pub use load::{BeginLoadRequest, LoadRequest};
 pub use space::{ClearRequest, NamespaceSetRequest, NamespacesRequest};
 pub use tiers::{FlushRequest, MoveRequest, MoveSelect};

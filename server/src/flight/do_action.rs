@@ -16,7 +16,7 @@ mod tiers;
 use arrow_flight::{Action, ActionType, Empty, Result as ActionResult};
 use bowstring_cache::known::{self, Known};
 use bowstring_wire::action::{
-    ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, find, parse_nothing,
+    ACTIONS, DeleteRequest, DeleteSelect, DescribeRequest, ExistsRequest, parse_nothing,
 };
 use bowstring_wire::error::{Error, Result, clip};
 use bowstring_wire::limits::MAX_JSON_BYTES;
@@ -104,10 +104,7 @@ pub async fn list(mut call: Call<'_>, respond: &mut Responder) -> Result<(), Fai
 }
 
 fn unknown(name: &str) -> Error {
-    if find(name).is_some() {
-        return Error::unimplemented(format!("this action is not built yet; action=`{name}`"));
-    }
-    let names: Vec<&str> = ACTIONS.iter().filter(|a| a.built).map(|a| a.name).collect();
+    let names: Vec<&str> = ACTIONS.iter().map(|action| action.name).collect();
     Error::unimplemented(format!(
         "no such action; action=`{}` expected one of {}",
         clip(name, 64),

@@ -1,4 +1,4 @@
-//! Every action of the wire contract, for ListActions and for the answer to one that is not built.
+//! Every action of the wire contract, for ListActions and for the answer to one that is none.
 
 /// An action as ListActions describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,8 +9,6 @@ pub struct ActionInfo {
     pub members: &'static [&'static str],
     /// What it does.
     pub does: &'static str,
-    /// False where it answers `unimplemented` until it is built.
-    pub built: bool,
 }
 
 impl ActionInfo {
@@ -20,77 +18,71 @@ impl ActionInfo {
             [] => String::from("no members"),
             members => format!("members: {}", members.join(", ")),
         };
-        let built = if self.built { "" } else { " (not built yet)" };
-        format!("{}; {members}{built}", self.does)
+        format!("{}; {members}", self.does)
     }
-}
-
-/// The action of a name; `None` for one that is not in the wire contract.
-pub fn find(name: &str) -> Option<&'static ActionInfo> {
-    ACTIONS.iter().find(|action| action.name == name)
 }
 
 /// Every action of the wire contract.
 pub const ACTIONS: &[ActionInfo] = &[
-    built(
+    action(
         "exists",
         &["namespace", "keys"],
         "says which keys are there, and how many from the first are all present",
     ),
-    built(
+    action(
         "delete",
         &["namespace", "keys", "prefix", "if_version"],
         "deletes keys, or all keys that begin with a prefix; a missing key is no error",
     ),
-    built(
+    action(
         "describe",
         &["namespace", "keys"],
         "says dtype, shape, size, version, checksum, metadata and expiry of keys",
     ),
-    built("stats", &[], "says counters and memory of this server"),
-    built(
+    action("stats", &[], "says counters and memory of this server"),
+    action(
         "namespaces",
         &["limit", "after"],
         "lists namespaces with their entries, bytes, counters and settings",
     ),
-    built(
+    action(
         "expire",
         &["namespace", "keys", "ttl_ms"],
         "gives keys a time to live from now on; null takes it away",
     ),
-    built("pin", &["namespace", "keys"], "keeps keys from eviction"),
-    built(
+    action("pin", &["namespace", "keys"], "keeps keys from eviction"),
+    action(
         "unpin",
         &["namespace", "keys"],
         "lets keys be evicted again",
     ),
-    built(
+    action(
         "namespace_set",
         &["namespace", "settings", "if_version"],
         "changes settings of a namespace: default_ttl_ms, mode, bytes_max, entries_max, admit, \
          write_policy, compression; null takes one back, {} changes none",
     ),
-    built(
+    action(
         "clear",
         &["namespace", "confirm"],
         "deletes all keys of one namespace; confirm must be true",
     ),
-    built(
+    action(
         "flush",
         &["namespace"],
         "writes what only memory has of a namespace to the cold tier, and waits for that",
     ),
-    built(
+    action(
         "evict",
         &["namespace", "keys", "prefix"],
         "moves entries out of memory into the cold tier",
     ),
-    built(
+    action(
         "prewarm",
         &["namespace", "keys", "prefix"],
         "reads entries from the cold tier into memory",
     ),
-    built(
+    action(
         "load",
         &[
             "namespace",
@@ -104,40 +96,40 @@ pub const ACTIONS: &[ActionInfo] = &[
         ],
         "reads files of Parquet and Arrow that lie with the server into a namespace, as one load: all of them or nothing",
     ),
-    built(
+    action(
         "load_status",
         &["load_id", "namespace"],
         "says how far the server is with the files of a load",
     ),
-    built(
+    action(
         "attach",
         &["namespace", "files", "columns"],
         "serves files of Parquet and Arrow that lie with the server as a namespace, read-only, without loading them",
     ),
-    built(
+    action(
         "detach",
         &["namespace"],
         "ends that: the namespace is an empty one",
     ),
-    built(
+    action(
         "begin_load",
         &["namespace", "replace_all", "size_bytes"],
         "opens a load: puts that carry its load_id are invisible until it is committed",
     ),
-    built(
+    action(
         "commit_load",
         &["load_id", "namespace"],
         "publishes all of a load at once",
     ),
-    built("abort_load", &["load_id", "namespace"], "forgets a load"),
-    built(
+    action("abort_load", &["load_id", "namespace"], "forgets a load"),
+    action(
         "rollback_load",
         &["load_id", "namespace"],
         "restores what was before a load, while that is still held",
     ),
 ];
 
-const fn built(
+const fn action(
     name: &'static str,
     members: &'static [&'static str],
     does: &'static str,
@@ -146,7 +138,6 @@ const fn built(
         name,
         members,
         does,
-        built: true,
     }
 }
 
@@ -155,8 +146,12 @@ mod tests {
     use super::*;
     use crate::json::Object;
 
+    fn find(name: &str) -> Option<&'static ActionInfo> {
+        ACTIONS.iter().find(|action| action.name == name)
+    }
+
     #[test]
-    fn what_is_built_lists_the_members_that_it_reads() {
+    fn each_lists_the_members_that_it_reads() {
         let members = |name| find(name).unwrap().members;
         assert_eq!(members("exists"), super::super::ExistsMembers::MEMBERS);
         assert_eq!(members("delete"), super::super::DeleteMembers::MEMBERS);
@@ -192,8 +187,8 @@ mod tests {
         assert_eq!(members("flush"), tiers::FlushMembers::MEMBERS);
         assert_eq!(members("evict"), tiers::MoveMembers::MEMBERS);
         assert_eq!(members("prewarm"), members("evict"));
-        let built = ACTIONS.iter().filter(|action| action.built);
-        assert_eq!(built.count(), 21);
+        assert_eq!(members("stats"), [""; 0]);
+        assert_eq!(ACTIONS.len(), 21, "each of them is above");
     }
 
     #[test]
