@@ -108,7 +108,7 @@ func TestActionRefusals(t *testing.T) {
 		says string
 	}{
 		{"frobnicate", object{}, "unimplemented", "frobnicate"},
-		{"attach", object{}, "unimplemented", "attach"},
+		{"attach", object{}, "invalid_argument", "files"},
 		{"exists", object{}, "invalid_argument", "keys"},
 		{"exists", object{"keys": []string{"a"}, "colour": 1}, "invalid_argument", "colour"},
 		{"expire", object{"keys": []string{"a"}, "ttl_ms": 0}, "invalid_argument", "ttl_ms"},

@@ -84,7 +84,7 @@ class ActionsTest extends Space {
   @Test
   void refusals() {
     refused("unimplemented", () -> act("frobnicate"), "frobnicate");
-    refused("unimplemented", () -> act("attach"), "attach");
+    refused("invalid_argument", () -> act("attach"), "files");
     refused("invalid_argument", () -> act("exists"), "keys");
     refused("invalid_argument", () -> act("exists", "keys", List.of("a"), "colour", 1), "colour");
     refused("invalid_argument", () -> act("expire", "keys", List.of("a"), "ttl_ms", 0), "ttl_ms");

@@ -90,7 +90,7 @@ class SqlCatalogTest extends Space {
             "12 hits BIGINT NO",
             "13 expires_at TIMESTAMP_WITH_TIMEZONE YES",
             "14 pins INTEGER NO",
-            "15 checksum VARCHAR NO",
+            "15 checksum VARCHAR YES",
             "16 metadata JAVA_OBJECT NO",
             "17 value JAVA_OBJECT NO"),
         rows(about.getColumns("bowstring", "cache", "tensors", "%"), "ORDINAL_POSITION", "COLUMN_NAME", "TYPE_NAME", "IS_NULLABLE"));
