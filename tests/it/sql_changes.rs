@@ -178,19 +178,28 @@ async fn a_prepared_update_is_run_for_each_row_of_values() {
     assert_eq!(plain.execute_update().await.unwrap(), 7);
 }
 
-#[tokio::test]
-async fn what_only_the_tier_below_has_is_changed_too_and_stays_so() {
-    let dir = TempDir::new().unwrap();
+/// A server over a cold tier that another one may have had before, and a namespace of this very name.
+async fn over_a_store(dir: &TempDir, namespace: &str) -> (Space, Client) {
     let builder = Server::builder()
         .memory("64MiB")
         .flag("--cold", format!("file://{}/store", dir.path().display()))
         .flag("--state-dir", dir.path().join("state"));
-    let start = async || {
-        let mut space = Space::on(Arc::new(builder.start()), "below").await;
-        space.namespace = "below".to_owned();
-        let client = FlightSqlServiceClient::new_from_inner(space.server.client().await);
-        (space, client)
-    };
+    let mut space = Space::on(Arc::new(builder.start()), namespace).await;
+    namespace.clone_into(&mut space.namespace);
+    let client = FlightSqlServiceClient::new_from_inner(space.server.client().await);
+    (space, client)
+}
+
+fn kill(space: Space) {
+    let Space { server, client, .. } = space;
+    drop(client);
+    Arc::into_inner(server).unwrap().kill();
+}
+
+#[tokio::test]
+async fn what_only_the_tier_below_has_is_changed_too_and_stays_so() {
+    let dir = TempDir::new().unwrap();
+    let start = async || over_a_store(&dir, "below").await;
     let (space, mut client) = start().await;
     fill(&space, 10).await;
     let evicted = space.act("evict", &json!({"prefix": ""})).await.unwrap();
@@ -208,13 +217,8 @@ async fn what_only_the_tier_below_has_is_changed_too_and_stays_so() {
     let expected = ["key-4", "key-6", "key-7", "key-8", "key-9"];
     assert_eq!(there(&space).await, expected);
     space.act("flush", &json!({})).await.unwrap();
-    let Space {
-        server,
-        client: plain,
-        ..
-    } = space;
-    drop((plain, client));
-    Arc::into_inner(server).unwrap().kill();
+    drop(client);
+    kill(space);
     let (space, mut client) = start().await;
     let all = "SELECT key FROM tensors WHERE namespace = 'below'";
     let info = client.execute(all.to_owned(), None).await.unwrap();
@@ -236,16 +240,7 @@ async fn what_only_the_tier_below_has_is_changed_too_and_stays_so() {
 #[tokio::test]
 async fn metadata_that_was_set_is_what_a_get_gives_and_stays_so_after_a_kill() {
     let dir = TempDir::new().unwrap();
-    let builder = Server::builder()
-        .memory("64MiB")
-        .flag("--cold", format!("file://{}/store", dir.path().display()))
-        .flag("--state-dir", dir.path().join("state"));
-    let start = async || {
-        let mut space = Space::on(Arc::new(builder.start()), "described").await;
-        space.namespace = "described".to_owned();
-        let client = FlightSqlServiceClient::new_from_inner(space.server.client().await);
-        (space, client)
-    };
+    let start = async || over_a_store(&dir, "described").await;
     let described = async |space: &Space| {
         let keys = json!({"keys": ["hot", "cold", "other"]});
         let reply = space.act("describe", &keys).await.unwrap();
@@ -291,13 +286,8 @@ async fn metadata_that_was_set_is_what_a_get_gives_and_stays_so_after_a_kill() {
     // What memory alone had is written down for the kill; what lay below is there by itself.
     let hot = space.act("evict", &json!({"keys": ["hot"]})).await.unwrap();
     assert_eq!(hot["entries"], 1);
-    let Space {
-        server,
-        client: plain,
-        ..
-    } = space;
-    drop((plain, client));
-    Arc::into_inner(server).unwrap().kill();
+    drop(client);
+    kill(space);
     let (space, _client) = start().await;
     check(&space).await;
 }

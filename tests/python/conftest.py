@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 import pathlib
+import tempfile
 
 import pyarrow.flight as flight
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from server import REPOSITORY, Server  # noqa: E402
+from server import REPOSITORY, WORK, Server  # noqa: E402
 
 # What the examples import stands beside them.
 EXAMPLES = REPOSITORY / "examples"
@@ -66,3 +67,11 @@ def glove_parquet(tmp_path_factory):
     folder = tmp_path_factory.mktemp("glove")
     subprocess.run([sys.executable, EXAMPLES / "glove_parquet.py"], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """A folder for the files that a server reads itself."""
+    WORK.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WORK) as path:
+        yield pathlib.Path(path)

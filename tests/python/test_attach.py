@@ -1,22 +1,12 @@
 """Files that are served as a namespace without being loaded, as pyarrow writes them."""
 
-import pathlib
-import tempfile
-
 import numpy as np
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 from calls import act, get
-from server import WORK, Server
+from server import Server
 from test_load_files import words
-
-
-@pytest.fixture(scope="module")
-def folder():
-    WORK.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=WORK) as path:
-        yield pathlib.Path(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """Files that the server reads, as pyarrow writes them."""
 
 import json
-import pathlib
-import tempfile
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +9,7 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 from calls import PATIENCE, act, get, refused
-from server import WORK, Server
-
-
-@pytest.fixture(scope="module")
-def folder():
-    WORK.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=WORK) as path:
-        yield pathlib.Path(path)
+from server import Server
 
 
 @pytest.fixture(scope="module")

@@ -393,6 +393,22 @@ async fn one_segment() -> Arc<Disk> {
     disk
 }
 
+/// Who looks for the segment's key finds nothing, changes it, and is killed: no later start has it either.
+async fn never_counts(node: Node, disk: &Arc<Disk>, deletes: bool, what: &str) {
+    assert_eq!(node.get("k").await, None);
+    if deletes {
+        node.delete("k").await;
+    } else {
+        node.put("k", b"new").await;
+    }
+    node.kill().await;
+    for again in 0..2 {
+        let node = Node::start(disk, &settings()).await;
+        assert_eq!(node.get("k").await, None, "{what} {deletes} {again}");
+        node.kill().await;
+    }
+}
+
 /// It is no start's that served between them: who deleted its keys there was told that there is nothing.
 #[tokio::test]
 async fn what_comes_to_the_store_behind_a_later_start_never_counts() {
@@ -403,18 +419,7 @@ async fn what_comes_to_the_store_behind_a_later_start_never_counts() {
         Node::start(&disk, &settings).await.kill().await;
         let node = Node::start(&disk, &settings).await;
         come_late(&late, &disk).await;
-        assert_eq!(node.get("k").await, None);
-        if deletes {
-            node.delete("k").await;
-        } else {
-            node.put("k", b"new").await;
-        }
-        node.kill().await;
-        for again in 0..2 {
-            let node = Node::start(&disk, &super::settings()).await;
-            assert_eq!(node.get("k").await, None, "{with_dir} {deletes} {again}");
-            node.kill().await;
-        }
+        never_counts(node, &disk, deletes, &format!("{with_dir}")).await;
     }
 }
 
@@ -427,17 +432,6 @@ async fn what_an_index_that_was_used_did_not_know_never_counts() {
         Node::start(&disk, &in_dir(&dir)).await.kill().await;
         come_late(&unknown, &disk).await;
         let node = Node::start(&disk, &in_dir(&dir)).await;
-        assert_eq!(node.get("k").await, None);
-        if deletes {
-            node.delete("k").await;
-        } else {
-            node.put("k", b"new").await;
-        }
-        node.kill().await;
-        for again in 0..2 {
-            let node = Node::start(&disk, &super::settings()).await;
-            assert_eq!(node.get("k").await, None, "{deletes} {again}");
-            node.kill().await;
-        }
+        never_counts(node, &disk, deletes, "unknown").await;
     }
 }
