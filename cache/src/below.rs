@@ -232,8 +232,9 @@ impl Engine {
         Ok(gone.into_iter().next().flatten())
     }
 
-    /// A version that memory has was given another expiry.
-    pub(crate) async fn forget_expiry_below(
+    /// A version that memory has was given another expiry: what the tier below has of it is forgotten, and written down again,
+    /// lest a kill should lose what it did not before.
+    pub(crate) async fn expire_below(
         self: &Arc<Self>,
         id: &Id,
         version: Version,
@@ -246,7 +247,13 @@ impl Engine {
             expiry: Some(expiry),
             ..Gone::all_but(Some(version), id.clone())
         }];
-        self.forget_all_below(gone).await.map(drop)
+        let went = self.forget_all_below(gone).await?;
+        if went.contains(&Some(version)) && self.lower.check_writes().is_ok() {
+            let cache = Cache::of(Arc::clone(self));
+            let written = self.lower.write_down(&cache, vec![id.clone()], false);
+            written.await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn forget_all_below(

@@ -85,7 +85,7 @@ impl Cache {
                 engine.expiry.note(entry.handle, expires_at_ms);
                 drop(entry);
                 let expiry = NewExpiry(expires_at_ms);
-                engine.forget_expiry_below(id, version, expiry).await?;
+                engine.expire_below(id, version, expiry).await?;
                 return Ok(true);
             }
         }

@@ -80,6 +80,27 @@ async fn another_expiry_counts_for_what_is_on_its_way_down() {
     assert_eq!(stored.expires_at_ms, Some(far));
 }
 
+#[tokio::test]
+async fn what_was_below_is_there_after_a_kill_with_its_new_expiry() {
+    let far = clock().now_ms() + 3_600_000;
+    for at in [Some(far), None] {
+        let disk = Disk::new();
+        let node = Node::start(&disk, &settings()).await;
+        let spec = PutSpec {
+            below: true,
+            expires_at_ms: Some(far - 1),
+            ..spec(Mode::Replace)
+        };
+        node.put_as("k", spec, b"bytes").await.unwrap();
+        assert!(node.cache.expire(&id("k"), at).await.unwrap());
+        node.cold.flush().await.unwrap();
+        node.kill().await;
+        let node = Node::start(&disk, &settings()).await;
+        let (description, bytes) = node.read("k").await.unwrap();
+        assert_eq!((description.expires_at_ms, bytes), (at, b"bytes".to_vec()));
+    }
+}
+
 /// A put waits until it is below; its segment was begun before its expiry was changed, and is refused.
 #[tokio::test]
 async fn a_put_that_waits_is_below_though_its_segment_was_refused() {
