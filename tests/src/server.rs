@@ -305,17 +305,20 @@ impl Builder {
     /// # Panics
     /// Where it does not become ready the last time.
     pub fn start_again(&self, tries: u32) -> Server {
-        let mut started = self.try_start();
+        // What may fail may also take long.
+        let patience = PATIENCE * tries;
         for _ in 1..tries {
-            if started.is_ok() {
-                break;
+            match self.try_start(patience) {
+                Ok(server) => return server,
+                // Before the next one begins.
+                Err(mut failed) => failed.0.kill(),
             }
-            started = self.try_start();
         }
+        let started = self.try_start(patience);
         started.unwrap_or_else(|failed| failed.0.fail_to_start(failed.1))
     }
 
-    fn try_start(&self) -> Result<Server, Box<(Server, RecvTimeoutError)>> {
+    fn try_start(&self, patience: Duration) -> Result<Server, Box<(Server, RecvTimeoutError)>> {
         let (mut child, stderr) = self.spawn();
         let stdout = child.stdout.take().expect("its output is piped");
         let mut server = Server {
@@ -328,7 +331,7 @@ impl Builder {
         let lines = lines_of(stdout);
         // The line `http …` is the last.
         loop {
-            let line = match lines.recv_timeout(PATIENCE) {
+            let line = match lines.recv_timeout(patience) {
                 Ok(line) => line,
                 Err(why) => return Err(Box::new((server, why))),
             };

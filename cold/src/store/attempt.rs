@@ -83,6 +83,11 @@ impl Store {
         self.shared.limited(kind, limit, once).await
     }
 
+    /// How long a request for so many bytes may take.
+    pub fn time_for(&self, bytes: u64) -> Duration {
+        self.shared.timeout(bytes)
+    }
+
     /// What several requests give, where all of them together, since `began`, take no longer than one for `bytes` may.
     pub async fn in_time<T>(
         &self,
@@ -91,7 +96,7 @@ impl Store {
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let clock = &*self.shared.clock;
-        let end = began + self.shared.timeout(bytes);
+        let end = began + self.time_for(bytes);
         within(clock, end.saturating_sub(clock.monotonic()), work).await
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bowstring_cache::Cache;
 use bowstring_cache::lower::{Coming, Description, InPieces, Later};
@@ -15,7 +16,7 @@ use super::reader::Landed;
 use crate::entry::{BLOCK_BYTES, Stored};
 use crate::format::blocks_of;
 
-/// How often a block is asked for anew once others were sent: who reads can do nothing but begin again.
+/// How often a block is asked for anew once others were sent, in the time that there is: who reads can do nothing but begin again.
 const TRIES: usize = 5;
 
 /// One that was found.
@@ -34,6 +35,8 @@ struct Stream {
     left: Range<u64>,
     pieces: Pieces,
     first: Option<Bytes>,
+    /// How long it has waited for blocks, all together.
+    waited: Duration,
 }
 
 impl InPieces for Large {
@@ -63,8 +66,9 @@ impl Stream {
             pieces: pieces(cold, cache, stored, &range),
             left: range,
             first: None,
+            waited: Duration::ZERO,
         };
-        match stream.pieces.next().await {
+        match stream.next_piece().await {
             Ok(first) => {
                 cold.inner.count_hit(stored.place.prefix);
                 stream.first = first;
@@ -83,12 +87,14 @@ impl Stream {
         while !self.left.is_empty() {
             let came = match self.first.take() {
                 Some(first) => Ok(Some(first)),
-                None => self.pieces.next().await,
+                None => self.next_piece().await,
             };
             match came {
                 Ok(Some(piece)) => return Ok(self.give(piece)),
                 Ok(None) => return Err(Error::internal("a stream ended before its range")),
-                Err(Lost::Failed(error)) if tries + 1 == TRIES => return Err(error),
+                Err(Lost::Failed(error)) if tries + 1 == TRIES || !self.has_time() => {
+                    return Err(error);
+                }
                 Err(Lost::Failed(_)) => {
                     tries += 1;
                     self.pieces = pieces(&self.cold, &self.cache, &self.stored, &self.left);
@@ -97,6 +103,24 @@ impl Stream {
             }
         }
         Ok(Bytes::new())
+    }
+
+    /// The next block. Nobody waits for all blocks of a tensor together longer than one request for it may take.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, Lost> {
+        let inner = &self.cold.inner;
+        let (store, clock) = (inner.store_of(self.stored.place.prefix), &inner.clock);
+        let (began, len) = (clock.monotonic(), self.stored.description.len);
+        let next = self.pieces.next();
+        let next = store.in_time(began.saturating_sub(self.waited), len, next);
+        let next = next.await;
+        self.waited += clock.monotonic() - began;
+        let late = || Error::unavailable("the store did not answer in time");
+        next.unwrap_or_else(|| Err(Lost::Failed(late())))
+    }
+
+    fn has_time(&self) -> bool {
+        let store = self.cold.inner.store_of(self.stored.place.prefix);
+        self.waited < store.time_for(self.stored.description.len)
     }
 
     /// What was asked for of a piece: it begins with the block in which that begins.
