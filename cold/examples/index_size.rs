@@ -55,6 +55,8 @@ fn main() -> Result<()> {
         true => IndexSettings::in_store(place(dir, runtime.handle())?),
         false => IndexSettings::new(dir),
     };
+    // What the allocator keeps of a segment's entries is there before.
+    drop(entries_of(0, SEGMENT_ENTRIES)?);
     let mut watch = Watch::start()?;
     match verb {
         "fill" => fill(&ColdIndex::open(settings)?, number(2)?, &mut watch),

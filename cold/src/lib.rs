@@ -5,6 +5,7 @@
 //! - `format`: segments as Arrow IPC files, and the sidecars that say what is in them
 //! - `index`: names to places, on a local disk or in the store, and what is gone for good
 //! - `tier`: what the engine has below it, out of these
+//! - `room`: memory that the system has back when it is dropped
 
 #![cfg_attr(
     test,
@@ -19,5 +20,6 @@ pub mod entry;
 pub mod feed;
 pub mod format;
 pub mod index;
+mod room;
 pub mod store;
 pub mod tier;

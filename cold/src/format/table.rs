@@ -21,6 +21,7 @@ use super::cursor::{Cursor, put_bytes, put_varint};
 use super::envelope::{self, Kind, damaged};
 use super::filter::Filter;
 use crate::entry::Number;
+use crate::room::Room;
 
 const RAW_BYTES: usize = 4;
 const SUM_BYTES: usize = 8;
@@ -173,8 +174,9 @@ pub fn read_block(bytes: &[u8]) -> Option<Bytes> {
     if raw > RAW_MAX {
         return None;
     }
-    let rows = zstd::bulk::decompress(frame, raw).ok()?;
-    (rows.len() == raw).then(|| Bytes::from(rows))
+    let mut rows = Room::new(raw as u64).ok()?;
+    let len = zstd::bulk::decompress_to_buffer(frame, rows.as_mut()).ok()?;
+    (len == raw).then(|| rows.freeze(len))
 }
 
 /// The rows of a block in their order.

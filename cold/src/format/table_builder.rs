@@ -12,14 +12,16 @@ use super::filter::{Filter, hash_of};
 use super::manifest::TableName;
 use super::pack::LEVEL;
 use super::table::{GONE, THERE, Tail, common};
+use crate::room::Pieces;
 
 /// Takes rows in the order of their keys.
 pub struct TableBuilder {
     number: u64,
     block_bytes: usize,
     zstd: Compressor<'static>,
-    out: Vec<u8>,
+    out: Pieces,
     raw: Vec<u8>,
+    block: Vec<u8>,
     /// Where each block ends, and its separator.
     blocks: Vec<(u32, Vec<u8>)>,
     separator: Vec<u8>,
@@ -49,7 +51,8 @@ impl TableBuilder {
             number,
             block_bytes,
             zstd: Compressor::new(LEVEL).map_err(|error| failed(&error))?,
-            out: Vec::new(),
+            out: Pieces::default(),
+            block: Vec::new(),
             raw: Vec::with_capacity(block_bytes + 1024),
             blocks: Vec::new(),
             separator: Vec::new(),
@@ -116,22 +119,23 @@ impl TableBuilder {
             first: self.first,
             last: self.last,
         };
-        Ok(BuiltTable {
-            file: vec![Bytes::from(self.out), encoded],
-            name,
-            tail,
-        })
+        let mut file = self.out.freeze();
+        file.push(encoded);
+        Ok(BuiltTable { file, name, tail })
     }
 
     fn end_block(&mut self) -> Result<()> {
-        let at = self.out.len();
         let raw = u32::try_from(self.raw.len()).map_err(|_| too_large())?;
         let frame = self.zstd.compress(&self.raw);
         let frame = frame.map_err(|error| failed(&error))?;
-        self.out.extend_from_slice(&raw.to_le_bytes());
-        self.out.extend_from_slice(&frame);
-        let sum = XxHash3_64::oneshot(&self.out[at..]);
-        self.out.extend_from_slice(&sum.to_le_bytes());
+        self.block.clear();
+        self.block.extend_from_slice(&raw.to_le_bytes());
+        self.block.extend_from_slice(&frame);
+        let sum = XxHash3_64::oneshot(&self.block);
+        self.block.extend_from_slice(&sum.to_le_bytes());
+        self.out
+            .push(&self.block)
+            .map_err(|error| Error::exhausted(error.to_string()))?;
         let end = u32::try_from(self.out.len()).map_err(|_| too_large())?;
         self.blocks.push((end, std::mem::take(&mut self.separator)));
         self.raw.clear();

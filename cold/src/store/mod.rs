@@ -4,7 +4,7 @@
 //! - [`name`]: what objects are called, which is numbers and never a client's text
 //! - [`open`]: stores by their URLs
 //! - `read`, `write`, `upload`, `list`: one request each, or a few
-//! - `buffers`, `room`: what is read into, in pieces and whole
+//! - `buffers`: what is read into, in pieces
 //! - `attempt`: permits, time-outs and retries, which are ours: `object_store`'s own go on for minutes
 //! - [`error`], [`counters`]: what came of it
 //! - [`local`]: a directory, with what `object_store`'s leaves out: fsync
@@ -23,7 +23,6 @@ pub mod local;
 pub mod name;
 pub mod open;
 mod read;
-mod room;
 mod upload;
 mod write;
 

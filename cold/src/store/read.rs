@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use super::attempt::Kind;
 use super::buffers::{BUFFER_BYTES, Buffer, Buffers, Filling, announce, forget, read_file};
 use super::error::{Result, StoreError};
-use super::room::Room;
 use super::{ObjectName, Store};
+use crate::room::Room;
 
 /// Bytes of a file that are read at a time.
 const STEP_BYTES: u64 = BUFFER_BYTES as u64;
