@@ -4,8 +4,9 @@
 //! cargo bench -p bowstring-cache --bench walk [-- ROWS]
 //! ```
 //!
-//! Rows of 200 bytes under keys that look random, so that no two neighbours of the order lie beside each other. *Keys* are
-//! described, *tensors* copied out as well; *looked up*, each is found by its key instead. The peer is what memory itself
+//! Rows of 200 bytes under keys that look random, so that no two neighbours of the order lie beside each other. *Counted*,
+//! nothing is read but that they are there; *described*, each is a row of its own with all that the order says; of *tensors*
+//! and their keys the bytes are copied out; *looked up*, each is found by its key instead. The peer is what memory itself
 //! charges: the same bytes, copied from rows of one array in an order that is none.
 
 #![expect(clippy::unwrap_used, reason = "a bench that fails stops")]
@@ -14,8 +15,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bowstring_cache::ahead::Fetch;
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cache::snapshot::Snapshot;
+use bowstring_cache::snapshot::{Passed, Snapshot};
 use bowstring_cache::{Cache, CacheConfig};
 use bowstring_wire::name::{Namespace, Tenant};
 
@@ -62,8 +64,10 @@ fn main() {
         let (tenant, namespace) = (Tenant::public(), Namespace::default());
         block_on(cache.snapshot(&tenant, &namespace, "")).unwrap()
     };
-    let took = median(&clock, || assert_eq!(keys(&snapshot()), rows));
-    show("keys", took);
+    let took = median(&clock, || assert_eq!(counted(&snapshot()), rows));
+    show("counted", took);
+    let took = median(&clock, || assert_eq!(described(&snapshot()), rows));
+    show("described", took);
     let took = median(&clock, || {
         assert_eq!(tensors(&snapshot()), rows * ROW_BYTES);
     });
@@ -71,10 +75,18 @@ fn main() {
     let took = median(&clock, || {
         assert_eq!(looked_up(&cache, rows), rows * ROW_BYTES);
     });
-    show("tensors looked up", took);
+    show("looked up", took);
 }
 
-fn keys(snapshot: &Snapshot) -> usize {
+fn counted(snapshot: &Snapshot) -> usize {
+    let (mut walk, mut seen) = (snapshot.walk_once().fetching(Fetch::Records), 0);
+    while let Some(shown) = block_on(walk.step_into(|_| 0)).unwrap() {
+        seen += shown;
+    }
+    seen
+}
+
+fn described(snapshot: &Snapshot) -> usize {
     let (mut walk, mut seen) = (snapshot.walk_once(), 0);
     while let Some(items) = block_on(walk.step()).unwrap() {
         seen += items.len();
@@ -83,14 +95,23 @@ fn keys(snapshot: &Snapshot) -> usize {
 }
 
 fn tensors(snapshot: &Snapshot) -> usize {
-    let (mut walk, mut seen) = (snapshot.walk_once().with_tensors(), 0);
-    while let Some(items) = block_on(walk.step()).unwrap() {
-        let tensors = walk.take_tensors();
-        for item in items {
-            seen += tensors[item.tensor.unwrap()].len();
+    let (mut walk, mut seen) = (snapshot.walk_once().fetching(Fetch::Tensors), 0);
+    let (mut keys, mut out) = (String::new(), Vec::new());
+    loop {
+        keys.clear();
+        out.clear();
+        let keep = |passed: Passed<'_>| {
+            let tensor = passed.tensor().unwrap();
+            keys.push_str(passed.key());
+            out.extend_from_slice(tensor);
+            0
+        };
+        if block_on(walk.step_into(keep)).unwrap().is_none() {
+            return seen;
         }
+        seen += out.len();
+        black_box((&keys, &out));
     }
-    seen
 }
 
 fn looked_up(cache: &Cache, rows: usize) -> usize {

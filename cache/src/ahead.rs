@@ -51,53 +51,70 @@ impl Cache {
     }
 }
 
-/// What a walk reads of its entries.
+/// What is read of the entries that a walk comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fetch {
-    /// What they are.
+pub enum Fetch {
+    /// Versions, sizes and expiries.
+    Records,
+    /// And keys, dtypes and shapes.
     Heads,
-    /// And the first bytes of the tensors.
+    /// And the tensors, of which small ones are shown.
     Tensors,
 }
 
 /// A walk over an order that is locked, each entry fetched before it comes.
 pub(crate) struct Fetched<'a> {
     engine: &'a Engine,
+    /// Behind those that were asked for.
     range: Range<'a>,
     fetch: Fetch,
-    /// How many of the next ones were asked for.
-    ahead: usize,
+    /// Those that were asked for, in a ring: of the first half what the records say, of the second half the records.
+    asked: [Option<Handle>; 2 * AHEAD_MAX],
+    /// The next one's place in the ring.
+    next: usize,
 }
 
 impl<'a> Fetched<'a> {
     pub(crate) fn new(engine: &'a Engine, range: Range<'a>, fetch: Fetch) -> Self {
-        Self {
+        let mut fetched = Self {
             engine,
             range,
             fetch,
-            ahead: 0,
+            asked: [None; 2 * AHEAD_MAX],
+            next: 0,
+        };
+        for at in 0..2 * AHEAD_MAX {
+            fetched.ask(at);
         }
+        for at in 0..AHEAD_MAX {
+            fetched.follow(at);
+        }
+        fetched
     }
 
-    /// The entries behind the next ones, whose records say where they lie, and then the next ones.
-    fn fetch(&self) {
-        let Engine { index, arena, .. } = self.engine;
-        let next: SmallVec<[Handle; 2 * AHEAD_MAX]> =
-            self.range.clone().take(2 * AHEAD_MAX).collect();
-        let (next, behind) = next.split_at(next.len().min(AHEAD_MAX));
-        for handle in behind {
-            prefetch(index.records.at(*handle));
+    /// Asks for a record more, and gives what was at its place.
+    fn ask(&mut self, at: usize) -> Option<Handle> {
+        let handle = self.range.next();
+        if let Some(handle) = handle {
+            prefetch(self.engine.record(handle));
         }
-        for handle in next {
-            let record = index.records.at(*handle);
-            let Some(loc) = Loc::from_bits(record.loc()) else {
-                continue;
-            };
-            let head = split(record.len()).inline;
-            match self.fetch {
-                Fetch::Heads => arena.prefetch_line(loc, head),
-                Fetch::Tensors => arena.prefetch(loc, head),
-            }
+        std::mem::replace(&mut self.asked[at], handle)
+    }
+
+    /// Asks for what a record that was asked for says.
+    fn follow(&self, at: usize) {
+        let Some(handle) = self.asked[at].filter(|_| self.fetch != Fetch::Records) else {
+            return;
+        };
+        let Engine { index, arena, .. } = self.engine;
+        let record = index.records.at(handle);
+        let Some(loc) = Loc::from_bits(record.loc()) else {
+            return;
+        };
+        let head = split(record.len()).inline;
+        match self.fetch {
+            Fetch::Records | Fetch::Heads => arena.prefetch_line(loc, head),
+            Fetch::Tensors => arena.prefetch(loc, head),
         }
     }
 }
@@ -106,12 +123,10 @@ impl Iterator for Fetched<'_> {
     type Item = Handle;
 
     fn next(&mut self) -> Option<Handle> {
-        if self.ahead == 0 {
-            self.fetch();
-            self.ahead = AHEAD_MAX;
-        }
-        self.ahead -= 1;
-        self.range.next()
+        let at = self.next;
+        self.next = (at + 1) % (2 * AHEAD_MAX);
+        self.follow((at + AHEAD_MAX) % (2 * AHEAD_MAX));
+        self.ask(at)
     }
 }
 

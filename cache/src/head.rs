@@ -166,6 +166,22 @@ pub(crate) fn dtype_of(head: &[u8]) -> Option<DType> {
     DType::from_code(packed >> RANK_BITS)
 }
 
+/// A head from behind its key on: no two ways to begin it say the same dtype and shape, and none begins another.
+pub(crate) fn behind_key(head: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader { left: head };
+    let lead = reader.varint()?;
+    reader.bytes(lead >> 2)?;
+    Some(reader.left)
+}
+
+/// Dtype and shape out of what [`behind_key`] gives, and the bytes that say so.
+pub(crate) fn description_of(behind_key: &[u8]) -> Option<(DType, Shape, &[u8])> {
+    let mut reader = Reader { left: behind_key };
+    let (dtype, shape) = reader.description()?;
+    let bytes = behind_key.len() - reader.left.len();
+    Some((dtype, shape, &behind_key[..bytes]))
+}
+
 /// Whether the entry has pages.
 pub(crate) fn has_pages(head: &[u8]) -> bool {
     let lead = Reader { left: head }.varint();
@@ -177,14 +193,7 @@ pub(crate) fn decode(head: &[u8]) -> Option<Head<'_>> {
     let mut reader = Reader { left: head };
     let lead = reader.varint()?;
     let key = reader.bytes(lead >> 2)?;
-    let [packed] = *reader.bytes(1)? else {
-        return None;
-    };
-    let rank = match packed & RANK_NEXT {
-        RANK_NEXT => *reader.bytes(1)?.first()?,
-        rank => rank,
-    };
-    let dims: Option<SmallVec<[u64; 8]>> = (0..rank).map(|_| reader.varint()).collect();
+    let (dtype, shape) = reader.description()?;
     let rest = match lead & 3 {
         KIND_APART => Rest::Apart {
             extents: reader.extents()?,
@@ -198,8 +207,8 @@ pub(crate) fn decode(head: &[u8]) -> Option<Head<'_>> {
     };
     Some(Head {
         key,
-        dtype: DType::from_code(packed >> RANK_BITS)?,
-        shape: Shape::new(&dims?).ok()?,
+        dtype,
+        shape,
         rest,
     })
 }
@@ -234,6 +243,19 @@ impl<'a> Reader<'a> {
         let (bytes, left) = self.left.split_at_checked(usize::try_from(n).ok()?)?;
         self.left = left;
         Some(bytes)
+    }
+
+    fn description(&mut self) -> Option<(DType, Shape)> {
+        let [packed] = *self.bytes(1)? else {
+            return None;
+        };
+        let rank = match packed & RANK_NEXT {
+            RANK_NEXT => *self.bytes(1)?.first()?,
+            rank => rank,
+        };
+        let dims: Option<SmallVec<[u64; 8]>> = (0..rank).map(|_| self.varint()).collect();
+        let dtype = DType::from_code(packed >> RANK_BITS)?;
+        Some((dtype, Shape::new(&dims?).ok()?))
     }
 
     fn extents(&mut self) -> Option<ExtentList> {

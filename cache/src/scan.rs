@@ -1,7 +1,5 @@
 //! The keys of a namespace, in order.
 
-use std::ops::Range;
-
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
@@ -10,8 +8,9 @@ use bowstring_wire::version::Version;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::generation::Generation;
-use crate::index::Handle;
+use crate::index::{Handle, Record};
 use crate::namespaces::Shown;
+use crate::snapshot::Passed;
 
 /// Entries that one step of a scan looks at under the lock of the order: about 0.2 ms in which
 /// nobody adds a key to this namespace or takes one away. Reads and replaced values go on.
@@ -36,8 +35,6 @@ pub struct ScanItem {
     pub below: bool,
     /// Whether that is a file.
     pub attached: bool,
-    /// Where its bytes are in [`Walk::take_tensors`](crate::snapshot::Walk::take_tensors), if they are there.
-    pub tensor: Option<Range<usize>>,
 }
 
 impl Cache {
@@ -115,9 +112,8 @@ impl Engine {
         let mut last = None;
         for handle in shown.keys(self, prefix.as_bytes(), after).take(SCAN_STEP) {
             last = Some(handle);
-            if let Some(item) = self.item(handle, now_ms) {
-                items.push(item);
-            }
+            let shown = self.shown(handle, now_ms);
+            items.extend(shown.and_then(|record| Passed::of(self, record).item().ok()));
             if items.len() - before == wanted {
                 break;
             }
@@ -125,26 +121,11 @@ impl Engine {
         last.map(|handle| self.key(self.record(handle)).to_vec())
     }
 
-    /// Describes an entry whose order is locked, so that it neither goes nor moves. `None` where
-    /// it has expired, or is only about to be published.
-    pub(crate) fn item(&self, handle: Handle, now_ms: u64) -> Option<ScanItem> {
+    /// An entry whose order is locked, so that it neither goes nor moves. `None` where it has expired, or is only about to
+    /// be published.
+    pub(crate) fn shown(&self, handle: Handle, now_ms: u64) -> Option<&Record> {
         let record = self.record(handle);
-        let expires_at_ms = record.expires_at_ms();
-        if !record.is_live() || expires_at_ms.is_some_and(|at| at <= now_ms) {
-            return None;
-        }
-        let head = self.head(record).ok()?;
-        let (hlc, start) = record.version();
-        Some(ScanItem {
-            key: Key::parse(str::from_utf8(head.key).ok()?).ok()?,
-            version: Version { hlc, start },
-            dtype: head.dtype,
-            shape: head.shape,
-            bytes: record.len(),
-            expires_at_ms,
-            below: false,
-            attached: false,
-            tensor: None,
-        })
+        let is_expired = || record.expires_at_ms().is_some_and(|at| at <= now_ms);
+        (record.is_live() && !is_expired()).then_some(record)
     }
 }

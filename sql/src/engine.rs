@@ -15,7 +15,6 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,6 +23,7 @@ use crate::catalog::Tables;
 use crate::error;
 use crate::functions::{named, order};
 use crate::limits::Limits;
+use crate::normal::Normal;
 use crate::plan::{Asked, Plan};
 use crate::pool::QueryPool;
 use crate::reads::{self, Reads};
@@ -52,7 +52,7 @@ struct Inner {
     brought: Vec<Live>,
     limits: Limits,
     /// The server's own threads.
-    normal: Handle,
+    normal: Normal,
     threads: Threads,
     base: SessionState,
     spills: Option<Spills>,
@@ -70,7 +70,7 @@ impl Sql {
         let spills = spills.map(|dir| Spills::open(dir, limits.spill_bytes));
         Ok(Self(Arc::new(Inner {
             spills: spills.transpose()?,
-            normal: Handle::current(),
+            normal: Normal::here(),
             threads: Threads::start(limits.threads)?,
             base: base(&limits),
             turns: Arc::new(Semaphore::new(limits.queries)),
@@ -249,7 +249,7 @@ impl Sql {
         let failed = |error| error::of(&error);
         let pool = QueryPool::new(
             inner.cache.clone(),
-            inner.normal.clone(),
+            inner.normal.handle.clone(),
             inner.limits.query_bytes,
             inner.spills.is_some(),
         );
@@ -266,7 +266,7 @@ impl Sql {
         let named = named::read(
             &inner.cache,
             &plan.asked.tenant,
-            &inner.normal,
+            &inner.normal.handle,
             inner.limits.query_bytes,
             LogicalPlan::clone(&plan.logical),
         );

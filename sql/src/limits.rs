@@ -18,10 +18,9 @@ pub const STACK_BYTES: usize = 32 << 20;
 pub const BATCH_ROWS: usize = 8_192;
 /// Bytes of the cache's own memory that one scan may hold.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
-/// Rows of a batch that a scan of entries gives, which are in memory as they were found and as columns.
-pub const FOUND_ROWS: usize = 4_096;
-/// Bytes of tensors in one batch, where they are smaller than that; at most one part in 256 of the memory.
-pub const VALUES_BYTES: u64 = 2 << 20;
+/// Bytes of tensors in one batch, where they are smaller than that; at most one part in 256 of the memory. A few such batches
+/// stay in a core's own cache.
+pub const VALUES_BYTES: u64 = 512 << 10;
 /// A tensor smaller than this is copied into a batch's own buffer.
 pub const COPIED_BYTES: u64 = 64 << 10;
 /// Bytes that a function of tensors makes of one batch.

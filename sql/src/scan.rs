@@ -1,8 +1,9 @@
 //! The leaf of every plan: reads a table as it is now, a step at a time, when the query asks for one.
 //!
 //! A step is read by a task on the server's own threads, which may take locks; what it found is made into columns on the
-//! query's thread, and while the query works on them the next one is read.
+//! query's thread, and while the query works on them the next ones are read.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ use crate::error::passed;
 
 /// Makes a batch of what a step has read, on the query's thread.
 pub type Build = Box<dyn FnOnce() -> DfResult<RecordBatch> + Send>;
+/// Steps that are asked for at a time, where a query has taken as many: neither thread goes to sleep after each because the other
+/// is not done.
+const AHEAD: usize = 3;
+
 /// Where a step's answer goes; `None` is the end.
 type Reply = oneshot::Sender<Result<Option<Build>>>;
 
@@ -157,7 +162,7 @@ impl ExecutionPlan for Scan {
             walked: count("keys_walked"),
             value_bytes: count("value_bytes"),
         };
-        let (ask, asked) = mpsc::channel(1);
+        let (ask, asked) = mpsc::channel(AHEAD);
         let give = Give {
             asked,
             reply: None,
@@ -165,7 +170,8 @@ impl ExecutionPlan for Scan {
         };
         let reading = Reading {
             ask,
-            asked: None,
+            asked: VecDeque::new(),
+            ahead: 1,
             baseline: BaselineMetrics::new(&self.metrics, partition),
             _task: AbortOnDropHandle::new(self.normal.spawn(read(self.source.clone(), give))),
         };
@@ -191,16 +197,18 @@ async fn read(source: Arc<dyn Source>, mut give: Give) {
 
 struct Reading {
     ask: mpsc::Sender<Reply>,
-    /// The step that was asked for ahead.
-    asked: Option<oneshot::Receiver<Result<Option<Build>>>>,
+    /// Steps that were asked for.
+    asked: VecDeque<oneshot::Receiver<Result<Option<Build>>>>,
+    /// How many are to be.
+    ahead: usize,
     baseline: BaselineMetrics,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Reading {
     async fn next(&mut self) -> DfResult<Option<RecordBatch>> {
-        let asked = self.asked.take().or_else(|| self.ask());
-        let answer = match asked {
+        self.ask();
+        let answer = match self.asked.pop_front() {
             Some(asked) => asked.await.ok(),
             None => None,
         };
@@ -213,16 +221,23 @@ impl Reading {
         let Some(build) = answer.ok_or_else(ended)?.map_err(passed)? else {
             return Ok(None);
         };
-        self.asked = self.ask();
+        self.ask();
+        self.ahead = AHEAD.min(self.ahead + 1);
         let _time = self.baseline.elapsed_compute().timer();
         let batch = build()?;
         self.baseline.record_output(batch.num_rows());
         Ok(Some(batch))
     }
 
-    /// Asks for a step: there is room for it, since the one before was answered.
-    fn ask(&self) -> Option<oneshot::Receiver<Result<Option<Build>>>> {
-        let (reply, answer) = oneshot::channel();
-        self.ask.try_send(reply).ok().map(|()| answer)
+    /// Asks for as many steps as may be asked for.
+    fn ask(&mut self) {
+        while self.asked.len() < self.ahead {
+            let (reply, answer) = oneshot::channel();
+            if self.ask.try_send(reply).is_err() {
+                // The reading has ended, or has not taken the last one yet.
+                return;
+            }
+            self.asked.push_back(answer);
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! A snapshot's keys that are below memory.
 
+use std::ops::Range;
+
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::version::Version;
 
-use super::{Step, Walk, Watched};
+use super::{Passed, Step, Walk, Watched};
 use crate::engine::Engine;
 use crate::id::Id;
 use crate::namespaces::Space;
@@ -78,13 +80,56 @@ impl Engine {
     }
 }
 
+/// Entries of a step that is not at its end: each with its tensor in `tensors`, where that is there.
+#[derive(Default)]
+struct Held {
+    entries: Vec<(ScanItem, Option<Range<usize>>)>,
+    tensors: Vec<u8>,
+}
+
+impl Held {
+    fn keep(&mut self, passed: Passed<'_>) {
+        let Ok(item) = passed.item() else { return };
+        let tensor = passed.tensor().map(|tensor| {
+            let start = self.tensors.len();
+            self.tensors.extend_from_slice(tensor);
+            start..self.tensors.len()
+        });
+        self.entries.push((item, tensor));
+    }
+}
+
 impl Walk<'_> {
-    /// Adds what is below to a step through memory, which was before: what has left memory since is below. The
-    /// step ends where the shorter of the two does.
-    pub(super) async fn join_below(
+    /// As [`Walk::look`], together with what is below.
+    pub(super) async fn look_with_below(
         &self,
         watched: &Watched,
-        step: &mut Step,
+        keys: usize,
+        keep: &mut (impl FnMut(Passed<'_>) -> usize + Send),
+    ) -> Result<Step> {
+        let mut held = Held::default();
+        let turn = self.turn().await;
+        let mut step = self.look(&watched.watch, keys, &mut |passed| {
+            held.keep(passed);
+            0
+        })?;
+        drop(turn);
+        self.join_below(watched, (&mut step, &mut held), keys)
+            .await?;
+        step.shown = held.entries.len();
+        for (item, at) in &held.entries {
+            let tensor = at.clone().and_then(|at| held.tensors.get(at));
+            step.kept_bytes += keep(Passed::listed(item).with_tensor(tensor));
+        }
+        Ok(step)
+    }
+
+    /// Adds what is below to a step through memory, which was before: what has left memory since is below. The
+    /// step ends where the shorter of the two does.
+    async fn join_below(
+        &self,
+        watched: &Watched,
+        (step, held): (&mut Step, &mut Held),
         limit: usize,
     ) -> Result<()> {
         let snapshot = self.snapshot;
@@ -113,7 +158,8 @@ impl Walk<'_> {
         }
         let end = step.last.clone();
         let is_before_end = |key: &str| end.as_deref().is_none_or(|end| key.as_bytes() <= end);
-        step.items.retain(|item| is_before_end(item.key.as_str()));
+        let entries = &mut held.entries;
+        entries.retain(|(item, _)| is_before_end(item.key.as_str()));
         step.gone.retain(|key| is_before_end(key.as_str()));
         below.retain(|found| {
             let key = found.id.key.as_str();
@@ -121,10 +167,10 @@ impl Walk<'_> {
         });
         // The tier below knows no other generation than the present one.
         let is_present = snapshot.generation.is_present();
-        let in_memory = step.items.len();
+        let in_memory = entries.len();
         for found in below {
             let key = found.id.key;
-            let place = step.items[..in_memory].binary_search_by(|item| item.key.cmp(&key));
+            let place = entries[..in_memory].binary_search_by(|(item, _)| item.key.cmp(&key));
             if place.is_ok() {
                 continue;
             }
@@ -133,7 +179,7 @@ impl Walk<'_> {
                 continue;
             }
             step.gone.remove(&key);
-            step.items.push(ScanItem {
+            let item = ScanItem {
                 key,
                 version: found.version,
                 dtype: found.dtype,
@@ -142,10 +188,10 @@ impl Walk<'_> {
                 expires_at_ms: found.expires_at_ms,
                 below: true,
                 attached: found.attached,
-                tensor: None,
-            });
+            };
+            entries.push((item, None));
         }
-        step.items.sort_by(|one, other| one.key.cmp(&other.key));
+        entries.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
         Ok(())
     }
 }

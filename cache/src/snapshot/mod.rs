@@ -9,8 +9,10 @@
 //! What the tier below has is merged in step by step (`below`): what leaves memory for it has not gone.
 
 mod below;
+mod passed;
 mod watch;
 
+pub use self::passed::{Form, Passed};
 pub(crate) use self::watch::{Watch, Watches};
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Weak};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::watch::Room;
 use crate::ahead::Fetch;
@@ -40,10 +43,10 @@ const AHEAD_BYTES: u64 = 1 << 20;
 /// one part in 64 of the memory.
 const REST_BYTES: u64 = 4 << 20;
 /// What an entry of a step takes beside its key's own bytes.
-const ITEM_BYTES: u64 = 128;
-/// Bytes of small tensors that are copied in one step, at most one part in 256 of the memory: about 0.1 ms.
+const ITEM_BYTES: usize = 128;
+/// Bytes of small tensors that are shown in one step, at most one part in 256 of the memory: about 0.1 ms.
 const TENSORS_BYTES: u64 = 512 << 10;
-/// Of a tensor larger than this, the copy takes longer than to look it up.
+/// To copy a tensor larger than this takes longer than to look it up.
 const SMALL_BYTES: u64 = 16 << 10;
 /// Keys of one step where there is a tier below: what they are comes with them.
 const STEP_BELOW: usize = 256;
@@ -223,12 +226,10 @@ pub struct Walk<'a> {
     ended: bool,
     gone: Vec<Key>,
     room: Room,
-    /// What the items of a step take.
+    /// What is kept of the entries of a step.
     step_room: Vec<Charge>,
-    with_tensors: bool,
-    tensors: Vec<u8>,
-    /// Of the last step.
-    tensors_bytes: usize,
+    fetch: Fetch,
+    turns: Option<&'a Semaphore>,
 }
 
 impl<'a> Walk<'a> {
@@ -243,22 +244,23 @@ impl<'a> Walk<'a> {
             gone: Vec::new(),
             room: Room::new(&snapshot.engine.ledger),
             step_room: Vec::new(),
-            with_tensors: false,
-            tensors: Vec::new(),
-            tensors_bytes: 0,
+            fetch: Fetch::Heads,
+            turns: None,
         }
     }
 
-    /// Has it copy small tensors as it comes by, for who would look up each of them.
+    /// Says what will be read of its entries; as it is made it is their heads.
     #[must_use]
-    pub fn with_tensors(mut self) -> Self {
-        self.with_tensors = true;
+    pub fn fetching(mut self, fetch: Fetch) -> Self {
+        self.fetch = fetch;
         self
     }
 
-    /// The tensors that the last step has copied, each where its [`ScanItem::tensor`] says.
-    pub fn take_tensors(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.tensors)
+    /// Has each step take a turn of its own before it looks at memory, which keeps a thread for some 0.1 ms.
+    #[must_use]
+    pub fn taking_turns(mut self, turns: &'a Semaphore) -> Self {
+        self.turns = Some(turns);
+        self
     }
 
     /// The next entries, in key order; `None` at the end. What is given here may go before it is
@@ -267,12 +269,48 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// `resource_exhausted` where more has gone than can be remembered.
     pub async fn step(&mut self) -> Result<Option<Vec<ScanItem>>> {
-        let is_there = self.snapshot.engine.lower.is_there();
-        self.step_of(if is_there { STEP_BELOW } else { SCAN_STEP })
-            .await
+        self.items_of(self.step_keys()).await
     }
 
-    pub(crate) async fn step_of(&mut self, keys: usize) -> Result<Option<Vec<ScanItem>>> {
+    pub(crate) async fn items_of(&mut self, keys: usize) -> Result<Option<Vec<ScanItem>>> {
+        let mut items = Vec::new();
+        let keep = |passed: Passed<'_>| match passed.item() {
+            Ok(item) => {
+                let bytes = item.key.as_str().len() + ITEM_BYTES;
+                items.push(item);
+                bytes
+            }
+            Err(_) => 0,
+        };
+        let step = self.step_of(keys, keep).await?;
+        Ok(step.map(|_| items))
+    }
+
+    /// As [`Walk::step`], but shows the entries to `keep` where they lie, and gives their number. It says how many bytes it
+    /// keeps of each. Others wait for it: it is quick, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Walk::step`]: then what was shown is of no use.
+    pub async fn step_into(
+        &mut self,
+        keep: impl FnMut(Passed<'_>) -> usize + Send,
+    ) -> Result<Option<usize>> {
+        self.step_of(self.step_keys(), keep).await
+    }
+
+    fn step_keys(&self) -> usize {
+        match self.snapshot.engine.lower.is_there() {
+            true => STEP_BELOW,
+            false => SCAN_STEP,
+        }
+    }
+
+    /// As [`Walk::step_into`], with so many keys looked at.
+    pub(crate) async fn step_of(
+        &mut self,
+        keys: usize,
+        mut keep: impl FnMut(Passed<'_>) -> usize + Send,
+    ) -> Result<Option<usize>> {
         let Some(watched) = &self.snapshot.watched else {
             return Ok(None);
         };
@@ -282,10 +320,13 @@ impl<'a> Walk<'a> {
         let engine = &self.snapshot.engine;
         let (first, ahead) = (engine.part(FIRST_BYTES), engine.part(AHEAD_BYTES));
         engine.make_room(&watched.watch, first).await?;
-        let mut step = self.look(&watched.watch, keys)?;
-        if engine.lower.is_there() {
-            self.join_below(watched, &mut step, keys).await?;
-        }
+        let step = match engine.lower.is_there() {
+            true => self.look_with_below(watched, keys, &mut keep).await?,
+            false => {
+                let _turn = self.turn().await;
+                self.look(&watched.watch, keys, &mut keep)?
+            }
+        };
         if let Some(last) = step.last.as_deref().filter(|_| self.forgets) {
             watched.watch.pass(last);
         }
@@ -293,14 +334,10 @@ impl<'a> Walk<'a> {
             // Before what was found is sent, which takes its time.
             engine.make_room(&watched.watch, ahead).await?;
         }
-        let items = step.items.iter();
-        let bytes: u64 = items
-            .map(|item| item.key.as_str().len() as u64 + ITEM_BYTES)
-            .sum();
-        let bytes = bytes + step.tensors.len() as u64;
         let paid: u64 = self.step_room.iter().map(Charge::bytes).sum();
-        if bytes > paid {
-            let charge = engine.charge_waiting(Account::Scan, bytes - paid, Line::Newcomer.into());
+        let kept = step.kept_bytes as u64;
+        if kept > paid {
+            let charge = engine.charge_waiting(Account::Scan, kept - paid, Line::Newcomer.into());
             self.step_room.push(charge.await?);
         }
         for key in step.gone {
@@ -310,9 +347,7 @@ impl<'a> Walk<'a> {
             Some(last) => self.after = Some(last),
             None => self.ended = true,
         }
-        self.tensors_bytes = step.tensors.len();
-        self.tensors = step.tensors;
-        Ok(Some(step.items))
+        Ok(Some(step.shown))
     }
 
     /// An entry that a step gave was not there any more, or in another version.
@@ -341,8 +376,18 @@ impl<'a> Walk<'a> {
         &self.gone
     }
 
+    async fn turn(&self) -> Option<SemaphorePermit<'a>> {
+        // Nobody closes it.
+        self.turns?.acquire().await.ok()
+    }
+
     /// One step, with the orders locked for reading.
-    fn look(&self, watch: &Watch, keys: usize) -> Result<Step> {
+    fn look(
+        &self,
+        watch: &Watch,
+        keys: usize,
+        keep: &mut impl FnMut(Passed<'_>) -> usize,
+    ) -> Result<Step> {
         let engine = &self.snapshot.engine;
         let prefix = self.snapshot.prefix.as_bytes();
         let after = self.after.as_deref();
@@ -352,15 +397,11 @@ impl<'a> Walk<'a> {
         };
         let now_ms = engine.clock.now_ms();
         let shown = engine.spaces.shown_by(watch.view, base);
-        let fetch = match self.with_tensors {
-            true => Fetch::Tensors,
-            false => Fetch::Heads,
-        };
         let tensors_max = engine.part(TENSORS_BYTES);
-        let (all, lost) = shown.keys_with_lost(engine, prefix, after, fetch);
+        let (all, lost) = shown.keys_with_lost(engine, prefix, after, self.fetch);
         let unknown = |record: &Record| lost && record.namespace() == watch.view.base();
-        let mut items = Vec::new();
-        let mut tensors = Vec::with_capacity(self.tensors_bytes);
+        let mut there: Vec<Handle> = Vec::with_capacity(keys.min(SCAN_STEP));
+        let (mut kept_bytes, mut tensor_bytes) = (0, 0);
         let mut gone = BTreeSet::new();
         let mut reached = None;
         for handle in all.take(keys) {
@@ -373,38 +414,33 @@ impl<'a> Walk<'a> {
             if !watch.has(record) {
                 continue;
             }
-            let Some(mut item) = engine.item(handle, now_ms).filter(|_| !unknown(record)) else {
+            let Some(record) = engine.shown(handle, now_ms).filter(|it| !unknown(it)) else {
                 // It has expired, or is just being taken away.
                 gone.extend(key_of(engine.key(record)));
                 continue;
             };
-            if self.with_tensors
-                && item.bytes <= SMALL_BYTES
-                && let Some(bytes) = engine.in_slot(record)
-            {
-                let start = tensors.len();
-                tensors.extend_from_slice(bytes);
-                item.tensor = Some(start..tensors.len());
-            }
-            items.push(item);
-            if tensors.len() as u64 >= tensors_max {
+            let passed = Passed::fetched(engine, record, self.fetch);
+            kept_bytes += keep(passed);
+            there.push(handle);
+            tensor_bytes += passed.tensor().map_or(0, |tensor| tensor.len() as u64);
+            if tensor_bytes >= tensors_max {
                 break;
             }
         }
         let reached = reached.map(|record| engine.key(record).to_vec());
         let to = reached.as_deref().or(last);
-        let there = |key: &[u8]| {
-            let place = items.binary_search_by(|item| item.key.as_str().as_bytes().cmp(key));
+        let is_there = |key: &[u8]| {
+            let place = there.binary_search_by(|there| engine.key(engine.record(*there)).cmp(key));
             place.is_ok()
         };
-        let noted = watch.gone_within(after, to, there)?;
+        let noted = watch.gone_within(after, to, is_there)?;
         gone.extend(noted.iter().filter_map(|key| key_of(key)));
         drop(shown);
         Ok(Step {
-            items,
+            shown: there.len(),
+            kept_bytes,
             gone,
             last: reached,
-            tensors,
         })
     }
 }
@@ -412,12 +448,13 @@ impl<'a> Walk<'a> {
 /// What one step found.
 #[derive(Default)]
 struct Step {
-    items: Vec<ScanItem>,
+    /// Entries that were shown.
+    shown: usize,
+    /// What was kept of them.
+    kept_bytes: usize,
     gone: BTreeSet<Key>,
     /// The last key looked at, where there may be more behind it.
     last: Option<Vec<u8>>,
-    /// Small tensors, where they were asked for.
-    tensors: Vec<u8>,
 }
 
 fn key_of(bytes: &[u8]) -> Option<Key> {

@@ -12,9 +12,10 @@ use proptest::prelude::*;
 
 use super::loading::{begin, commit, put_in};
 use super::*;
+use crate::ahead::Fetch;
 use crate::ledger::Account;
 use crate::rows::RowsSpec;
-use crate::snapshot::{Part, Snapshot, Walk};
+use crate::snapshot::{Part, Passed, Snapshot, Walk};
 
 type Known = BTreeMap<String, Version>;
 
@@ -41,21 +42,26 @@ async fn step(
     keys: usize,
     met: &mut Known,
 ) -> bool {
-    let Some(items) = walk.step_of(keys).await.unwrap() else {
-        return false;
+    let mut items = Vec::new();
+    let keep = |passed: Passed<'_>| {
+        let tensor = passed.tensor().map(<[u8]>::to_vec);
+        items.push((passed.key().to_owned(), passed.version(), tensor));
+        0
     };
-    let tensors = walk.take_tensors();
-    for item in items {
-        let found = cache.peek_in(snapshot.generation(), &id(item.key.as_str()));
-        match found.filter(|found| found.version() == item.version) {
+    if walk.step_of(keys, keep).await.unwrap().is_none() {
+        return false;
+    }
+    for (key, version, tensor) in items {
+        let found = cache.peek_in(snapshot.generation(), &id(&key));
+        match found.filter(|found| found.version() == version) {
             Some(found) => {
-                if let Some(at) = item.tensor {
-                    assert_eq!(tensors[at], found.into_vec().unwrap());
+                if let Some(tensor) = tensor {
+                    assert_eq!(tensor, found.into_vec().unwrap());
                 }
-                let before = met.insert(item.key.as_str().to_owned(), item.version);
+                let before = met.insert(key, version);
                 assert_eq!(before, None, "met twice");
             }
-            None => walk.missed(item.key).await.unwrap(),
+            None => walk.missed(Key::parse(&key).unwrap()).await.unwrap(),
         }
     }
     true
@@ -144,38 +150,44 @@ async fn small_tensors_come_with_a_walk_as_many_as_fit_into_a_step() {
             .unwrap();
     }
     let some = snapshot(&cache, "a").await;
-    let mut walk = some.walk_once().with_tensors();
-    let items = walk.step().await.unwrap().unwrap();
-    let tensors = walk.take_tensors();
-    let copied = items
-        .into_iter()
-        .map(|item| item.tensor.map(|at| tensors[at].to_vec()));
+    let mut walk = some.walk_once().fetching(Fetch::Tensors);
+    let first = shown(&mut walk).await.unwrap().into_iter();
     let expected = lens.into_iter().enumerate();
     let expected = expected.map(|(n, len)| (len <= 16 << 10).then(|| bytes(n as u64, len)));
-    assert!(copied.eq(expected));
-    assert!(walk.take_tensors().is_empty());
+    assert!(first.map(|(_, tensor)| tensor).eq(expected));
 
-    // A step copies a part in 256 of the memory.
+    // A step shows a part in 256 of the memory.
     let many = snapshot(&cache, "b").await;
-    let mut walk = many.walk_once().with_tensors();
+    let mut walk = many.walk_once().fetching(Fetch::Tensors);
     let mut seen = Vec::new();
-    while let Some(items) = walk.step().await.unwrap() {
-        let tensors = walk.take_tensors();
-        assert!(items.len() <= 16, "{}", items.len());
-        seen.extend(items.into_iter().map(|item| {
-            (
-                item.key.as_str().to_owned(),
-                tensors[item.tensor.unwrap()].to_vec(),
-            )
-        }));
+    while let Some(step) = shown(&mut walk).await {
+        assert!(step.len() <= 16, "{}", step.len());
+        seen.extend(step);
     }
-    let expected = (0..40).map(|n| (format!("b{n:02}"), bytes(n, 16 << 10)));
+    let expected = (0..40).map(|n| (format!("b{n:02}"), Some(bytes(n, 16 << 10))));
     assert!(seen.into_iter().eq(expected));
-    // Who does not ask has nothing copied.
-    let mut walk = many.walk(Part::default());
-    let items = walk.step().await.unwrap().unwrap();
-    assert_eq!(items.len(), 40);
-    assert!(items.iter().all(|item| item.tensor.is_none()));
+    // Who does not ask is shown none.
+    for fetch in [Fetch::Heads, Fetch::Records] {
+        let mut walk = many.walk(Part::default()).fetching(fetch);
+        let step = shown(&mut walk).await.unwrap();
+        assert_eq!(step.len(), 40);
+        assert!(step.iter().all(|(_, tensor)| tensor.is_none()));
+    }
+}
+
+/// The keys of a step and the tensors that it shows.
+async fn shown(walk: &mut Walk<'_>) -> Option<Vec<(String, Option<Vec<u8>>)>> {
+    let mut shown = Vec::new();
+    let keep = |passed: Passed<'_>| {
+        let tensor = passed.tensor().map(<[u8]>::to_vec);
+        shown.push((passed.key().to_owned(), tensor));
+        0
+    };
+    let step = walk.step_into(keep).await.unwrap();
+    step.map(|count| {
+        assert_eq!(count, shown.len());
+        shown
+    })
 }
 
 #[tokio::test]
@@ -375,9 +387,17 @@ async fn walk_beside(before: Vec<Op>, beside: Vec<Op>, memory: u64, unit: usize)
         },
     );
     let mut walks = [
-        (&once, once.walk_once().with_tensors(), Known::new()),
+        (
+            &once,
+            once.walk_once().fetching(Fetch::Tensors),
+            Known::new(),
+        ),
         (&halves, halves.walk(first), Known::new()),
-        (&halves, halves.walk(second).with_tensors(), Known::new()),
+        (
+            &halves,
+            halves.walk(second).fetching(Fetch::Tensors),
+            Known::new(),
+        ),
     ];
     for op in &beside {
         if let Op::Walk(which, keys) = *op {
@@ -467,7 +487,7 @@ async fn walks_beside_writers_on_threads() {
     });
     for _ in 0..rounds {
         let snapshot = snapshot(&cache, "").await;
-        let mut walk = snapshot.walk_once().with_tensors();
+        let mut walk = snapshot.walk_once().fetching(Fetch::Tensors);
         let mut met = Known::new();
         while step(&cache, &snapshot, &mut walk, 100, &mut met).await {
             tokio::task::yield_now().await;

@@ -72,7 +72,7 @@ async fn walked(
     changes: &mut impl Iterator<Item = Change>,
 ) -> (BTreeMap<String, Version>, BTreeSet<usize>) {
     let (mut met, mut touched) = (BTreeMap::new(), BTreeSet::new());
-    while let Some(items) = walk.step_of(step).await.unwrap() {
+    while let Some(items) = walk.items_of(step).await.unwrap() {
         let keys: Vec<_> = items.iter().map(|item| item.key.clone()).collect();
         assert!(keys.is_sorted(), "{keys:?}");
         for item in items {

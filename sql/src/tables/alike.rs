@@ -14,13 +14,13 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Namespace, Tenant};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::TableType;
-use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::tensors::{Tensors, Uniform};
 use crate::DfResult;
 use crate::error::passed;
 use crate::limits::NAMESPACES_LISTED;
+use crate::normal::Normal;
 
 /// Steps of a walk in which a first entry is looked for: those before it may all have expired.
 const STEPS: usize = 8;
@@ -30,12 +30,12 @@ const STEPS: usize = 8;
 pub struct Alike {
     cache: Cache,
     tenant: Tenant,
-    normal: Handle,
+    normal: Normal,
 }
 
 impl Alike {
     /// Read by tasks on `normal`.
-    pub fn new(cache: Cache, tenant: Tenant, normal: Handle) -> Self {
+    pub fn new(cache: Cache, tenant: Tenant, normal: Normal) -> Self {
         Self {
             cache,
             tenant,
@@ -104,7 +104,7 @@ impl SchemaProvider for Alike {
     fn table_names(&self) -> Vec<String> {
         let (tell, told) = sync_channel(1);
         let alike = self.clone();
-        self.normal.spawn(async move {
+        self.normal.handle.spawn(async move {
             // Nobody may be left to tell.
             let _ = tell.send(alike.names());
         });
@@ -112,7 +112,7 @@ impl SchemaProvider for Alike {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let found = self.normal.spawn(self.clone().find(name.to_owned()));
+        let found = self.normal.handle.spawn(self.clone().find(name.to_owned()));
         let found = AbortOnDropHandle::new(found).await;
         let gone = |error| {
             passed(Error::internal(format!(

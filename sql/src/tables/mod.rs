@@ -22,18 +22,18 @@ use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use bowstring_cache::Cache;
 use bowstring_wire::name::Tenant;
 use datafusion::catalog::TableProvider;
-use tokio::runtime::Handle;
 
 use self::alike::Alike;
 use self::live::{Live, LiveTable};
 use self::namespaces::Namespaces;
 use self::tensors::Tensors;
 use crate::catalog::Tables;
+use crate::normal::Normal;
 
 /// A tenant's tables. `brought` are the server's.
-pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> Tables {
+pub fn of(cache: &Cache, tenant: &Tenant, normal: &Normal, brought: &[Live]) -> Tables {
     let tensors = Tensors::new(cache.clone(), tenant.clone(), normal.clone());
-    let namespaces = Namespaces::new(cache.clone(), tenant.clone(), normal.clone());
+    let namespaces = Namespaces::new(cache.clone(), tenant.clone(), normal.handle.clone());
     let own: [(String, Arc<dyn TableProvider>); 2] = [
         ("tensors".to_owned(), Arc::new(tensors)),
         ("namespaces".to_owned(), Arc::new(namespaces)),
@@ -45,7 +45,7 @@ pub fn of(cache: &Cache, tenant: &Tenant, normal: &Handle, brought: &[Live]) -> 
     ];
     let small = brought.iter().cloned().chain(small).map(|live| {
         let name = live.name().to_owned();
-        let table = LiveTable::new(live, tenant.clone(), normal.clone());
+        let table = LiveTable::new(live, tenant.clone(), normal.handle.clone());
         let table: Arc<dyn TableProvider> = Arc::new(table);
         (name, table)
     });

@@ -237,7 +237,7 @@ async fn what_is_not_alike_ends_the_query_that_comes_upon_it() {
 async fn what_goes_during_a_query_is_left_out_and_what_becomes_another_ends_it() {
     let bed = Bed::new();
     let key = |n: usize| format!("{n:05}");
-    for n in 0..5_000 {
+    for n in 0..20_000 {
         bed.put("t", &key(n), &[n as f32; 8]).await;
     }
     let plan = bed
@@ -251,20 +251,20 @@ async fn what_goes_during_a_query_is_left_out_and_what_becomes_another_ends_it()
         .await
         .unwrap();
     let mut all = answer.next().await.unwrap().unwrap();
-    for n in 4_500..5_000 {
+    for n in 19_500..20_000 {
         bed.delete("t", &key(n)).await;
     }
     while let Some(rows) = answer.next().await.unwrap() {
         all += rows;
     }
-    assert_eq!(all, 4_500);
+    assert_eq!(all, 19_500);
     let mut answer = bed
         .sql
         .run(&plan, |batch| Ok(batch.num_rows()))
         .await
         .unwrap();
     assert!(answer.next().await.unwrap().is_some());
-    bed.put("t", &key(4_400), &[1.0]).await;
+    bed.put("t", &key(19_400), &[1.0]).await;
     let end = loop {
         match answer.next().await {
             Ok(Some(_)) => {}
@@ -277,7 +277,7 @@ async fn what_goes_during_a_query_is_left_out_and_what_becomes_another_ends_it()
         Ok(Some(_)) => unreachable!(),
         Err(error) => {
             assert_eq!(error.code, Code::FailedPrecondition, "{error}");
-            assert!(error.to_string().contains("key=`04400`"), "{error}");
+            assert!(error.to_string().contains("key=`19400`"), "{error}");
         }
     }
 }

@@ -6,89 +6,18 @@ use std::sync::Arc;
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
-use bowstring_cache::known::Known;
-use bowstring_cache::scan::ScanItem;
-use bowstring_wire::dtype::DType;
-use bowstring_wire::error::Result;
 use bowstring_wire::metadata::Metadata;
-use bowstring_wire::name::{Key, Namespace};
-use bowstring_wire::shape::Shape;
-use bowstring_wire::version::Version;
+use bowstring_wire::name::Namespace;
 use datafusion::common::project_schema;
 use datafusion::error::DataFusionError;
 
+use super::rows::{Rest, Rows, Wants};
 use super::uniform::Uniform;
 use super::value::Values;
 use super::{KEY, NAMESPACE};
 use crate::DfResult;
 use crate::tables::{int, time, times};
 use crate::tensor;
-
-/// What is known of an entry.
-#[derive(Debug)]
-pub struct Row {
-    pub key: Key,
-    pub version: Version,
-    pub dtype: DType,
-    pub shape: Shape,
-    pub bytes: u64,
-    pub expires_at_ms: Option<u64>,
-    pub tier: &'static str,
-    /// What the key order does not say, where a column needs it.
-    pub rest: Option<Rest>,
-}
-
-/// See [`Row::rest`].
-#[derive(Debug)]
-pub struct Rest {
-    pub last_access_ms: Option<u64>,
-    pub hits: u64,
-    pub pins: i32,
-    /// Not known of a row of a file.
-    pub checksum: Option<u128>,
-    pub metadata: Vec<u8>,
-}
-
-impl Row {
-    /// What the order says.
-    pub fn listed(item: ScanItem) -> Self {
-        Self {
-            key: item.key,
-            version: item.version,
-            dtype: item.dtype,
-            shape: item.shape,
-            bytes: item.bytes,
-            expires_at_ms: item.expires_at_ms,
-            tier: match (item.attached, item.below) {
-                (true, _) => "attached",
-                (false, true) => "cold",
-                (false, false) => "hot",
-            },
-            rest: None,
-        }
-    }
-
-    /// All that can be known without the tensor's bytes.
-    pub fn known(known: &Known) -> Result<Self> {
-        let (dtype, shape) = known.description();
-        Ok(Self {
-            key: Key::parse(known.key())?,
-            version: known.version(),
-            dtype,
-            shape,
-            bytes: known.bytes(),
-            expires_at_ms: known.expires_at_ms(),
-            tier: known.tier(),
-            rest: Some(Rest {
-                last_access_ms: known.last_access_ms(),
-                hits: known.hits(),
-                pins: i32::from(known.is_pinned()),
-                checksum: known.checksum(),
-                metadata: known.metadata().to_vec(),
-            }),
-        })
-    }
-}
 
 /// The table's columns.
 pub fn schema() -> SchemaRef {
@@ -149,10 +78,20 @@ impl Columns {
         self.schema.clone()
     }
 
-    /// Whether entries have to be looked up one by one.
-    pub fn want_rest(&self) -> bool {
-        let rest = ["last_access_at", "hits", "pins", "checksum", "metadata"];
-        rest.iter().any(|name| self.has(name))
+    /// What is needed of a row.
+    pub fn wants(&self) -> Wants {
+        let any = |names: &[&str]| names.iter().any(|name| self.has(name));
+        // Of a table whose rows are alike, the one that is not is told by its key.
+        let is_checked = self.uniform.is_some() && self.want_values();
+        Wants {
+            key: any(&[KEY]) || is_checked,
+            version: any(&["version", "created_at"]),
+            form: any(&["dtype", "shape", "rank", "elements", "value"]),
+            bytes: any(&["bytes"]),
+            expires_at: any(&["expires_at"]),
+            tier: any(&["tier"]),
+            rest: any(&["last_access_at", "hits", "pins", "checksum", "metadata"]),
+        }
     }
 
     /// Whether the tensors' bytes are asked for.
@@ -186,21 +125,22 @@ impl Columns {
     pub fn batch(
         &self,
         namespace: &Namespace,
-        rows: &[Row],
+        rows: Rows,
         values: Values,
     ) -> DfResult<RecordBatch> {
+        // Where no column is wanted, there is still a number of rows.
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let mut values = values;
         let columns = self
             .schema
             .fields()
             .iter()
             .map(|field| match &**field.name() {
-                "value" => self.value(rows, mem::take(&mut values)),
-                name => column(name, namespace, rows),
+                "value" => self.value(&rows, mem::take(&mut values)),
+                KEY => Ok(Arc::new(rows.keys()?) as ArrayRef),
+                name => column(name, namespace, &rows),
             });
         let columns = columns.collect::<DfResult<Vec<_>>>()?;
-        // Where no column is wanted, there is still a number of rows.
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(
             self.schema.clone(),
             columns,
@@ -208,59 +148,47 @@ impl Columns {
         )?)
     }
 
-    fn value(&self, rows: &[Row], values: Values) -> DfResult<ArrayRef> {
+    fn value(&self, rows: &Rows, values: Values) -> DfResult<ArrayRef> {
         if let Some(uniform) = &self.uniform {
             return uniform.column(rows, values);
         }
-        let dtypes = texts(rows.iter().map(|row| row.dtype.name()));
-        let tensors = tensor::of_parts(dtypes, shapes(rows), values.finish()?)?;
+        let tensors = tensor::of_parts(dtypes(rows), shapes(rows), values.finish()?)?;
         Ok(Arc::new(tensors))
     }
 }
 
-fn column(name: &str, namespace: &Namespace, rows: &[Row]) -> DfResult<ArrayRef> {
-    let rest = |of: fn(&Rest) -> i64| -> DfResult<ArrayRef> {
-        let numbers = rows.iter().map(|row| Ok(of(rest_of(row)?)));
-        Ok(Arc::new(Int64Array::from_iter_values(
-            numbers.collect::<DfResult<Vec<_>>>()?,
-        )))
-    };
+fn column(name: &str, namespace: &Namespace, rows: &Rows) -> DfResult<ArrayRef> {
     Ok(match name {
         NAMESPACE => Arc::new(StringArray::new_repeated(namespace.as_str(), rows.len())),
-        KEY => texts(rows.iter().map(|row| row.key.as_str())),
-        "version" => texts(rows.iter().map(|row| row.version.to_string())),
-        "dtype" => texts(rows.iter().map(|row| row.dtype.name())),
+        "version" => texts(rows.versions.iter().map(ToString::to_string)),
+        "dtype" => dtypes(rows),
         "shape" => shapes(rows),
         "rank" => {
-            let ranks = rows
-                .iter()
-                .map(|row| i32::try_from(row.shape.rank()).unwrap_or(0));
+            let ranks = rows.each_form().map(|form| form.shape.rank());
+            let ranks = ranks.map(|rank| i32::try_from(rank).unwrap_or(0));
             Arc::new(Int32Array::from_iter_values(ranks))
         }
-        "elements" => ints(rows.iter().map(|row| row.shape.elements().unwrap_or(0))),
-        "bytes" => ints(rows.iter().map(|row| row.bytes)),
-        "tier" => texts(rows.iter().map(|row| row.tier)),
+        "elements" => ints(
+            rows.each_form()
+                .map(|form| form.shape.elements().unwrap_or(0)),
+        ),
+        "bytes" => ints(rows.bytes.iter().copied()),
+        "tier" => texts(rows.tiers.iter()),
         // A version begins with the time at which it was made.
-        "created_at" => times(rows.iter().map(|row| Some(row.version.ms()))),
-        "last_access_at" => {
-            let of = |row: &Row| row.rest.as_ref().and_then(|rest| rest.last_access_ms);
-            times(rows.iter().map(of))
-        }
-        "hits" => rest(|rest| int(rest.hits))?,
-        "expires_at" => times(rows.iter().map(|row| row.expires_at_ms)),
+        "created_at" => times(rows.versions.iter().map(|version| Some(version.ms()))),
+        "last_access_at" => times(rests(rows)?.iter().map(|rest| rest.last_access_ms)),
+        "hits" => ints(rests(rows)?.iter().map(|rest| rest.hits)),
+        "expires_at" => times(rows.expires_at_ms.iter().copied()),
         "pins" => {
-            let pins = rows.iter().map(|row| Ok(rest_of(row)?.pins));
-            Arc::new(Int32Array::from_iter_values(
-                pins.collect::<DfResult<Vec<_>>>()?,
-            ))
+            let pins = rests(rows)?.iter().map(|rest| rest.pins);
+            Arc::new(Int32Array::from_iter_values(pins))
         }
         "checksum" => {
-            let sums = rows
-                .iter()
-                .map(|row| Ok(rest_of(row)?.checksum.map(|sum| format!("{sum:032x}"))));
-            Arc::new(StringArray::from_iter(sums.collect::<DfResult<Vec<_>>>()?))
+            let sums = rests(rows)?.iter().map(|rest| rest.checksum);
+            let sums = sums.map(|sum| sum.map(|sum| format!("{sum:032x}")));
+            Arc::new(sums.collect::<StringArray>())
         }
-        "metadata" => metadata(rows)?,
+        "metadata" => metadata(rests(rows)?)?,
         other => {
             return Err(DataFusionError::Internal(format!(
                 "no such column of tensors; column=`{other}`"
@@ -269,12 +197,13 @@ fn column(name: &str, namespace: &Namespace, rows: &[Row]) -> DfResult<ArrayRef>
     })
 }
 
-fn rest_of(row: &Row) -> DfResult<&Rest> {
+fn rests(rows: &Rows) -> DfResult<&[Rest]> {
+    let is_there = rows.rests.len() == rows.len();
     let missing = || DataFusionError::Internal("an entry was not looked up".to_owned());
-    row.rest.as_ref().ok_or_else(missing)
+    is_there.then_some(&*rows.rests).ok_or_else(missing)
 }
 
-fn texts(texts: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
+fn texts(texts: impl ExactSizeIterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(texts))
 }
 
@@ -282,19 +211,27 @@ fn ints(numbers: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(numbers.map(int)))
 }
 
-fn shapes(rows: &[Row]) -> ArrayRef {
-    tensor::shapes(rows.iter().map(|row| &row.shape))
+fn dtypes(rows: &Rows) -> ArrayRef {
+    let mut dtypes = StringBuilder::new();
+    for form in rows.each_form() {
+        dtypes.append_value(form.dtype.name());
+    }
+    Arc::new(dtypes.finish())
 }
 
-fn metadata(rows: &[Row]) -> DfResult<ArrayRef> {
+fn shapes(rows: &Rows) -> ArrayRef {
+    tensor::shapes(rows.each_form().map(|form| &form.shape))
+}
+
+fn metadata(rests: &[Rest]) -> DfResult<ArrayRef> {
     let names = MapFieldNames {
         entry: "entries".to_owned(),
         key: "key".to_owned(),
         value: "value".to_owned(),
     };
     let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
-    for row in rows {
-        let metadata = Metadata::decode(&rest_of(row)?.metadata).map_err(crate::error::passed)?;
+    for rest in rests {
+        let metadata = Metadata::decode(&rest.metadata).map_err(crate::error::passed)?;
         for (name, value) in metadata.iter() {
             maps.keys().append_value(name);
             maps.values().append_value(value);

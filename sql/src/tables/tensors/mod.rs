@@ -2,11 +2,13 @@
 //! the entries of one namespace so.
 //!
 //! - `columns`: what a row shows, and which columns take more than the key order says
+//! - `rows`: rows as they were found
 //! - `walk`: looks keys up, or walks through a range of them
 //! - `value`: the bytes of tensors, for a query that names them
 //! - `uniform`: tensors of one dtype and shape, as an Arrow column of that shape
 
 mod columns;
+mod rows;
 mod uniform;
 pub mod value;
 mod walk;
@@ -23,7 +25,6 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use tokio::runtime::Handle;
 
 use self::columns::Columns;
 pub use self::columns::metadata_type;
@@ -31,6 +32,7 @@ pub use self::uniform::Uniform;
 use self::walk::Walking;
 use crate::DfResult;
 use crate::filter::{texts_of, texts_of_all};
+use crate::normal::Normal;
 use crate::scan::Scan;
 use crate::texts::Texts;
 
@@ -47,14 +49,14 @@ pub fn columns() -> SchemaRef {
 pub struct Tensors {
     cache: Cache,
     tenant: Tenant,
-    normal: Handle,
+    normal: Normal,
     schema: SchemaRef,
     uniform: Option<Uniform>,
 }
 
 impl Tensors {
     /// Read by tasks on `normal`.
-    pub fn new(cache: Cache, tenant: Tenant, normal: Handle) -> Self {
+    pub fn new(cache: Cache, tenant: Tenant, normal: Normal) -> Self {
         let schema = columns::schema();
         Self {
             cache,
@@ -69,7 +71,7 @@ impl Tensors {
     ///
     /// # Errors
     /// `failed_precondition` where they are too large to be rows.
-    pub fn alike(cache: Cache, tenant: Tenant, normal: Handle, of: Uniform) -> Result<Self> {
+    pub fn alike(cache: Cache, tenant: Tenant, normal: Normal, of: Uniform) -> Result<Self> {
         let schema = of.schema(&columns::schema())?;
         Ok(Self {
             schema,
@@ -129,11 +131,12 @@ impl TableProvider for Tensors {
             keys: texts_of_all(filters, KEY),
             columns: Arc::new(columns),
             limit,
+            turns: self.normal.walks.clone(),
         };
         Ok(Arc::new(Scan::new(
             Arc::new(walking),
             schema,
-            self.normal.clone(),
+            self.normal.handle.clone(),
         )))
     }
 }

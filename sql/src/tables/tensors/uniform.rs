@@ -15,7 +15,7 @@ use bowstring_wire::schema::DTYPE_KEY;
 use bowstring_wire::shape::Shape;
 
 use super::NAMESPACE;
-use super::columns::Row;
+use super::rows::Rows;
 use super::value::Values;
 use crate::DfResult;
 use crate::error::passed;
@@ -72,7 +72,7 @@ impl Uniform {
     ///
     /// # Errors
     /// `failed_precondition` for the first that is not like the others.
-    pub fn column(&self, rows: &[Row], values: Values) -> DfResult<ArrayRef> {
+    pub fn column(&self, rows: &Rows, values: Values) -> DfResult<ArrayRef> {
         self.check(rows).map_err(passed)?;
         let field = self.field().map_err(passed)?;
         let all = values.joined();
@@ -93,21 +93,23 @@ impl Uniform {
         Ok(make_array(lists))
     }
 
-    fn check(&self, rows: &[Row]) -> Result<()> {
-        let mut rows = rows.iter();
-        let Some(other) = rows.find(|row| row.dtype != self.dtype || row.shape != self.shape)
-        else {
-            return Ok(());
-        };
-        Err(Error::precondition(format!(
-            "a namespace is not a table, for its entries differ; ask `tensors` instead, or name the keys; namespace=`{}` \
-             key=`{}` dtype=`{}` shape=`{}` expected dtype=`{}` shape=`{}`",
-            self.namespace.as_str(),
-            other.key.as_str().escape_debug(),
-            other.dtype,
-            other.shape,
-            self.dtype,
-            self.shape
-        )))
+    fn check(&self, rows: &Rows) -> Result<()> {
+        let mut row = 0;
+        for (form, count) in &rows.forms {
+            if form.dtype != self.dtype || form.shape != self.shape {
+                return Err(Error::precondition(format!(
+                    "a namespace is not a table, for its entries differ; ask `tensors` instead, or name the keys; \
+                     namespace=`{}` key=`{}` dtype=`{}` shape=`{}` expected dtype=`{}` shape=`{}`",
+                    self.namespace.as_str(),
+                    rows.key(row).escape_debug(),
+                    form.dtype,
+                    form.shape,
+                    self.dtype,
+                    self.shape
+                )));
+            }
+            row += count;
+        }
+        Ok(())
     }
 }

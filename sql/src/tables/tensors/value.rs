@@ -75,6 +75,15 @@ enum Place {
 }
 
 impl Values {
+    /// None yet, with room for as many as there are of others.
+    pub fn like(others: &Self) -> Self {
+        Self {
+            small: Vec::with_capacity(others.small.len()),
+            each: Vec::with_capacity(others.each.len()),
+            bytes: 0,
+        }
+    }
+
     /// Adds a row's.
     pub fn push(&mut self, bytes: Bytes) {
         if (bytes.len() as u64) < COPIED_BYTES {

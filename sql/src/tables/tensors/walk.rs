@@ -2,28 +2,31 @@
 
 use std::fmt;
 use std::mem;
-use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bowstring_cache::Cache;
 use bowstring_cache::Id;
+use bowstring_cache::ahead::Fetch;
 use bowstring_cache::generation::Generation;
 use bowstring_cache::known::{self, Known};
-use bowstring_cache::scan::ScanItem;
-use bowstring_cache::snapshot::Part;
+use bowstring_cache::snapshot::{Form, Part, Passed};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace, Tenant};
-use bytes::Bytes;
+use tokio::sync::Semaphore;
 
-use super::columns::{Columns, Row};
+use super::columns::Columns;
+use super::rows::{Rest, Row, Rows};
 use super::value::{self, Hold, Values};
-use crate::limits::{FOUND_ROWS, VALUES_BYTES};
+use crate::limits::{BATCH_ROWS, VALUES_BYTES};
 use crate::scan::{Give, Source};
 use crate::texts::{End, Texts};
 
 /// Namespaces looked at together.
 const NAMESPACES: usize = 256;
+/// How long one walk has a thread.
+const TURN: Duration = Duration::from_micros(300);
 /// Keys looked up together.
 const KEYS: usize = 1_000;
 
@@ -36,6 +39,8 @@ pub struct Walking {
     pub columns: Arc<Columns>,
     /// Rows that are enough.
     pub limit: Option<usize>,
+    /// A walk has one for each step.
+    pub turns: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Walking {
@@ -71,7 +76,7 @@ impl Source for Walking {
             give,
             left: self.limit.unwrap_or(usize::MAX),
             hold: Hold::default(),
-            rows: Vec::new(),
+            rows: Rows::new(self.columns.wants()),
             values: Values::default(),
             rows_enough: KEYS,
             values_enough: VALUES_BYTES.min(self.cache.config().memory / 256),
@@ -104,13 +109,6 @@ impl Source for Walking {
     }
 }
 
-/// An entry whose tensor is wanted.
-enum Wanted {
-    /// The walk has copied it, to here.
-    Walked(ScanItem, Range<usize>),
-    Key(Key),
-}
-
 /// Where rows go.
 struct Out<'a> {
     walking: &'a Walking,
@@ -119,7 +117,7 @@ struct Out<'a> {
     left: usize,
     hold: Hold,
     /// Rows of the next batch, all of one namespace, and their tensors where they are wanted.
-    rows: Vec<Row>,
+    rows: Rows,
     values: Values,
     /// So many make a batch: few at first, for who wants no more.
     rows_enough: usize,
@@ -181,43 +179,61 @@ impl Out<'_> {
         {
             return Ok(false);
         }
-        let mut walk = snapshot.walk_behind(part);
-        // What more is wanted of an entry is looked up with its tensor.
-        let copies = columns.want_values() && !columns.want_rest();
-        if copies {
-            walk = walk.with_tensors();
-        }
+        let (wants, want_values) = (columns.wants(), columns.want_values());
+        let all = keys.is_all();
+        let fetch = match (want_values, all) {
+            // What more is wanted of an entry is looked up with its tensor.
+            (true, _) if !wants.rest => Fetch::Tensors,
+            (false, true) => wants.fetch(),
+            _ => Fetch::Heads,
+        };
+        let walk = snapshot.walk_behind(part).fetching(fetch);
+        let mut walk = walk.taking_turns(&walking.turns);
+        let mut since = cache.clock().monotonic();
         while self.left > 0 && self.give.wanted().await {
-            let Some(items) = walk.step().await? else {
+            // What the walk does not show whole is looked up, and so is what comes behind it in this step.
+            let mut by_key: Vec<Key> = Vec::new();
+            let mut unread = None;
+            let Self {
+                rows, values, left, ..
+            } = self;
+            let keep = |passed: Passed<'_>| {
+                if *left == 0 || !(all || keys.contains(passed.key())) {
+                    return 0;
+                }
+                let is_whole = !wants.rest && (!want_values || passed.tensor().is_some());
+                if !is_whole || !by_key.is_empty() {
+                    by_key.extend(Key::parse(passed.key()).ok());
+                    return passed.key().len() + size_of::<Key>();
+                }
+                *left -= 1;
+                let tensor = passed.tensor().filter(|_| want_values);
+                if let Some(tensor) = tensor {
+                    values.copy(tensor);
+                }
+                let kept = rows.pass(&passed).unwrap_or_else(|error| {
+                    unread = Some(error);
+                    0
+                });
+                kept + tensor.map_or(0, <[u8]>::len)
+            };
+            let Some(walked) = walk.step_into(keep).await? else {
                 return Ok(self.batch(namespace).await);
             };
-            self.give.counted.walked.add(items.len());
-            let items = items.into_iter();
-            let wanted = items.filter(|item| keys.contains(item.key.as_str()));
-            let generation = snapshot.generation();
-            let more = if copies {
-                let tensors = walk.take_tensors();
-                let wanted = wanted.map(|mut item| match item.tensor.take() {
-                    Some(at) => Wanted::Walked(item, at),
-                    None => Wanted::Key(item.key),
-                });
-                self.values((namespace, generation), wanted, &tensors)
-                    .await?
-            } else if columns.want_values() {
-                let wanted = wanted.map(|item| Wanted::Key(item.key));
-                self.values((namespace, generation), wanted, &[]).await?
-            } else if columns.want_rest() {
-                let wanted: Vec<Key> = wanted.map(|item| item.key).collect();
-                let rows = self.known(namespace, generation, &wanted).await?;
-                self.rows(namespace, rows.into_iter()).await
-            } else {
-                self.rows(namespace, wanted.map(Row::listed)).await
-            };
-            if !more {
+            if let Some(error) = unread {
+                return Err(error);
+            }
+            self.give.counted.walked.add(walked);
+            if !self.found(namespace, snapshot.generation(), by_key).await? {
                 return Ok(false);
             }
-            // Others whose turn it is on this thread do not wait for more than a step.
-            tokio::task::yield_now().await;
+            // For others whose turn it is: threads on this core, and tasks on this thread.
+            std::thread::yield_now();
+            let now = cache.clock().monotonic();
+            if now - since >= TURN {
+                tokio::task::yield_now().await;
+                since = now;
+            }
         }
         Ok(self.batch(namespace).await && self.left > 0)
     }
@@ -232,54 +248,26 @@ impl Out<'_> {
             return Ok(false);
         }
         self.give.counted.looked_up.add(keys.len());
-        let more = if self.walking.columns.want_values() {
-            let wanted = keys.iter().cloned().map(Wanted::Key);
-            self.values((namespace, generation), wanted, &[]).await?
-        } else {
-            let rows = self.known(namespace, generation, keys).await?;
-            self.rows(namespace, rows.into_iter()).await
-        };
+        let more = self.found(namespace, generation, keys.to_vec()).await?;
         Ok(self.batch(namespace).await && more)
     }
 
-    /// All that is known of keys; those that are not there are left out.
-    async fn known(
-        &self,
+    /// Adds the entries of keys to the rows, as far as they are there; `false` where nothing more is wanted.
+    async fn found(
+        &mut self,
         namespace: &Namespace,
         generation: &Generation,
-        keys: &[Key],
-    ) -> Result<Vec<Row>> {
-        let Walking { cache, tenant, .. } = self.walking;
-        let row = |known: Option<Known>| known.as_ref().map(Row::known).transpose();
-        let rows = known::each(cache, tenant, (namespace, keys), Some(generation), row).await?;
-        Ok(rows.into_iter().flatten().collect())
-    }
-
-    /// Adds entries with their tensors, which are at `tensors` or read; `false` where nothing more is wanted.
-    async fn values(
-        &mut self,
-        (namespace, generation): (&Namespace, &Generation),
-        wanted: impl Iterator<Item = Wanted>,
-        tensors: &[u8],
+        keys: Vec<Key>,
     ) -> Result<bool> {
-        for wanted in wanted {
+        if !self.walking.columns.want_values() {
+            self.known(namespace, generation, &keys).await?;
+            return Ok(self.full_batch(namespace).await);
+        }
+        for key in keys {
             if self.left == 0 {
                 break;
             }
-            match wanted {
-                Wanted::Walked(item, at) => {
-                    self.values.copy(tensors.get(at).unwrap_or_default());
-                    self.rows.push(Row::listed(item));
-                }
-                Wanted::Key(key) => {
-                    let Some((row, bytes)) = self.read(namespace, generation, key).await? else {
-                        continue;
-                    };
-                    self.values.push(bytes);
-                    self.rows.push(row);
-                }
-            }
-            self.left -= 1;
+            self.read(namespace, generation, key).await?;
             let is_enough = self.values.bytes() >= self.values_enough;
             if is_enough && !self.batch(namespace).await {
                 return Ok(false);
@@ -288,13 +276,45 @@ impl Out<'_> {
         Ok(self.full_batch(namespace).await)
     }
 
-    /// Reads an entry with its tensor; `None` where it has gone.
+    /// Adds all that is known of keys; those that are not there are left out.
+    async fn known(
+        &mut self,
+        namespace: &Namespace,
+        generation: &Generation,
+        keys: &[Key],
+    ) -> Result<()> {
+        let Walking { cache, tenant, .. } = self.walking;
+        let want_rest = self.rows.wants().rest;
+        let row = |known: Option<Known>| {
+            Ok(known.map(|known| {
+                let (dtype, shape) = known.description();
+                Row {
+                    version: known.version(),
+                    form: Form::new(dtype, shape),
+                    bytes: known.bytes(),
+                    expires_at_ms: known.expires_at_ms(),
+                    tier: known.tier(),
+                    rest: want_rest.then(|| Rest::of(&known)),
+                }
+            }))
+        };
+        let found = known::each(cache, tenant, (namespace, keys), Some(generation), row).await?;
+        let found = keys.iter().zip(found);
+        let found = found.filter_map(|(key, row)| Some((key, row?)));
+        for (key, row) in found.take(self.left) {
+            self.rows.push(key.as_str(), row);
+            self.left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Adds an entry with its tensor, unless it has gone.
     async fn read(
-        &self,
+        &mut self,
         namespace: &Namespace,
         generation: &Generation,
         key: Key,
-    ) -> Result<Option<(Row, Bytes)>> {
+    ) -> Result<()> {
         let Walking { cache, tenant, .. } = self.walking;
         let id = Id {
             tenant: tenant.clone(),
@@ -302,63 +322,60 @@ impl Out<'_> {
             key,
         };
         let Some(value) = value::read(cache, (generation, &id), &self.hold).await? else {
-            return Ok(None);
+            return Ok(());
         };
-        let key = id.key;
-        let rest = match self.walking.columns.want_rest() {
+        let rest = match self.rows.wants().rest {
             true => {
-                let known = self
-                    .known(namespace, generation, std::slice::from_ref(&key))
-                    .await?;
+                let rest = |known: Option<Known>| Ok(known.as_ref().map(Rest::of));
+                let of = (namespace, std::slice::from_ref(&id.key));
+                let known = known::each(cache, tenant, of, Some(generation), rest).await?;
                 // Of what went in between nothing is shown.
-                let Some(row) = known.into_iter().next() else {
-                    return Ok(None);
+                let Some(rest) = known.into_iter().next().flatten() else {
+                    return Ok(());
                 };
-                row.rest
+                Some(rest)
             }
             false => None,
         };
         let row = Row {
-            key,
             version: value.version,
-            dtype: value.dtype,
-            shape: value.shape,
+            form: Form::new(value.dtype, value.shape),
             bytes: value.bytes.len() as u64,
             expires_at_ms: value.expires_at_ms,
             tier: value.tier,
             rest,
         };
-        Ok(Some((row, value.bytes)))
+        self.rows.push(id.key.as_str(), row);
+        self.values.push(value.bytes);
+        self.left -= 1;
+        Ok(())
     }
 
-    /// Adds entries; `false` where nothing more is wanted.
-    async fn rows(&mut self, namespace: &Namespace, rows: impl Iterator<Item = Row>) -> bool {
-        let before = self.rows.len();
-        self.rows.extend(rows.take(self.left));
-        self.left -= self.rows.len() - before;
-        self.full_batch(namespace).await
-    }
-
-    /// Gives a batch where there are rows enough for one; `false` where nothing more is wanted.
+    /// Gives a batch where there is enough for one; `false` where nothing more is wanted.
     async fn full_batch(&mut self, namespace: &Namespace) -> bool {
+        if self.values.bytes() >= self.values_enough {
+            return self.batch(namespace).await;
+        }
         if self.rows.len() < self.rows_enough {
             return true;
         }
-        self.rows_enough = (2 * self.rows_enough).min(FOUND_ROWS);
+        self.rows_enough = (2 * self.rows_enough).min(BATCH_ROWS);
         self.batch(namespace).await
     }
 
     /// Gives the rows that there are; `false` where nothing more is wanted.
     async fn batch(&mut self, namespace: &Namespace) -> bool {
-        if self.rows.is_empty() {
+        if self.rows.len() == 0 {
             return true;
         }
-        let (rows, values) = (mem::take(&mut self.rows), mem::take(&mut self.values));
+        let (rows, values) = (Rows::like(&self.rows), Values::like(&self.values));
+        let rows = mem::replace(&mut self.rows, rows);
+        let values = mem::replace(&mut self.values, values);
         let bytes = usize::try_from(values.bytes()).unwrap_or(usize::MAX);
         self.give.counted.value_bytes.add(bytes);
         let (columns, namespace) = (self.walking.columns.clone(), namespace.clone());
         self.give
-            .give(Box::new(move || columns.batch(&namespace, &rows, values)))
+            .give(Box::new(move || columns.batch(&namespace, rows, values)))
             .await
     }
 }
