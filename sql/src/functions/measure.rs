@@ -7,9 +7,10 @@ use arrow_array::ArrayRef;
 use arrow_array::builder::{Float64Builder, Int64Builder};
 use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
+use bowstring_wire::shape::Shape;
 
-use crate::tensor::elements::{BLOCK, Elements, Wide, pairs, sum};
-use crate::tensor::read::{Column, Tensor};
+use crate::tensor::elements::{BLOCK, Elements, Wide, check, pairs, sum, sums as sums_of_pairs};
+use crate::tensor::read::Column;
 
 /// Sums of products of two tensors.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,6 +128,11 @@ fn each_one(
     measure: impl Fn(Elements<'_>) -> Option<f64>,
 ) -> Result<ArrayRef> {
     let mut found = Float64Builder::with_capacity(rows);
+    if let Some(all) = of.alike(rows) {
+        check(function, all.dtype)?;
+        (0..rows).for_each(|row| found.append_option(measure(all.elements(row))));
+        return Ok(Arc::new(found.finish()));
+    }
     for row in 0..rows {
         let value = match of.row(row)? {
             Some(tensor) => measure(tensor.elements(function)?),
@@ -196,6 +202,22 @@ fn each_pair(
         false => None,
     };
     let mut found = Float64Builder::with_capacity(rows);
+    if let (Some(all), Some(constant)) = (left.alike(rows), &constant) {
+        check(function, all.dtype)?;
+        check_shapes(function, all.shape, &constant.shape)?;
+        let right = Side {
+            elements: constant.elements(function)?,
+            made: made.as_ref(),
+        };
+        for row in 0..rows {
+            let left = Side {
+                elements: all.elements(row),
+                made: None,
+            };
+            found.append_value(measure(&left, &right));
+        }
+        return Ok(Arc::new(found.finish()));
+    }
     for row in 0..rows {
         let own = match right.is_constant() {
             true => None,
@@ -205,7 +227,7 @@ fn each_pair(
             found.append_null();
             continue;
         };
-        check_shapes(function, &left, right)?;
+        check_shapes(function, &left.shape, &right.shape)?;
         let left = Side {
             elements: left.elements(function)?,
             made: None,
@@ -219,13 +241,12 @@ fn each_pair(
     Ok(Arc::new(found.finish()))
 }
 
-fn check_shapes(function: &str, one: &Tensor<'_>, other: &Tensor<'_>) -> Result<()> {
-    if one.shape == other.shape {
+fn check_shapes(function: &str, one: &Shape, other: &Shape) -> Result<()> {
+    if one == other {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "two tensors have not the same shape; function=`{function}` shapes=`{}` and `{}`",
-        one.shape, other.shape
+        "two tensors have not the same shape; function=`{function}` shapes=`{one}` and `{other}`"
     )))
 }
 
@@ -266,17 +287,24 @@ fn sums_of<T: Kept>(left: &Side<'_>, right: &Side<'_>, with_squares: bool) -> Su
             let mut others = values.chunks(BLOCK);
             sums.right = *square;
             left.elements.blocks(|block: &[T]| {
-                sums.both += sum(block, others.next().unwrap_or_default(), |a, b| a * b);
+                let other = others.next().unwrap_or_default();
                 if with_squares {
-                    sums.left += sum(block, block, |a, b| a * b);
+                    let [both, left] = sums_of_pairs(block, other, |a, b| [a * b, a * a]);
+                    sums.both += both;
+                    sums.left += left;
+                } else {
+                    sums.both += sum(block, other, |a, b| a * b);
                 }
             });
         }
         None => pairs(left.elements, right.elements, |one: &[T], other: &[T]| {
-            sums.both += sum(one, other, |a, b| a * b);
             if with_squares {
-                sums.left += sum(one, one, |a, b| a * b);
-                sums.right += sum(other, other, |a, b| a * b);
+                let [both, left, right] = sums_of_pairs(one, other, |a, b| [a * b, a * a, b * b]);
+                sums.both += both;
+                sums.left += left;
+                sums.right += right;
+            } else {
+                sums.both += sum(one, other, |a, b| a * b);
             }
         }),
     }

@@ -19,6 +19,8 @@ use half::slice::HalfFloatSliceExt;
 
 /// Elements widened at once: 1 KiB of single precision.
 pub const BLOCK: usize = 256;
+/// A tensor of no more than that has a block of its own: to clear a whole one would take longer than to fill this.
+const BLOCK_SMALL: usize = 64;
 /// Sums made side by side.
 const LANES: usize = 16;
 
@@ -131,9 +133,16 @@ impl Elements<'_> {
     }
 
     /// Block by block, in order.
-    pub fn blocks<T: Wide>(&self, mut of: impl FnMut(&[T])) {
-        let mut block = [T::default(); BLOCK];
-        for bytes in self.bytes.chunks(BLOCK * self.dtype.size()) {
+    pub fn blocks<T: Wide>(&self, of: impl FnMut(&[T])) {
+        match self.len() <= BLOCK_SMALL {
+            true => self.blocks_of::<T, BLOCK_SMALL>(of),
+            false => self.blocks_of::<T, BLOCK>(of),
+        }
+    }
+
+    fn blocks_of<T: Wide, const N: usize>(&self, mut of: impl FnMut(&[T])) {
+        let mut block = [T::default(); N];
+        for bytes in self.bytes.chunks(N * self.dtype.size()) {
             let block = &mut block[..bytes.len() / self.dtype.size()];
             T::widen(self.dtype, bytes, block);
             of(block);
@@ -155,23 +164,49 @@ pub fn pairs<T: Wide>(left: Elements<'_>, right: Elements<'_>, mut of: impl FnMu
 
 /// The sum of `of` each pair, at most [`BLOCK`] of them.
 pub fn sum<T: Wide>(left: &[T], right: &[T], of: impl Fn(T, T) -> T) -> f64 {
+    let [sum] = sums(left, right, |left, right| [of(left, right)]);
+    sum
+}
+
+/// As [`sum`], of several functions of the same pairs.
+pub fn sums<T: Wide, const N: usize>(
+    left: &[T],
+    right: &[T],
+    of: impl Fn(T, T) -> [T; N],
+) -> [f64; N] {
     let (left, left_rest) = left.as_chunks::<LANES>();
     let (right, right_rest) = right.as_chunks::<LANES>();
-    let mut lanes = [T::default(); LANES];
+    let mut lanes = [[T::default(); LANES]; N];
     for (left, right) in left.iter().zip(right) {
+        add(&mut lanes, left, right, &of);
+    }
+    add(&mut lanes, left_rest, right_rest, &of);
+    lanes.map(|lanes| {
+        // Halves onto halves: no addition waits for more than a few.
+        let mut lanes: [f64; LANES] = lanes.map(Into::into);
+        let mut width = LANES / 2;
+        while width > 0 {
+            let (low, high) = lanes.split_at_mut(width);
+            for (low, high) in low.iter_mut().zip(high) {
+                *low += *high;
+            }
+            width /= 2;
+        }
+        lanes[0]
+    })
+}
+
+fn add<T: Wide, const N: usize>(
+    lanes: &mut [[T; LANES]; N],
+    left: &[T],
+    right: &[T],
+    of: impl Fn(T, T) -> [T; N],
+) {
+    for (nth, lanes) in lanes.iter_mut().enumerate() {
         for ((lane, left), right) in lanes.iter_mut().zip(left).zip(right) {
-            *lane = *lane + of(*left, *right);
+            *lane = *lane + of(*left, *right)[nth];
         }
     }
-    let rest = left_rest
-        .iter()
-        .zip(right_rest)
-        .map(|(left, right)| of(*left, *right));
-    let mut sum = rest.fold(T::default(), |sum, value| sum + value).into();
-    for lane in lanes {
-        sum += lane.into();
-    }
-    sum
 }
 
 #[cfg(test)]

@@ -45,6 +45,30 @@ impl<'a> Tensor<'a> {
     }
 }
 
+/// Tensors of one dtype and shape, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Alike<'a> {
+    /// Their element type.
+    pub dtype: DType,
+    /// The shape of each.
+    pub shape: &'a Shape,
+    bytes: &'a [u8],
+    row_bytes: usize,
+}
+
+impl<'a> Alike<'a> {
+    /// The elements of a row.
+    pub fn elements(&self, row: usize) -> Elements<'a> {
+        let bytes = self.bytes.get(row * self.row_bytes..);
+        Elements {
+            dtype: self.dtype,
+            bytes: bytes
+                .and_then(|bytes| bytes.get(..self.row_bytes))
+                .unwrap_or_default(),
+        }
+    }
+}
+
 /// Whether a column may hold tensors.
 pub fn is_tensor(of: &DataType) -> bool {
     match of {
@@ -164,6 +188,28 @@ impl Column {
             Kind::Any { data, .. } => data.data_buffers().to_vec(),
             Kind::Lists(lists) => vec![lists.values.clone()],
         }
+    }
+
+    /// The tensors of so many rows, where there are some, all have the same shape, and none is null.
+    pub fn alike(&self, rows: usize) -> Option<Alike<'_>> {
+        let Kind::Lists(lists) = &self.kind else {
+            return None;
+        };
+        let Ends::Every(size) = lists.ends else {
+            return None;
+        };
+        if rows == 0 || self.constant || self.nulls.is_some() || lists.nulls.is_some() {
+            return None;
+        }
+        let shape = lists.shape.as_ref()?;
+        let row_bytes = size * lists.width;
+        let fits = shape.bytes(lists.dtype).ok()? == row_bytes as u64;
+        fits.then_some(Alike {
+            dtype: lists.dtype,
+            shape,
+            bytes: &lists.values,
+            row_bytes,
+        })
     }
 
     /// A row's tensor; `None` where it is null, or has a null in it.
