@@ -31,6 +31,11 @@ class Prompt(Terminal):
             self.more()
         return self.plain().partition("\n")[2]
 
+    def told(self, text):
+        """Waits until it has said this, and for the prompt behind it: what is typed before may be answered by that one."""
+        while not self.plain().partition(text)[2].endswith("\n" + PROMPT):
+            self.more()
+
     def plain(self):
         """What it shows, without what moves a cursor."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self.shown)
@@ -81,11 +86,11 @@ def test_ctrl_c_gives_a_statement_up_and_twice_at_the_prompt_leaves(server, tmp_
     while not termios.tcgetattr(prompt.terminal)[3] & termios.ISIG:
         pass
     prompt.process.send_signal(signal.SIGINT)
-    prompt.until("given up")
+    prompt.told("given up")
     assert "42" in prompt.ask("SELECT 6 * 7 AS x;")
     prompt.shown = ""
     prompt.answer("SELECT nothing that is run" + CTRL_C)
-    prompt.until("Ctrl-C again leaves")
+    prompt.told("Ctrl-C again leaves")
     assert "42" in prompt.ask("SELECT 6 * 7 AS x;"), "what was typed before is gone"
     prompt.shown = ""
     prompt.answer(CTRL_C)
