@@ -159,10 +159,7 @@ pub(crate) fn key_of(head: &[u8]) -> &[u8] {
 
 /// Only the dtype of a head; `None` for bytes that are no head.
 pub(crate) fn dtype_of(head: &[u8]) -> Option<DType> {
-    let mut reader = Reader { left: head };
-    let lead = reader.varint()?;
-    reader.bytes(lead >> 2)?;
-    let packed = *reader.bytes(1)?.first()?;
+    let packed = behind_key(head)?.first()?;
     DType::from_code(packed >> RANK_BITS)
 }
 

@@ -56,39 +56,38 @@ impl AsMut<[u8]> for Room {
     }
 }
 
-/// Bytes one behind the other, in pieces.
+/// Of each of several rooms, unless what is added at once has more.
+const EACH_BYTES: usize = 256 << 10;
+
+/// Bytes one behind the other, in several rooms.
 #[derive(Default)]
-pub(crate) struct Pieces {
+pub(crate) struct Rooms {
     full: Vec<Bytes>,
     /// The last, and how much of it is in use.
     last: Option<(Room, usize)>,
     len: usize,
 }
 
-/// Of each piece, unless what is added at once has more.
-const PIECE_BYTES: usize = 256 << 10;
-
-impl Pieces {
+impl Rooms {
     /// How many bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds bytes, all to one piece.
+    /// Adds bytes, all to one room.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         let has_room = |(room, used): &(Room, usize)| room.as_ref().len() - used >= bytes.len();
-        let (room, used) = match self.last.take_if(|last| has_room(last)) {
-            Some(last) => self.last.insert(last),
-            None => {
-                let piece = bytes.len().max(PIECE_BYTES);
-                self.end();
-                self.last.insert((Room::new(piece as u64)?, 0))
-            }
-        };
-        let end = *used + bytes.len();
-        room.as_mut()[*used..end].copy_from_slice(bytes);
-        *used = end;
-        self.len += bytes.len();
+        if !self.last.as_ref().is_some_and(has_room) {
+            self.end();
+            let room = Room::new(bytes.len().max(EACH_BYTES) as u64)?;
+            self.last = Some((room, 0));
+        }
+        if let Some((room, used)) = &mut self.last {
+            let end = *used + bytes.len();
+            room.as_mut()[*used..end].copy_from_slice(bytes);
+            *used = end;
+            self.len += bytes.len();
+        }
         Ok(())
     }
 
@@ -121,19 +120,19 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_what_was_added_in_order() {
-        let mut pieces = Pieces::default();
+    fn rooms_are_what_was_added_in_order() {
+        let mut rooms = Rooms::default();
         let mut expected = Vec::new();
-        for len in [0, 1, 70_000, 200_000, 300_000, 7, PIECE_BYTES, 3] {
+        for len in [0, 1, 70_000, 200_000, 300_000, 7, EACH_BYTES, 3] {
             let bytes: Vec<u8> = (0..len).map(|at| (at + len) as u8).collect();
-            pieces.push(&bytes).unwrap();
+            rooms.push(&bytes).unwrap();
             expected.extend(bytes);
-            assert_eq!(pieces.len(), expected.len());
+            assert_eq!(rooms.len(), expected.len());
         }
-        let pieces = pieces.freeze();
+        let pieces = rooms.freeze();
         assert!(pieces.len() > 3, "{}", pieces.len());
         assert_eq!(pieces.concat(), expected);
-        assert!(Pieces::default().freeze().is_empty());
+        assert!(Rooms::default().freeze().is_empty());
     }
 
     #[test]

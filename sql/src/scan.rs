@@ -30,12 +30,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::DfResult;
 use crate::error::passed;
 
-/// Makes a batch of what a step has read, on the query's thread.
-pub type Build = Box<dyn FnOnce() -> DfResult<RecordBatch> + Send>;
 /// Steps that are asked for at a time, where a query has taken as many: neither thread goes to sleep after each because the other
 /// is not done.
 const AHEAD: usize = 3;
 
+/// Makes a batch of what a step has read, on the query's thread.
+pub type Build = Box<dyn FnOnce() -> DfResult<RecordBatch> + Send>;
 /// Where a step's answer goes; `None` is the end.
 type Reply = oneshot::Sender<Result<Option<Build>>>;
 

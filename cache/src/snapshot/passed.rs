@@ -124,19 +124,17 @@ impl<'a> Passed<'a> {
     /// # Errors
     /// `internal` where the entry cannot be read: a bug of ours.
     pub fn form(&self) -> Result<Form> {
-        match self.behind_key() {
-            Some(behind_key) => head::description_of(behind_key)
-                .map(|(dtype, shape, encoded)| Form {
-                    dtype,
-                    shape,
-                    encoded: encoded.into(),
-                })
-                .ok_or_else(|| Error::internal("an entry's head cannot be read")),
-            None => match self.entry {
-                Entry::Listed(item) => Ok(Form::new(item.dtype, item.shape.clone())),
-                Entry::Here(..) => Err(Error::internal("an entry's head cannot be read")),
-            },
+        if let Entry::Listed(item) = self.entry {
+            return Ok(Form::new(item.dtype, item.shape.clone()));
         }
+        let described = self.behind_key().and_then(head::description_of);
+        let (dtype, shape, encoded) =
+            described.ok_or_else(|| Error::internal("an entry's head cannot be read"))?;
+        Ok(Form {
+            dtype,
+            shape,
+            encoded: encoded.into(),
+        })
     }
 
     /// Whether it has the dtype and shape of another. Quicker than [`Passed::form`].

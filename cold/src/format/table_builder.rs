@@ -12,14 +12,14 @@ use super::filter::{Filter, hash_of};
 use super::manifest::TableName;
 use super::pack::LEVEL;
 use super::table::{GONE, THERE, Tail, common};
-use crate::room::Pieces;
+use crate::room::Rooms;
 
 /// Takes rows in the order of their keys.
 pub struct TableBuilder {
     number: u64,
     block_bytes: usize,
     zstd: Compressor<'static>,
-    out: Pieces,
+    out: Rooms,
     raw: Vec<u8>,
     block: Vec<u8>,
     /// Where each block ends, and its separator.
@@ -51,7 +51,7 @@ impl TableBuilder {
             number,
             block_bytes,
             zstd: Compressor::new(LEVEL).map_err(|error| failed(&error))?,
-            out: Pieces::default(),
+            out: Rooms::default(),
             block: Vec::new(),
             raw: Vec::with_capacity(block_bytes + 1024),
             blocks: Vec::new(),

@@ -100,15 +100,10 @@ impl Rows {
 
     /// None yet, with room for as many as there are of others.
     pub fn like(others: &Self) -> Self {
-        Self {
-            keys: Vec::with_capacity(others.keys.len()),
-            key_ends: {
-                let mut ends = Vec::with_capacity(others.key_ends.len());
-                ends.push(0);
-                ends
-            },
-            ..Self::new(others.wants)
-        }
+        let mut rows = Self::new(others.wants);
+        rows.keys.reserve(others.keys.len());
+        rows.key_ends.reserve(others.key_ends.len());
+        rows
     }
 
     /// What is kept of each.
