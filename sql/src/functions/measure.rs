@@ -9,7 +9,9 @@ use bowstring_wire::dtype::DType;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::shape::Shape;
 
-use crate::tensor::elements::{BLOCK, Elements, Wide, check, pairs, sum, sums as sums_of_pairs};
+use crate::tensor::elements::{
+    BLOCK, Elements, Lanes, Wide, check, pairs, sum, sums as sums_of_pairs,
+};
 use crate::tensor::read::Column;
 
 /// Sums of products of two tensors.
@@ -68,7 +70,7 @@ pub fn mean(function: &str, of: &Column, rows: usize) -> Result<ArrayRef> {
     each_one(function, of, rows, |elements| {
         let mut all = 0.0;
         // A sum of single precision may be out of its range, where the mean is not.
-        elements.blocks(|block: &[f64]| all += sum(block, block, |value, _| value));
+        elements.lanes(|block: &[Lanes<f64>]| all += sum(block, block, |value, _| value));
         (elements.len() > 0).then(|| all / elements.len() as f64)
     })
 }
@@ -152,8 +154,8 @@ struct Side<'a> {
 
 #[derive(Default)]
 struct Made {
-    singles: OnceCell<(Vec<f32>, f64)>,
-    doubles: OnceCell<(Vec<f64>, f64)>,
+    singles: OnceCell<(Vec<Lanes<f32>>, f64)>,
+    doubles: OnceCell<(Vec<Lanes<f64>>, f64)>,
 }
 
 impl Side<'_> {
@@ -165,18 +167,18 @@ impl Side<'_> {
 
 /// A constant's elements and the sum of their squares, made where they were not.
 trait Kept: Wide {
-    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<Self>, f64);
+    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<Lanes<Self>>, f64);
 }
 
 impl Kept for f32 {
-    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<f32>, f64) {
+    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<Lanes<f32>>, f64) {
         made.singles
             .get_or_init(|| (elements.all(), square_of::<f32>(elements)))
     }
 }
 
 impl Kept for f64 {
-    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<f64>, f64) {
+    fn kept<'a>(elements: Elements<'_>, made: &'a Made) -> &'a (Vec<Lanes<f64>>, f64) {
         made.doubles
             .get_or_init(|| (elements.all(), square_of::<f64>(elements)))
     }
@@ -286,7 +288,7 @@ fn sums_of<T: Kept>(left: &Side<'_>, right: &Side<'_>, with_squares: bool) -> Su
             let (values, square) = T::kept(right.elements, made);
             let mut others = values.chunks(BLOCK);
             sums.right = *square;
-            left.elements.blocks(|block: &[T]| {
+            left.elements.lanes(|block: &[Lanes<T>]| {
                 let other = others.next().unwrap_or_default();
                 if with_squares {
                     let [both, left] = sums_of_pairs(block, other, |a, b| [a * b, a * a]);
@@ -297,28 +299,34 @@ fn sums_of<T: Kept>(left: &Side<'_>, right: &Side<'_>, with_squares: bool) -> Su
                 }
             });
         }
-        None => pairs(left.elements, right.elements, |one: &[T], other: &[T]| {
-            if with_squares {
-                let [both, left, right] = sums_of_pairs(one, other, |a, b| [a * b, a * a, b * b]);
-                sums.both += both;
-                sums.left += left;
-                sums.right += right;
-            } else {
-                sums.both += sum(one, other, |a, b| a * b);
-            }
-        }),
+        None => pairs(
+            left.elements,
+            right.elements,
+            |one: &[Lanes<T>], other: &[Lanes<T>]| {
+                if with_squares {
+                    let [both, left, right] =
+                        sums_of_pairs(one, other, |a, b| [a * b, a * a, b * b]);
+                    sums.both += both;
+                    sums.left += left;
+                    sums.right += right;
+                } else {
+                    sums.both += sum(one, other, |a, b| a * b);
+                }
+            },
+        ),
     }
     sums
 }
 
 fn squares<T: Kept>(left: &Side<'_>, right: &Side<'_>) -> f64 {
     let mut all = 0.0;
-    let mut add = |one: &[T], other: &[T]| all += sum(one, other, |a, b| (a - b) * (a - b));
+    let mut add =
+        |one: &[Lanes<T>], other: &[Lanes<T>]| all += sum(one, other, |a, b| (a - b) * (a - b));
     match right.made {
         Some(made) => {
             let mut others = T::kept(right.elements, made).0.chunks(BLOCK);
             left.elements
-                .blocks(|block: &[T]| add(block, others.next().unwrap_or_default()));
+                .lanes(|block: &[Lanes<T>]| add(block, others.next().unwrap_or_default()));
         }
         None => pairs(left.elements, right.elements, add),
     }
@@ -327,6 +335,6 @@ fn squares<T: Kept>(left: &Side<'_>, right: &Side<'_>) -> f64 {
 
 fn square_of<T: Wide>(elements: Elements<'_>) -> f64 {
     let mut all = 0.0;
-    elements.blocks(|block: &[T]| all += sum(block, block, |a, b| a * b));
+    elements.lanes(|block: &[Lanes<T>]| all += sum(block, block, |a, b| a * b));
     all
 }

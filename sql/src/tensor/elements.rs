@@ -3,7 +3,7 @@
 //! added up as doubles.
 //!
 //! Sums of half precision, bfloat16, int8 and single precision are made in single precision: their elements are exact in
-//! it. No sum of more than [`BLOCK`] products is ever rounded to it, so errors do not grow with the tensor, and those of int8 are
+//! it. No sum of more products than a block has is ever rounded to it, so errors do not grow with the tensor, and those of int8 are
 //! exact. Where any is double precision, all is.
 //!
 //! There is no library for this, and no choice of instructions while the server runs: the cosine of 768 float32 takes 13 GB/s
@@ -17,12 +17,14 @@ use bowstring_wire::error::{Error, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Elements widened at once: 1 KiB of single precision.
-pub const BLOCK: usize = 256;
-/// A tensor of no more than that has a block of its own: to clear a whole one would take longer than to fill this.
-const BLOCK_SMALL: usize = 64;
 /// Sums made side by side.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
+/// Elements that are added to so many sums. Behind the last of a tensor there are zeros, so that none is added by itself.
+pub type Lanes<T> = [T; LANES];
+/// Lanes widened at once: 1 KiB of single precision.
+pub const BLOCK: usize = 16;
+/// A tensor of no more than that has a block of its own: to clear a whole one would take longer than to fill this.
+const SMALL: usize = 4;
 
 /// Refuses a dtype whose elements are no numbers that functions take.
 ///
@@ -57,8 +59,11 @@ impl Wide for f32 {
     fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         match dtype {
             DType::Float16 => {
-                let mut halves = [f16::ZERO; BLOCK];
-                for (out, bytes) in out.chunks_mut(BLOCK).zip(bytes.chunks(2 * BLOCK)) {
+                let mut halves = [f16::ZERO; BLOCK * LANES];
+                for (out, bytes) in out
+                    .chunks_mut(BLOCK * LANES)
+                    .zip(bytes.chunks(2 * BLOCK * LANES))
+                {
                     let halves = &mut halves[..out.len()];
                     each(bytes, halves, f16::from_le_bytes);
                     halves.convert_to_f32_slice(out);
@@ -79,10 +84,10 @@ impl Wide for f64 {
         if dtype == DType::Float64 {
             return each(bytes, out, f64::from_le_bytes);
         }
-        let mut singles = [0.0_f32; BLOCK];
+        let mut singles = [0.0_f32; BLOCK * LANES];
         for (out, bytes) in out
-            .chunks_mut(BLOCK)
-            .zip(bytes.chunks(dtype.size() * BLOCK))
+            .chunks_mut(BLOCK * LANES)
+            .zip(bytes.chunks(dtype.size() * BLOCK * LANES))
         {
             let singles = &mut singles[..out.len()];
             f32::widen(dtype, bytes, singles);
@@ -115,10 +120,14 @@ impl Elements<'_> {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// All of them.
-    pub fn all<T: Wide>(&self) -> Vec<T> {
-        let mut all = vec![T::default(); self.len()];
-        T::widen(self.dtype, self.bytes, &mut all);
+    /// All of them, for sums.
+    pub fn all<T: Wide>(&self) -> Vec<Lanes<T>> {
+        let mut all = vec![[T::default(); LANES]; self.len().div_ceil(LANES)];
+        T::widen(
+            self.dtype,
+            self.bytes,
+            &mut all.as_flattened_mut()[..self.len()],
+        );
         all
     }
 
@@ -133,54 +142,83 @@ impl Elements<'_> {
     }
 
     /// Block by block, in order.
-    pub fn blocks<T: Wide>(&self, of: impl FnMut(&[T])) {
-        match self.len() <= BLOCK_SMALL {
-            true => self.blocks_of::<T, BLOCK_SMALL>(of),
+    pub fn blocks<T: Wide>(&self, mut of: impl FnMut(&[T])) {
+        self.in_blocks(|block: &[Lanes<T>], len| of(&block.as_flattened()[..len]));
+    }
+
+    /// Block by block, for sums.
+    pub fn lanes<T: Wide>(&self, mut of: impl FnMut(&[Lanes<T>])) {
+        self.in_blocks(|block, _| of(block));
+    }
+
+    /// Says how many of a block's are elements; those behind are 0.
+    fn in_blocks<T: Wide>(&self, of: impl FnMut(&[Lanes<T>], usize)) {
+        match self.len() <= SMALL * LANES {
+            true => self.blocks_of::<T, SMALL>(of),
             false => self.blocks_of::<T, BLOCK>(of),
         }
     }
 
-    fn blocks_of<T: Wide, const N: usize>(&self, mut of: impl FnMut(&[T])) {
-        let mut block = [T::default(); N];
-        for bytes in self.bytes.chunks(N * self.dtype.size()) {
-            let block = &mut block[..bytes.len() / self.dtype.size()];
-            T::widen(self.dtype, bytes, block);
-            of(block);
+    fn blocks_of<T: Wide, const N: usize>(&self, mut of: impl FnMut(&[Lanes<T>], usize)) {
+        let mut block = [[T::default(); LANES]; N];
+        for bytes in self.bytes.chunks(N * LANES * self.dtype.size()) {
+            let len = bytes.len() / self.dtype.size();
+            of(
+                widened(self.dtype, bytes, &mut block[..len.div_ceil(LANES)]),
+                len,
+            );
         }
     }
 }
 
-/// Block by block of two that have as many elements.
-pub fn pairs<T: Wide>(left: Elements<'_>, right: Elements<'_>, mut of: impl FnMut(&[T], &[T])) {
-    let mut other = [T::default(); BLOCK];
+/// Widens elements, and clears what is behind them.
+fn widened<'a, T: Wide>(dtype: DType, bytes: &[u8], block: &'a mut [Lanes<T>]) -> &'a [Lanes<T>] {
+    let (elements, behind) = block
+        .as_flattened_mut()
+        .split_at_mut(bytes.len() / dtype.size());
+    T::widen(dtype, bytes, elements);
+    behind.fill(T::default());
+    block
+}
+
+/// Block by block of two that have as many elements, for sums.
+pub fn pairs<T: Wide>(
+    left: Elements<'_>,
+    right: Elements<'_>,
+    mut of: impl FnMut(&[Lanes<T>], &[Lanes<T>]),
+) {
+    let mut other = [[T::default(); LANES]; BLOCK];
     let mut rest = right.bytes;
-    left.blocks(|block: &[T]| {
-        let (bytes, behind) = rest.split_at((block.len() * right.dtype.size()).min(rest.len()));
+    left.in_blocks(|block, len| {
+        let (bytes, behind) = rest.split_at((len * right.dtype.size()).min(rest.len()));
         rest = behind;
-        T::widen(right.dtype, bytes, &mut other[..block.len()]);
-        of(block, &other[..block.len()]);
+        of(
+            block,
+            widened(right.dtype, bytes, &mut other[..block.len()]),
+        );
     });
 }
 
-/// The sum of `of` each pair, at most [`BLOCK`] of them.
-pub fn sum<T: Wide>(left: &[T], right: &[T], of: impl Fn(T, T) -> T) -> f64 {
+/// The sum of `of` each pair, at most [`BLOCK`] lanes of them; of two that are 0 it is 0.
+pub fn sum<T: Wide>(left: &[Lanes<T>], right: &[Lanes<T>], of: impl Fn(T, T) -> T) -> f64 {
     let [sum] = sums(left, right, |left, right| [of(left, right)]);
     sum
 }
 
 /// As [`sum`], of several functions of the same pairs.
 pub fn sums<T: Wide, const N: usize>(
-    left: &[T],
-    right: &[T],
+    left: &[Lanes<T>],
+    right: &[Lanes<T>],
     of: impl Fn(T, T) -> [T; N],
 ) -> [f64; N] {
-    let (left, left_rest) = left.as_chunks::<LANES>();
-    let (right, right_rest) = right.as_chunks::<LANES>();
     let mut lanes = [[T::default(); LANES]; N];
     for (left, right) in left.iter().zip(right) {
-        add(&mut lanes, left, right, &of);
+        for (nth, lanes) in lanes.iter_mut().enumerate() {
+            for ((lane, left), right) in lanes.iter_mut().zip(left).zip(right) {
+                *lane = *lane + of(*left, *right)[nth];
+            }
+        }
     }
-    add(&mut lanes, left_rest, right_rest, &of);
     lanes.map(|lanes| {
         // Halves onto halves: no addition waits for more than a few.
         let mut lanes: [f64; LANES] = lanes.map(Into::into);
@@ -194,19 +232,6 @@ pub fn sums<T: Wide, const N: usize>(
         }
         lanes[0]
     })
-}
-
-fn add<T: Wide, const N: usize>(
-    lanes: &mut [[T; LANES]; N],
-    left: &[T],
-    right: &[T],
-    of: impl Fn(T, T) -> [T; N],
-) {
-    for (nth, lanes) in lanes.iter_mut().enumerate() {
-        for ((lane, left), right) in lanes.iter_mut().zip(left).zip(right) {
-            *lane = *lane + of(*left, *right)[nth];
-        }
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +275,11 @@ mod tests {
                     dtype,
                     bytes: &moved[shift..],
                 };
-                assert_eq!(elements.all::<f64>(), values, "{dtype} from {shift}");
+                assert_eq!(
+                    elements.all::<f64>().as_flattened()[..5],
+                    values,
+                    "{dtype} from {shift}"
+                );
                 assert_eq!(elements.at(3), Some(120.0), "{dtype}");
                 assert_eq!(elements.at(5), None, "{dtype}");
             }
@@ -259,7 +288,10 @@ mod tests {
             dtype: DType::Int8,
             bytes: &[0, 127, 128, 255],
         };
-        assert_eq!(int8.all::<f32>(), [0.0, 127.0, -128.0, -1.0]);
+        assert_eq!(
+            int8.all::<f32>().as_flattened()[..5],
+            [0.0, 127.0, -128.0, -1.0, 0.0]
+        );
         assert!(
             Elements {
                 dtype: DType::Float16,
@@ -293,7 +325,7 @@ mod tests {
                 Elements { dtype: DType::Float32, bytes: &right },
             );
             let mut found = 0.0;
-            pairs(left, right, |left: &[f32], right: &[f32]| found += sum(left, right, |a, b| a * b));
+            pairs(left, right, |left: &[Lanes<f32>], right: &[Lanes<f32>]| found += sum(left, right, |a, b| a * b));
             let exact: f64 = values.iter().map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             prop_assert_eq!(found, exact);
         }
