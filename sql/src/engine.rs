@@ -15,6 +15,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -51,8 +52,9 @@ struct Inner {
     cache: Cache,
     brought: Vec<Live>,
     limits: Limits,
-    /// The server's own threads.
+    /// The server's own threads, and those of `walks`.
     normal: Normal,
+    _walks: Threads,
     threads: Threads,
     base: SessionState,
     spills: Option<Spills>,
@@ -68,10 +70,15 @@ impl Sql {
     pub fn new(cache: Cache, brought: Vec<Live>, limits: Limits) -> Result<Self> {
         let spills = limits.spill_dir.as_deref();
         let spills = spills.map(|dir| Spills::open(dir, limits.spill_bytes));
+        let walks = Threads::walks()?;
         Ok(Self(Arc::new(Inner {
             spills: spills.transpose()?,
-            normal: Normal::here(),
-            threads: Threads::start(limits.threads)?,
+            normal: Normal {
+                handle: Handle::current(),
+                walks: walks.handle().clone(),
+            },
+            _walks: walks,
+            threads: Threads::queries(limits.threads)?,
             base: base(&limits),
             turns: Arc::new(Semaphore::new(limits.queries)),
             cache,
@@ -201,7 +208,7 @@ impl Sql {
             let end = sql.answer(plan, &mut encode, &give).await;
             // Nobody may be left to be told.
             let _ = give.send(end.map(|()| None)).await;
-        })?;
+        });
         Ok(Answer::new(steps, until, query))
     }
 
@@ -215,7 +222,7 @@ impl Sql {
         let planning = self.spawn(async move {
             let _turn = turn;
             work.await
-        })?;
+        });
         match until.keep(planning).await? {
             Ok(planned) => planned,
             Err(error) => Err(Error::internal(format!(
@@ -233,10 +240,8 @@ impl Sql {
     fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<AbortOnDropHandle<T>> {
-        let handle = self.0.threads.handle();
-        let handle = handle.ok_or_else(|| Error::unavailable("the server is going"))?;
-        Ok(AbortOnDropHandle::new(handle.spawn(work)))
+    ) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(self.0.threads.handle().spawn(work))
     }
 
     async fn answer<T>(

@@ -14,8 +14,10 @@ pub const RELATIONS_MAX: u64 = 500;
 pub const LEAVES_MAX: u64 = 10_000;
 /// Stack of a thread that plans and runs queries; the part that is not used costs nothing.
 pub const STACK_BYTES: usize = 32 << 20;
-/// Rows of a batch.
-pub const BATCH_ROWS: usize = 8_192;
+/// Threads that read files for walks.
+pub const WALK_BLOCKING_THREADS_MAX: usize = 4;
+/// Rows of a batch. A query's thread gives its core away between batches: one takes about 0.1 ms.
+pub const BATCH_ROWS: usize = 2_048;
 /// Bytes of the cache's own memory that one scan may hold.
 pub const HELD_BYTES_MAX: usize = 64 << 20;
 /// Bytes of tensors in one batch, where they are smaller than that; at most one part in 256 of the memory. A few such batches

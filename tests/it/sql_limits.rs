@@ -76,6 +76,40 @@ async fn idle(server: &Server) {
     until("no query and no memory of one", is_idle).await;
 }
 
+/// The scheduler's policy for each thread of a process that has this name.
+fn policies(pid: u32, thread: &str) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tasks = tasks.map(|task| task.unwrap().path());
+    let named =
+        tasks.filter(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == thread);
+    named
+        .map(|task| {
+            let stat = fs::read_to_string(task.join("stat")).unwrap();
+            // The name, which may have spaces in it, is the second field, and the policy the 41st.
+            let (_, behind) = stat.rsplit_once(')').unwrap();
+            behind.split_whitespace().nth(38).unwrap().parse().unwrap()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn queries_have_threads_at_idle_priority_and_walks_others() {
+    const OTHER: i32 = 0;
+    const IDLE: i32 = 5;
+    let server = Server::start();
+    let mut client = client(&server).await;
+    let counted = query(&mut client, "SELECT count(*) FROM tensors").await;
+    assert_eq!(rows(&counted.unwrap()), ["0"]);
+    for (thread, policy) in [("sql", IDLE), ("sql-walk", OTHER), ("bowstring", OTHER)] {
+        let policies = policies(server.pid(), thread);
+        assert!(!policies.is_empty(), "{thread}");
+        assert!(
+            policies.iter().all(|it| *it == policy),
+            "{thread}: {policies:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_query_is_cancelled_by_its_info_and_an_equal_one_goes_on() {
     let server = Arc::new(Server::start());

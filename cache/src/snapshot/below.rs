@@ -108,12 +108,10 @@ impl Walk<'_> {
         keep: &mut (impl FnMut(Passed<'_>) -> usize + Send),
     ) -> Result<Step> {
         let mut held = Held::default();
-        let turn = self.turn().await;
         let mut step = self.look(&watched.watch, keys, &mut |passed| {
             held.keep(passed);
             0
         })?;
-        drop(turn);
         self.join_below(watched, (&mut step, &mut held), keys)
             .await?;
         step.shown = held.entries.len();

@@ -21,7 +21,6 @@ use std::sync::{Arc, Weak};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::version::Version;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::watch::Room;
 use crate::ahead::Fetch;
@@ -229,7 +228,6 @@ pub struct Walk<'a> {
     /// What is kept of the entries of a step.
     step_room: Vec<Charge>,
     fetch: Fetch,
-    turns: Option<&'a Semaphore>,
 }
 
 impl<'a> Walk<'a> {
@@ -245,7 +243,6 @@ impl<'a> Walk<'a> {
             room: Room::new(&snapshot.engine.ledger),
             step_room: Vec::new(),
             fetch: Fetch::Heads,
-            turns: None,
         }
     }
 
@@ -253,13 +250,6 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn fetching(mut self, fetch: Fetch) -> Self {
         self.fetch = fetch;
-        self
-    }
-
-    /// Has each step take a turn of its own before it looks at memory, which keeps a thread for some 0.1 ms.
-    #[must_use]
-    pub fn taking_turns(mut self, turns: &'a Semaphore) -> Self {
-        self.turns = Some(turns);
         self
     }
 
@@ -322,10 +312,7 @@ impl<'a> Walk<'a> {
         engine.make_room(&watched.watch, first).await?;
         let step = match engine.lower.is_there() {
             true => self.look_with_below(watched, keys, &mut keep).await?,
-            false => {
-                let _turn = self.turn().await;
-                self.look(&watched.watch, keys, &mut keep)?
-            }
+            false => self.look(&watched.watch, keys, &mut keep)?,
         };
         if let Some(last) = step.last.as_deref().filter(|_| self.forgets) {
             watched.watch.pass(last);
@@ -374,11 +361,6 @@ impl<'a> Walk<'a> {
     /// The keys that had gone before they were met, or were missed.
     pub fn gone(&self) -> &[Key] {
         &self.gone
-    }
-
-    async fn turn(&self) -> Option<SemaphorePermit<'a>> {
-        // Nobody closes it.
-        self.turns?.acquire().await.ok()
     }
 
     /// One step, with the orders locked for reading.

@@ -131,12 +131,11 @@ impl TableProvider for Tensors {
             keys: texts_of_all(filters, KEY),
             columns: Arc::new(columns),
             limit,
-            turns: self.normal.walks.clone(),
         };
         Ok(Arc::new(Scan::new(
             Arc::new(walking),
             schema,
-            self.normal.handle.clone(),
+            self.normal.walks.clone(),
         )))
     }
 }

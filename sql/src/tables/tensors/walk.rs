@@ -14,7 +14,6 @@ use bowstring_cache::known::{self, Known};
 use bowstring_cache::snapshot::{Form, Part, Passed};
 use bowstring_wire::error::Result;
 use bowstring_wire::name::{Key, Namespace, Tenant};
-use tokio::sync::Semaphore;
 
 use super::columns::Columns;
 use super::rows::{Rest, Row, Rows};
@@ -39,8 +38,6 @@ pub struct Walking {
     pub columns: Arc<Columns>,
     /// Rows that are enough.
     pub limit: Option<usize>,
-    /// A walk has one for each step.
-    pub turns: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Walking {
@@ -187,8 +184,7 @@ impl Out<'_> {
             (false, true) => wants.fetch(),
             _ => Fetch::Heads,
         };
-        let walk = snapshot.walk_behind(part).fetching(fetch);
-        let mut walk = walk.taking_turns(&walking.turns);
+        let mut walk = snapshot.walk_behind(part).fetching(fetch);
         let mut since = cache.clock().monotonic();
         while self.left > 0 && self.give.wanted().await {
             // What the walk does not show whole is looked up, and so is what comes behind it in this step.
