@@ -79,6 +79,11 @@ impl Local {
         &self.root
     }
 
+    /// Where an object is.
+    pub(super) fn file(&self, at: &Path) -> super::error::Result<PathBuf> {
+        Ok(self.inner.path_to_filesystem(at)?)
+    }
+
     /// Deletes the beginnings of files that a process left when it ended; see [`Store::clear_leftovers`].
     ///
     /// [`Store::clear_leftovers`]: super::Store::clear_leftovers

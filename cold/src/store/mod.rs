@@ -5,6 +5,7 @@
 //! - [`open`]: stores by their URLs
 //! - `read`, `write`, `upload`, `list`: one request each, or a few
 //! - `buffers`: what is read into, in pieces
+//! - `files`: ranges of several files in one go
 //! - `attempt`: permits, time-outs and retries, which are ours: `object_store`'s own go on for minutes
 //! - [`error`], [`counters`]: what came of it
 //! - [`local`]: a directory, with what `object_store`'s leaves out: fsync
@@ -18,6 +19,7 @@ mod buffers;
 pub mod counters;
 pub mod error;
 pub mod faults;
+mod files;
 mod list;
 pub mod local;
 pub mod name;
@@ -37,6 +39,7 @@ use tokio::sync::Semaphore;
 
 pub use counters::StoreCounters;
 pub use error::StoreError;
+pub use files::Asked;
 pub use list::Listed;
 pub use name::{Folder, ObjectName};
 pub use upload::Upload;

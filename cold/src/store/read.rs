@@ -1,6 +1,5 @@
 //! Bytes of an object, all that were asked for.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +11,9 @@ use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 use parking_lot::Mutex;
 
 use super::attempt::Kind;
-use super::buffers::{BUFFER_BYTES, Buffer, Buffers, Filling, announce, forget, read_file};
+use super::buffers::{BUFFER_BYTES, Buffer, Buffers, Filling, announce};
 use super::error::{Result, StoreError};
+use super::files::{Asked, file_range};
 use super::{ObjectName, Store};
 use crate::room::Room;
 
@@ -45,40 +45,36 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Bytes of several ranges of an object, which are in order and do not overlap. Of a file in one request, whose
-    /// reads the disk has side by side; else in several at a time.
+    /// Bytes of several ranges of an object, which are in order and do not overlap, several at a time.
     ///
     /// # Errors
     /// As [`Store::read`].
     pub async fn read_ranges(
         &self,
         name: &ObjectName,
-        ranges: &[Range<u64>],
+        ranges: Vec<Range<u64>>,
     ) -> Result<Vec<Bytes>> {
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
-            return Ok(Vec::new());
-        };
-        let all = first.start..last.end;
-        if ranges.len() == 1 || all.is_empty() || self.shared.backend.local.is_none() {
-            let each = ranges.iter().map(|range| self.read(name, range.clone()));
-            let each: Vec<_> = each.collect();
-            return stream::iter(each).buffered(RANGES).try_collect().await;
+        let mut read = self.read_each(&[(name.clone(), ranges)]).await;
+        read.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// As [`Store::read_ranges`], of several objects. Of files they are one request; of what is not, at most
+    /// [`Store::objects_at_once`] are read together.
+    pub async fn read_each(&self, wanted: &[Asked]) -> Vec<Result<Vec<Bytes>>> {
+        if let Some(local) = &self.shared.backend.local {
+            return self.read_files(local, wanted).await;
         }
-        let path = self.path(name);
-        let asked_size = AtomicBool::new(false);
-        let len = ranges.iter().map(|range| range.end - range.start).sum();
-        let got = self.attempt(Kind::Read, len, || async {
-            let got = self.get(&path, all.clone(), &asked_size).await?;
-            match got.payload {
-                GetResultPayload::File(file, _) => file_ranges(file, ranges.to_vec()).await,
-                GetResultPayload::Stream(_) => {
-                    Err(StoreError::Failed("a directory gave no file".to_owned()))
-                }
-            }
-        });
-        let read = got.await?;
-        self.shared.counts.read_bytes.add(len);
-        Ok(read)
+        let mut read = Vec::with_capacity(wanted.len());
+        for (name, ranges) in wanted {
+            read.push(self.read_requests(name, ranges).await);
+        }
+        read
+    }
+
+    async fn read_requests(&self, name: &ObjectName, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let each = ranges.iter().map(|range| self.read(name, range.clone()));
+        let each: Vec<_> = each.collect();
+        stream::iter(each).buffered(RANGES).try_collect().await
     }
 
     /// Hands on bytes of an object in order, as they come; `range` is not empty, or nothing is asked. Where a try
@@ -243,30 +239,11 @@ async fn body(got: GetResult) -> Result<Bytes> {
     whole(bytes, len)
 }
 
-fn whole(bytes: Bytes, len: u64) -> Result<Bytes> {
+pub(super) fn whole(bytes: Bytes, len: u64) -> Result<Bytes> {
     match bytes.len() as u64 == len {
         true => Ok(bytes),
         false => Err(cut(bytes.len() as u64, len)),
     }
-}
-
-/// Ranges of a file, all of which are known to the system before the first is waited for.
-async fn file_ranges(file: File, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
-    let read = tokio::task::spawn_blocking(move || {
-        ranges.iter().for_each(|range| announce(&file, range));
-        let read = |range: &Range<u64>| whole(file_range(&file, range)?, range.end - range.start);
-        ranges.iter().map(read).collect()
-    });
-    let read = read.await;
-    read.map_err(|error| StoreError::Failed(error.to_string()))?
-}
-
-/// Bytes of a file; fewer than were asked for at its end.
-fn file_range(file: &File, range: &Range<u64>) -> Result<Bytes> {
-    let mut room = Room::new(range.end.saturating_sub(range.start))?;
-    let len = read_file(file, range.start, room.as_mut())?;
-    forget(file, range);
-    Ok(room.freeze(len))
 }
 
 /// Hands on the bytes of an answer, as they come.

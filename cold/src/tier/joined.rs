@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     pub(super) land: Land,
 }
 
-/// What is read in one request: ranges of a segment in their order, none of them touching the next.
+/// What is read of a segment in one request: ranges in their order, none of them touching the next.
 pub(super) struct Piece {
     pub(super) prefix: Prefix,
     pub(super) segment: Number,
@@ -42,6 +42,25 @@ pub(super) fn pieces(mut wanted: Vec<Wanted>) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+/// Pieces of one prefix that are asked for together, of which a store takes so many.
+pub(super) fn groups(pieces: Vec<Piece>, at_once: impl Fn(Prefix) -> usize) -> Vec<Vec<Piece>> {
+    let mut groups: Vec<Vec<Piece>> = Vec::new();
+    for piece in pieces {
+        let has_room = |group: &&mut Vec<Piece>| {
+            let all = group.iter().chain([&piece]);
+            all.clone()
+                .all(|one| one.prefix == piece.prefix && !one.is_alone())
+                && group.len() < at_once(piece.prefix)
+                && all.map(Piece::bytes).sum::<u64>() <= PIECE_BYTES
+        };
+        match groups.last_mut().filter(has_room) {
+            Some(group) => group.push(piece),
+            None => groups.push(vec![piece]),
+        }
+    }
+    groups
 }
 
 impl Piece {

@@ -9,17 +9,18 @@ use bowstring_cache::read::Entry;
 use bowstring_cache::restore::Restored;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Code, Result};
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 
 use super::flights::{Flight, Land, landed};
-use super::joined::{Piece, Wanted, pieces};
+use super::joined::{Piece, Wanted, groups, pieces};
 use super::reader::{Landed, Way};
 use super::{Cold, failed};
 use crate::entry::{BLOCK_BYTES, Stored};
-use crate::store::{ObjectName, StoreError};
+use crate::store::{Asked, ObjectName, StoreError};
 
-/// Pieces that are read at one time.
-const RANGES: usize = 8;
+/// What is asked of the store at one time.
+const REQUESTS: usize = 8;
 
 /// A key's load, and who is told.
 type Flown = (Id, Land);
@@ -155,39 +156,50 @@ impl Cold {
                 self.tell(&id, &land, Landed::Again);
             }
         }
-        let pieces = futures::stream::iter(pieces(wanted));
-        pieces
-            .for_each_concurrent(RANGES, |piece| self.read_piece(cache, piece))
+        let at_once = |prefix| self.inner.store_of(prefix).objects_at_once();
+        let groups = stream::iter(groups(pieces(wanted), at_once));
+        groups
+            .for_each_concurrent(REQUESTS, |group| self.read_group(cache, group))
             .await;
     }
 
-    async fn read_piece(&self, cache: &Cache, piece: Piece) {
+    async fn read_group(&self, cache: &Cache, group: Vec<Piece>) {
         let inner = &self.inner;
-        let room = match piece.is_alone() {
+        let Some(prefix) = group.first().map(|first| first.prefix) else {
+            return;
+        };
+        let room = match group.iter().any(Piece::is_alone) {
             true => None,
-            false => cache.charge(Account::Cold, piece.room()),
+            false => cache.charge(Account::Cold, group.iter().map(Piece::room).sum()),
         };
         let Some(_room) = room else {
-            return self.read_each(cache, piece.into_wanted().collect()).await;
+            return self.read_apart(cache, group).await;
         };
-        inner.is_read(piece.prefix, piece.segment);
-        let name = ObjectName::Segment(piece.segment);
-        let store = inner.store_of(piece.prefix);
-        let read = match store.read_ranges(&name, &piece.ranges()).await {
-            Ok(read) => read,
-            // Some of them may be whole.
-            Err(StoreError::NotFound | StoreError::Short { .. }) => {
-                return self.read_each(cache, piece.into_wanted().collect()).await;
-            }
-            Err(error) => {
-                inner.counters.failed_reads.add(1);
-                let error = failed(error);
-                for Wanted { stored, land, .. } in piece.into_wanted() {
-                    self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
+        let mut asked: Vec<Asked> = Vec::with_capacity(group.len());
+        for piece in &group {
+            inner.is_read(prefix, piece.segment);
+            asked.push((ObjectName::Segment(piece.segment), piece.ranges()));
+        }
+        let read = inner.store_of(prefix).read_each(&asked).await;
+        for (piece, read) in group.into_iter().zip(read) {
+            match read {
+                Ok(read) => self.land_piece(cache, piece, read).await,
+                // Some of them may be whole.
+                Err(StoreError::NotFound | StoreError::Short { .. }) => {
+                    self.read_apart(cache, vec![piece]).await;
                 }
-                return;
+                Err(error) => {
+                    inner.counters.failed_reads.add(1);
+                    let error = failed(error);
+                    for Wanted { stored, land, .. } in piece.into_wanted() {
+                        self.tell(&stored.description.id, &land, Landed::Failed(error.clone()));
+                    }
+                }
             }
-        };
+        }
+    }
+
+    async fn land_piece(&self, cache: &Cache, piece: Piece, read: Vec<Bytes>) {
         for (one, own) in piece.each(read) {
             let Wanted {
                 stored,
@@ -204,7 +216,8 @@ impl Cold {
     }
 
     /// One after the other.
-    async fn read_each(&self, cache: &Cache, wanted: Vec<Wanted>) {
+    async fn read_apart(&self, cache: &Cache, pieces: Vec<Piece>) {
+        let wanted: Vec<Wanted> = pieces.into_iter().flat_map(Piece::into_wanted).collect();
         for one in wanted {
             let Wanted {
                 stored,

@@ -134,7 +134,7 @@ impl Cold {
             return;
         };
         let store = self.inner.store_of(piece.prefix);
-        let Ok(read) = store.read_ranges(&name, &piece.ranges()).await else {
+        let Ok(read) = store.read_ranges(&name, piece.ranges()).await else {
             return;
         };
         for (one, own) in piece.each(read) {

@@ -89,9 +89,9 @@ async fn what_is_not_there(store: &Store) {
     let name = ObjectName::Segment(Number(2));
     assert_eq!(store.read(&name, 0..1).await, Err(StoreError::NotFound));
     assert_eq!(store.read_all(&name, 1).await, Err(StoreError::NotFound));
-    let two = [0..1, 5..6];
     let missing = Err(StoreError::NotFound);
-    assert_eq!(store.read_ranges(&name, &two).await, missing);
+    let two = vec![0..1, 5..6];
+    assert_eq!(store.read_ranges(&name, two).await, missing);
     assert_eq!(store.size(&name).await, Err(StoreError::NotFound));
     assert_eq!(store.delete(&name).await, Ok(()));
 }
@@ -138,15 +138,34 @@ async fn several_ranges(store: &Store, name: &ObjectName, whole: &Bytes) {
         vec![0..0, 0..5, 9..9, 299_999..300_000],
         scattered.collect(),
     ] {
-        let read = store.read_ranges(name, &ranges).await.unwrap();
+        let read = store.read_ranges(name, ranges.clone()).await.unwrap();
         let expected: Vec<Bytes> = ranges
             .iter()
             .map(|range| whole.slice(range.start as usize..range.end as usize))
             .collect();
         assert_eq!(read, expected, "{ranges:?}");
     }
-    let short = store.read_ranges(name, &[0..1, 299_999..300_001]).await;
+    let short = store.read_ranges(name, vec![0..1, 299_999..300_001]).await;
     assert!(matches!(short, Err(StoreError::Short { .. })), "{short:?}");
+    several_objects(store, name, whole).await;
+}
+
+/// Each by itself, whatever the others are.
+async fn several_objects(store: &Store, name: &ObjectName, whole: &Bytes) {
+    let missing = ObjectName::Segment(Number(2));
+    let read = store
+        .read_each(&[
+            (name.clone(), vec![10..20, 30..30]),
+            (missing, vec![0..1]),
+            (name.clone(), vec![0..1, 299_999..300_001]),
+            (name.clone(), vec![299_999..300_000]),
+        ])
+        .await;
+    assert_eq!(read[0], Ok(vec![whole.slice(10..20), Bytes::new()]));
+    assert_eq!(read[1], Err(StoreError::NotFound));
+    assert!(matches!(read[2], Err(StoreError::Short { .. })), "{read:?}");
+    assert_eq!(read[3], Ok(vec![whole.slice(299_999..)]));
+    assert_eq!(read.len(), 4);
 }
 
 async fn large_objects(store: &Store) {
