@@ -54,7 +54,7 @@ impl Store {
         name: &ObjectName,
         ranges: Vec<Range<u64>>,
     ) -> Result<Vec<Bytes>> {
-        let mut read = self.read_each(&[(name.clone(), ranges)]).await;
+        let mut read = self.read_each(&[(*name, ranges)]).await;
         read.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 

@@ -155,10 +155,10 @@ async fn several_objects(store: &Store, name: &ObjectName, whole: &Bytes) {
     let missing = ObjectName::Segment(Number(2));
     let read = store
         .read_each(&[
-            (name.clone(), vec![10..20, 30..30]),
+            (*name, vec![10..20, 30..30]),
             (missing, vec![0..1]),
-            (name.clone(), vec![0..1, 299_999..300_001]),
-            (name.clone(), vec![299_999..300_000]),
+            (*name, vec![0..1, 299_999..300_001]),
+            (*name, vec![299_999..300_000]),
         ])
         .await;
     assert_eq!(read[0], Ok(vec![whole.slice(10..20), Bytes::new()]));
