@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::attempt::Kind;
 use super::buffers::{announce, forget, read_file};
@@ -33,58 +33,46 @@ impl Store {
         }
     }
 
-    /// What [`Store::read_each`] reads, of files. One that cannot be read alone has another try by itself.
+    /// What [`Store::read_each`] reads, of files. Those that could not be read have further tries without the others.
     pub(super) async fn read_files(
         &self,
         local: &Arc<Local>,
         wanted: &[Asked],
     ) -> Vec<Result<Vec<Bytes>>> {
-        let mut read = match self.read_files_once(local, wanted).await {
-            Ok(read) => read,
-            Err(error) => return vec![Err(error); wanted.len()],
-        };
-        if wanted.len() > 1 {
-            for (read, one) in read.iter_mut().zip(wanted) {
-                if read.as_ref().is_err_and(StoreError::is_transient) {
-                    let again = self.read_files_once(local, slice::from_ref(one)).await;
-                    *read = again.and_then(|mut again| again.pop().unwrap_or(Ok(Vec::new())));
+        let bytes = wanted.iter().map(|(_, ranges)| len_of(ranges)).sum();
+        let read: Mutex<Vec<Option<Result<Vec<Bytes>>>>> = Mutex::new(vec![None; wanted.len()]);
+        let got = self.attempt(Kind::Read, bytes, || async {
+            let (mut left, mut files) = (Vec::new(), Vec::new());
+            for (at, (name, ranges)) in wanted.iter().enumerate() {
+                let is_done =
+                    |read: &Result<_>| !read.as_ref().is_err_and(StoreError::is_transient);
+                if !read.lock()[at].as_ref().is_some_and(is_done) {
+                    left.push(at);
+                    files.push((local.file(&self.path(name))?, ranges.clone()));
                 }
             }
-        }
+            let done = tokio::task::spawn_blocking(move || read_files(&files)).await;
+            let done = done.map_err(|error| StoreError::Failed(error.to_string()))?;
+            let mut failed = done.iter().filter_map(|one| one.as_ref().err());
+            let failed = failed.find(|error| error.is_transient()).cloned();
+            for (at, one) in left.into_iter().zip(done) {
+                read.lock()[at] = Some(one);
+            }
+            failed.map_or(Ok(()), Err)
+        });
+        let failed = got.await.err().unwrap_or(StoreError::Timeout);
+        let read = read.into_inner().into_iter();
+        let read: Vec<_> = read
+            .map(|one| one.unwrap_or_else(|| Err(failed.clone())))
+            .collect();
         let done = wanted.iter().zip(&read).filter(|(_, read)| read.is_ok());
         let bytes = done.map(|((_, ranges), _)| len_of(ranges)).sum();
         self.shared.counts.read_bytes.add(bytes);
         read
     }
-
-    async fn read_files_once(
-        &self,
-        local: &Arc<Local>,
-        wanted: &[Asked],
-    ) -> Result<Vec<Result<Vec<Bytes>>>> {
-        let path = |(name, ranges): &Asked| {
-            let path = local.file(&self.path(name));
-            path.map(|path| (path, ranges.clone()))
-        };
-        let files: Vec<_> = wanted.iter().map(path).collect::<Result<_>>()?;
-        let (files, alone) = (Arc::new(files), wanted.len() == 1);
-        let bytes = wanted.iter().map(|(_, ranges)| len_of(ranges)).sum();
-        self.attempt(Kind::Read, bytes, || {
-            let files = Arc::clone(&files);
-            let read = tokio::task::spawn_blocking(move || read_files(&files));
-            async move {
-                let read = read.await;
-                let read = read.map_err(|error| StoreError::Failed(error.to_string()))?;
-                match &read[..] {
-                    [Err(error)] if alone => Err(error.clone()),
-                    _ => Ok(read),
-                }
-            }
-        })
-        .await
-    }
 }
 
+/// Each file's, in one go.
 fn read_files(wanted: &[(PathBuf, Vec<Range<u64>>)]) -> Vec<Result<Vec<Bytes>>> {
     let open = |(path, ranges): &(PathBuf, Vec<Range<u64>>)| {
         let file = open(path, ranges)?;

@@ -119,6 +119,27 @@ fn a_file_that_was_cut_off_is_short() {
     });
 }
 
+#[test]
+fn a_file_that_cannot_be_read_is_tried_again_and_keeps_no_other_from_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&format!("file://{}", dir.path().display()));
+    run(async {
+        let broken = ObjectName::Segment(Number(8));
+        store.create(&SEGMENT, vec![bytes(1, 5000)]).await.unwrap();
+        fs::create_dir(dir.path().join(broken.to_string())).unwrap();
+        let ranges = vec![0..10, 20..30];
+        let read = store
+            .read_each(&[(broken, ranges.clone()), (SEGMENT, ranges)])
+            .await;
+        assert!(matches!(read[0], Err(StoreError::Failed(_))), "{read:?}");
+        let whole = bytes(1, 5000);
+        assert_eq!(read[1], Ok(vec![whole.slice(0..10), whole.slice(20..30)]));
+        let counters = store.counters();
+        assert!(counters.retries > 0, "{counters:?}");
+        assert_eq!(counters.read_bytes, 20);
+    });
+}
+
 /// A folder that nobody may write to, or a file where a folder should be, is an error and not a panic.
 #[test]
 fn a_folder_that_is_gone_is_made_again_and_a_file_in_its_place_is_an_error() {
