@@ -25,7 +25,7 @@ mod s3fifo;
 mod sieve;
 #[doc(hidden)]
 pub mod simulation;
-mod sketch;
+pub mod sketch;
 mod tinylfu;
 
 #[cfg(test)]

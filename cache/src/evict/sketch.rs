@@ -26,7 +26,7 @@ const SEEDS: [u64; ROWS] = [
 
 /// The counters: two to four bytes an entry, charged to a budget. Where that refuses, they stay as
 /// few as they are.
-pub(super) struct Sketch {
+pub struct Sketch {
     /// Row after row.
     words: Vec<u64>,
     /// Counters a row; a power of two.
@@ -36,7 +36,8 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    pub(super) fn new(budget: Arc<dyn Budget>) -> Self {
+    /// Without a counter, until there is something to count.
+    pub fn new(budget: Arc<dyn Budget>) -> Self {
         Self {
             words: Vec::new(),
             width: 0,
@@ -46,7 +47,7 @@ impl Sketch {
     }
 
     /// Counts a request, while there are so many entries.
-    pub(super) fn add(&mut self, hash: u32, entries: u64) {
+    pub fn add(&mut self, hash: u32, entries: u64) {
         self.fit(entries);
         let places = self.places(hash);
         let least = places.into_iter().map(|at| self.count(at)).min();
@@ -69,7 +70,7 @@ impl Sketch {
     }
 
     /// How often it was asked for, up to 15.
-    pub(super) fn estimate(&self, hash: u32) -> u64 {
+    pub fn estimate(&self, hash: u32) -> u64 {
         let counts = self.places(hash).map(|at| self.count(at));
         counts.into_iter().min().unwrap_or(0)
     }

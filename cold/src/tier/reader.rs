@@ -202,7 +202,7 @@ impl Cold {
             Reading::Scan => false,
         };
         let hash = self.inner.hash_of(&stored.description.id);
-        if may_stay && self.inner.seen.again(hash) {
+        if may_stay && self.inner.seen.enough(hash) {
             Way::Stays
         } else if is_large {
             Way::InPieces

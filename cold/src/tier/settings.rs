@@ -75,6 +75,8 @@ pub struct ColdSettings {
     pub passing_bytes: u64,
     /// Bytes of files that the store may have; what was not read for longest goes.
     pub bytes_max: Option<u64>,
+    /// Reads after which a tensor stays in memory.
+    pub stay_reads: u32,
     /// Segments that are written at one time.
     pub writes: usize,
     /// Whether what is acknowledged as written or gone survives a power cut.
@@ -98,6 +100,7 @@ impl ColdSettings {
             queue_bytes: 64 << 20,
             passing_bytes: 64 << 20,
             bytes_max: None,
+            stay_reads: 2,
             writes: 4,
             fsync: false,
             store: StoreSettings::default(),

@@ -187,7 +187,7 @@ impl Cold {
                 flights: Flights::default(),
                 stripes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 hash: std::hash::RandomState::new(),
-                seen: Seen::new(),
+                seen: Seen::new(settings.stay_reads),
                 passing: Passing::new(settings.passing_bytes),
                 unpackers: Unpackers::default(),
                 packing: Semaphore::new(packers()),

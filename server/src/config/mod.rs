@@ -11,6 +11,7 @@ mod memory;
 mod roots;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -93,6 +94,11 @@ pub struct Config {
     /// Bytes of objects that the cold store may have; what was not read for longest goes
     #[arg(long, value_name = "SIZE")]
     pub cold_bytes_max: Option<ByteSize>,
+
+    /// Reads after which a tensor of the cold tier stays in memory: 1 is the first
+    #[arg(long, value_name = "NUMBER", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=15))]
+    pub cold_stay_reads: u32,
 
     /// Requests to the cold store at one time
     #[arg(long, value_name = "NUMBER", default_value_t = 32,
@@ -223,6 +229,15 @@ pub enum LogFormat {
     Text,
     /// An object a line, for machines.
     Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
 }
 
 impl Config {
