@@ -50,6 +50,7 @@ pub async fn open(
         queue_bytes: memory_bytes / QUEUE_SHARE,
         passing_bytes: memory_bytes / PASSING_SHARE,
         bytes_max: config.cold_bytes_max.map(|bytes| bytes.0),
+        stay_reads: config.cold_stay_reads,
         fsync: config.cold_fsync,
         store: StoreSettings {
             concurrency: config.cold_concurrency as usize,
@@ -116,7 +117,14 @@ pub async fn run(cold: Cold, unread: Option<Unread>, cache: Cache, warm: Option<
 
 /// Writes down what memory has, until `until` on the monotonic clock.
 pub async fn save(cold: &Cold, cache: &Cache, until: Duration) {
-    let Saved { entries, left } = cold.save(cache, until).await;
+    let Some(Saved { entries, left }) = cold.save(cache, until).await else {
+        let entries = cache.stats().entries;
+        tracing::info!(
+            entries,
+            "what memory has was not written down: the cold tier is not written to"
+        );
+        return;
+    };
     if left == 0 {
         tracing::info!(entries, "what memory has is in the cold tier");
     } else {

@@ -25,14 +25,14 @@ pub struct Saved {
 }
 
 impl Cold {
-    /// Writes down all that `cache` has, until `until` on the monotonic clock.
-    pub async fn save(&self, cache: &Cache, until: Duration) -> Saved {
+    /// Writes down all that `cache` has, until `until` on the monotonic clock; `None` where this tier writes nothing.
+    pub async fn save(&self, cache: &Cache, until: Duration) -> Option<Saved> {
         let inner = &self.inner;
         if let Err(error) = self.write_noted().await {
             tracing::warn!(error = %error.message, "cold tier: the log was not written");
         }
         if !inner.writes() {
-            return Saved::default();
+            return None;
         }
         let all = cache.stats().entries;
         let is_late = || inner.clock.monotonic() >= until;
@@ -82,10 +82,10 @@ impl Cold {
             () = inner.clock.sleep(left_time) => {}
         }
         let unwritten = inner.queue.entries();
-        Saved {
+        Some(Saved {
             entries: noted.saturating_sub(unwritten),
             left: all.saturating_sub(noted) + unwritten,
-        }
+        })
     }
 
     /// The end where a successor has the memory: writes down only what is on its way, until `until` on the monotonic clock.
