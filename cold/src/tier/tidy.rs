@@ -79,10 +79,18 @@ impl Cold {
         let inner = &self.inner;
         let bytes =
             inner.stats().index_bytes + inner.store.buffer_bytes() + inner.unpackers.bytes();
-        let fits = charge.as_mut().is_some_and(|charge| charge.resize(bytes));
-        if !fits {
-            *charge = None;
-            *charge = cache.charge(Account::Cold, bytes);
+        let held = charge.as_ref().map_or(0, Charge::bytes);
+        if charge.as_mut().is_some_and(|charge| charge.resize(bytes)) {
+            return;
+        }
+        // Makes room for what is missing. Where there is none, what is paid for stays so.
+        let room = cache.charge(Account::Cold, bytes.saturating_sub(held));
+        match charge {
+            Some(charge) => {
+                drop(room);
+                let _ = charge.resize(bytes);
+            }
+            None => *charge = room,
         }
     }
 
