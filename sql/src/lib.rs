@@ -10,7 +10,7 @@
 //! - [`Sql::change`] makes a DELETE, an UPDATE or an INSERT of what a query finds (`change`).
 //! - `reads` is what a statement reads, for who decides whether it may; a [`Scope`], what a session has set
 //! - `spill`: files in which sorts go on that need more memory than there is for them, where a directory is set
-//! - What a table has is read by a task on the server's own threads, at the query's request and only then (`scan`,
+//! - What a table has is read by a task on threads of normal priority, at the query's request and only then (`scan`,
 //!   `normal`): an idle thread holds no lock that a get or a put could wait for.
 //!
 //! # The tables

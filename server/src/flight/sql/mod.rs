@@ -123,21 +123,29 @@ pub async fn flight_info(
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo> {
     let command = command(&descriptor.cmd)?;
-    let ticket = match &command {
+    let statement = match &command {
         Command::CommandStatementQuery(statement) => {
             let Asking {
                 sessions, numbers, ..
             } = &service.asking;
             let scope = sessions.scope(&call.principal, &call.cookie)?;
-            let statement = Statement::new(statement.query.clone(), numbers.next(), &scope);
+            let text = statement.query.clone();
+            Some(Statement::new(text, numbers.next(), &scope))
+        }
+        _ => None,
+    };
+    let asked = asked(service, call, command).await?;
+    let schema = asked.schema()?;
+    let ticket = match statement {
+        Some(mut statement) => {
+            statement.expect(&schema);
             TicketStatementQuery {
                 statement_handle: statement.encode_to_vec().into(),
             }
             .as_any()
         }
-        _ => Any::decode(descriptor.cmd.clone()).unwrap_or_default(),
+        None => Any::decode(descriptor.cmd.clone()).unwrap_or_default(),
     };
-    let asked = asked(service, call, command).await?;
     let records = match &asked {
         Asked::Query(_) | Asked::Change(..) => -1,
         Asked::Batch(batch) => i64::try_from(batch.num_rows()).unwrap_or(-1),
@@ -150,7 +158,7 @@ pub async fn flight_info(
         ..FlightEndpoint::default()
     };
     Ok(FlightInfo {
-        schema: asked.schema()?,
+        schema,
         flight_descriptor: Some(descriptor),
         endpoint: vec![endpoint],
         total_records: records,
@@ -309,7 +317,9 @@ async fn asked(service: &Service, call: &Call<'_>, command: Command) -> Result<A
         Command::TicketStatementQuery(ticket) => {
             let statement = Statement::read(&ticket.statement_handle)?;
             let scope = statement.scope()?;
-            planned(sql.plan_in(tenant, &statement.text, &scope).await?)?
+            let asked = planned(sql.plan_in(tenant, &statement.text, &scope).await?)?;
+            statement.check(&asked.schema()?)?;
+            asked
         }
         Command::CommandPreparedStatementQuery(statement) => {
             let handle = &statement.prepared_statement_handle;

@@ -1,5 +1,6 @@
 //! SQL over the cache of this server, and the tables that it brings to it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bowstring_cache::Cache;
@@ -190,7 +191,27 @@ fn settings(config: &Config, limits: &Limits) -> Vec<Setting> {
         ("memory", Some(config.memory.to_string())),
         ("eviction", Some(config.eviction.to_string())),
         ("cold", Some(is_set(config.cold.is_some()))),
+        ("cold_also", Some(config.cold_also.len().to_string())),
+        ("state_dir", config.state_dir.as_deref().map(path)),
+        ("warm", config.warm.map(|warm| warm.to_string())),
         ("write_policy", Some(config.write_policy.to_string())),
+        (
+            "cold_segment_bytes",
+            Some(config.cold_segment_bytes.to_string()),
+        ),
+        (
+            "cold_bytes_max",
+            config.cold_bytes_max.map(|bytes| bytes.to_string()),
+        ),
+        ("cold_stay_reads", Some(config.cold_stay_reads.to_string())),
+        (
+            "cold_concurrency",
+            Some(config.cold_concurrency.to_string()),
+        ),
+        ("cold_timeout", Some(time(config.cold_timeout))),
+        ("cold_retry", Some(time(config.cold_retry))),
+        ("cold_fsync", Some(config.cold_fsync.to_string())),
+        ("config", config.config.as_deref().map(path)),
         (
             "connections_max",
             config.connections_max.map(|n| n.to_string()),
@@ -211,20 +232,17 @@ fn settings(config: &Config, limits: &Limits) -> Vec<Setting> {
         ),
         ("load_rate", Some(config.load_rate.to_string())),
         ("drain_timeout", Some(time(config.drain_timeout))),
+        ("takeover", config.takeover.as_deref().map(path)),
         ("slow_request", config.slow_request.map(time)),
+        ("reflection", Some(config.reflection.to_string())),
         ("log_level", Some(config.log_level.clone())),
+        ("log_format", Some(config.log_format.to_string())),
         ("sql_memory", Some(limits.query_bytes.to_string())),
         ("sql_concurrency", Some(limits.queries.to_string())),
         ("sql_timeout", Some(time(limits.timeout))),
         ("sql_rows_max", Some(limits.rows.to_string())),
         ("sql_threads", Some(limits.threads.to_string())),
-        (
-            "sql_spill_dir",
-            limits
-                .spill_dir
-                .as_ref()
-                .map(|dir| dir.display().to_string()),
-        ),
+        ("sql_spill_dir", limits.spill_dir.as_deref().map(path)),
         ("sql_spill_max", Some(limits.spill_bytes.to_string())),
     ]
     .map(|(name, value)| Setting {
@@ -234,7 +252,38 @@ fn settings(config: &Config, limits: &Limits) -> Vec<Setting> {
     .into()
 }
 
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
 /// As the settings are written.
 fn time(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn each_flag_is_a_row() {
+        let config = Flags::parse_from(["serve"]).config;
+        let rows = settings(&config, &Limits::within(1 << 30, 2));
+        let rows: BTreeSet<String> = rows.into_iter().map(|row| row.name).collect();
+        let command = Flags::command();
+        let flags = command
+            .get_arguments()
+            .map(|flag| flag.get_id().to_string());
+        assert_eq!(rows, flags.collect());
+    }
 }

@@ -9,6 +9,7 @@ use bowstring_sql::Scope;
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 use prost::Message;
+use twox_hash::XxHash3_64;
 
 /// Numbers that nobody can guess: of a counter, by keys of this process.
 #[derive(Default)]
@@ -39,6 +40,9 @@ pub struct Statement {
     timeout_ms: Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     rows_max: Option<u64>,
+    /// A hash of the schema that was said.
+    #[prost(fixed64, optional, tag = "6")]
+    columns: Option<u64>,
 }
 
 impl Statement {
@@ -51,6 +55,28 @@ impl Statement {
             schema: schema.map(str::to_owned),
             timeout_ms: timeout.map(|of| u64::try_from(of.as_millis()).unwrap_or(u64::MAX)),
             rows_max,
+            columns: None,
+        }
+    }
+
+    /// Says what its answer is to be like.
+    pub fn expect(&mut self, schema: &[u8]) {
+        self.columns = Some(XxHash3_64::oneshot(schema));
+    }
+
+    /// Whether that is still so.
+    ///
+    /// # Errors
+    /// `failed_precondition` where what it reads has changed.
+    pub fn check(&self, schema: &[u8]) -> Result<()> {
+        match self
+            .columns
+            .is_none_or(|expected| expected == XxHash3_64::oneshot(schema))
+        {
+            true => Ok(()),
+            false => Err(Error::precondition(
+                "the statement has other columns now than GetFlightInfo has said; ask it for another ticket",
+            )),
         }
     }
 
