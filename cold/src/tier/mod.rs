@@ -128,8 +128,6 @@ struct Inner {
     asking: Semaphore,
     /// The next number of a segment or log record.
     next: AtomicU64,
-    /// The first one of this start.
-    first: Number,
     /// Segments that are on their way: what the index has of them is not all.
     open: Mutex<BTreeSet<Number>>,
     /// When a segment was last read, of those that were.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bowstring_cache::Id;
 use bowstring_wire::dtype::DType;
 use bowstring_wire::name::{Namespace, Tenant};
 use bowstring_wire::shape::Shape;
@@ -18,7 +19,8 @@ use crate::format::Layout;
 const OWN_ENTRIES: usize = 64;
 const OWN_BYTES: u64 = 1 << 20;
 
-type Kind = (Tenant, Namespace, DType, Shape);
+/// What goes together.
+pub(super) type Kind = (Tenant, Namespace, DType, Shape);
 
 /// Tensors for one segment.
 pub(super) struct Batch {
@@ -57,8 +59,7 @@ impl Packing {
     /// Adds a tensor; gives what is full with it.
     pub(super) fn add(&mut self, waiting: Arc<Waiting>) -> Option<Batch> {
         let (dtype, shape) = waiting.entry.description();
-        let id = &waiting.id;
-        let kind = (id.tenant.clone(), id.namespace.clone(), dtype, shape);
+        let kind = kind_of(&waiting.id, dtype, shape);
         let group = self.groups.entry(kind.clone()).or_default();
         group.bytes += waiting.entry.len();
         group.waiting.push(waiting);
@@ -105,9 +106,18 @@ impl Packing {
     }
 }
 
-fn own((_, _, dtype, shape): Kind, group: Group) -> Batch {
+pub(super) fn kind_of(id: &Id, dtype: DType, shape: Shape) -> Kind {
+    (id.tenant.clone(), id.namespace.clone(), dtype, shape)
+}
+
+/// Of a file of tensors of one kind.
+pub(super) fn layout_of((_, _, dtype, shape): Kind) -> Layout {
+    Layout::Rows { dtype, shape }
+}
+
+fn own(kind: Kind, group: Group) -> Batch {
     Batch {
-        layout: Layout::Rows { dtype, shape },
+        layout: layout_of(kind),
         waiting: group.waiting,
     }
 }

@@ -193,7 +193,6 @@ impl Cold {
                 packing: Semaphore::new(packers()),
                 asking: Semaphore::new(ASKING_MAX),
                 next: AtomicU64::new(first),
-                first: Number(first),
                 open: Mutex::new(BTreeSet::new()),
                 last_read: Mutex::new(BTreeMap::new()),
                 owed: Owed::default(),

@@ -2,17 +2,19 @@
 //! the store is kept within its limit by giving up what was not read for longest, old log records go, and the
 //! ledger is told what the index has in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowstring_cache::ledger::{Account, Charge};
+use bowstring_cache::lower::Description;
 use bowstring_cache::{Cache, Id};
 use bowstring_wire::error::{Error, Result};
 use bytes::Bytes;
 
 use super::build::RECORD_BYTES_MAX;
+use super::packing::{Kind, kind_of, layout_of};
 use super::{Cold, ask, blocking, failed};
 use crate::entry::{BLOCK_BYTES, Number, Place, Stored};
 use crate::format::{Layout, Tensor, build, read_sidecar};
@@ -35,7 +37,7 @@ const SMALL_SHARE: u64 = 16;
 const SMALL_MIN: usize = 32;
 /// Bytes a second that rewriting may read.
 const REWRITE_RATE: u64 = 64 << 20;
-/// Segments that one round gives up.
+/// Segments that one round takes away.
 const DROPS_A_ROUND: usize = 64;
 
 impl Cold {
@@ -117,7 +119,7 @@ impl Cold {
     }
 
     /// Segments that are whole, with what of them is alive.
-    async fn segments(&self) -> Result<Vec<Segment>> {
+    pub(super) async fn segments(&self) -> Result<Vec<Segment>> {
         let open: BTreeSet<Number> = self.inner.open.lock().clone();
         let segments = ask(self, |index| Ok(index.segments())).await?;
         let mut segments = segments.unwrap_or_default();
@@ -125,11 +127,11 @@ impl Cold {
         Ok(segments)
     }
 
-    async fn drop_dead(&self) -> Result<()> {
-        for segment in self.segments().await? {
-            if segment.live_entries == 0 {
-                self.drop_segment(segment.number).await?;
-            }
+    pub(super) async fn drop_dead(&self) -> Result<()> {
+        let segments = self.segments().await?.into_iter();
+        let dead = segments.filter(|segment| segment.live_entries == 0);
+        for segment in dead.take(DROPS_A_ROUND) {
+            self.drop_segment(segment.number).await?;
         }
         Ok(())
     }
@@ -148,7 +150,7 @@ impl Cold {
     }
 
     /// Gives up what was not read for longest, until the rest is no more than may be.
-    async fn keep_within_limit(&self, cache: &Cache) -> Result<()> {
+    pub(super) async fn keep_within_limit(&self, cache: &Cache) -> Result<()> {
         let Some(max) = self.inner.settings.bytes_max else {
             return Ok(());
         };
@@ -189,7 +191,7 @@ impl Cold {
         }
     }
 
-    /// Rewrites, together, segments of which little is alive and those that are small.
+    /// Rewrites segments of which little is alive, and those that are small, each kind of tensors together.
     pub(super) async fn rewrite_some(&self, cache: &Cache) -> Result<()> {
         let inner = &self.inner;
         let (from, bytes) = chosen(self.segments().await?, inner.settings.segment_bytes);
@@ -204,33 +206,39 @@ impl Cold {
         for number in from {
             entries.extend(self.sidecar(number).await?);
         }
-        // The number first: what is forgotten from now on is forgotten of it too.
-        let number = inner.open_number();
-        let rewritten = self.rewrite(number, entries).await;
-        inner.open.lock().remove(&number);
-        let read = rewritten?;
+        let mut read = 0;
+        let entries = self.alive(entries).await?;
+        for (layout, entries) in by_kind(entries, inner.settings.segment_bytes / SMALL_SHARE) {
+            // The number first: what is forgotten from now on is forgotten of it too.
+            let number = inner.open_number();
+            let rewritten = self.rewrite(number, &layout, entries).await;
+            inner.open.lock().remove(&number);
+            read += rewritten?;
+        }
         let pause = Duration::from_millis(read * 1_000 / REWRITE_RATE);
         inner.clock.sleep(pause).await;
         Ok(())
     }
 
-    async fn rewrite(&self, number: Number, entries: Vec<Stored>) -> Result<u64> {
-        let inner = &self.inner;
-        let live = ask(self, move |index| {
+    /// Those that the index has where they were.
+    async fn alive(&self, entries: Vec<Stored>) -> Result<Vec<Stored>> {
+        let alive = ask(self, move |index| {
             let ids = entries.iter().map(|stored| stored.description.id.clone());
             let ids: Vec<Id> = ids.collect();
             let now = index.get_all(&ids)?.into_iter();
-            let is_live = |(stored, now): (Stored, Option<Stored>)| {
+            let is_alive = |(stored, now): (Stored, Option<Stored>)| {
                 now.is_some_and(|now| now.place == stored.place)
                     .then_some(stored)
             };
-            Ok(entries
-                .into_iter()
-                .zip(now)
-                .filter_map(is_live)
-                .collect::<Vec<_>>())
+            Ok(entries.into_iter().zip(now).filter_map(is_alive).collect())
         });
-        let live = live.await?.unwrap_or_default();
+        Ok(alive.await?.unwrap_or_default())
+    }
+
+    /// Writes them into a segment of this number; gives the bytes that were read.
+    async fn rewrite(&self, number: Number, layout: &Layout, entries: Vec<Stored>) -> Result<u64> {
+        let inner = &self.inner;
+        let live = self.alive(entries).await?;
         let (mut tensors, mut moved, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         let mut read = 0;
         for stored in live {
@@ -259,7 +267,7 @@ impl Cold {
         if tensors.is_empty() {
             return Ok(read);
         }
-        let built = build(number, &Layout::Opaque, tensors)?;
+        let built = build(number, layout, tensors)?;
         let bytes = built.file_bytes();
         let name = ObjectName::Segment(number);
         let written = inner.store.create(&name, built.file).await;
@@ -282,23 +290,30 @@ impl Cold {
             && inner.unpackers.are_right(stored, bytes)
     }
 
-    /// Objects of an earlier start that the index knows nothing of: their writes were not acknowledged.
+    /// Objects that the index knows nothing of, and that nobody is writing: their writes were not acknowledged.
     pub(super) async fn drop_orphans(&self) -> Result<()> {
         let inner = &self.inner;
         self.may_write().await?;
-        let until = inner.first;
+        let until = self.settled();
         let known: BTreeSet<Number> = self
             .segments()
             .await?
             .iter()
             .map(|one| one.number)
             .collect();
-        for listed in inner.store.list(Folder::Segments).await.map_err(failed)? {
-            let number = Number(listed.name.number());
-            if number < until && !known.contains(&number) {
-                inner.store.delete(&listed.name).await.map_err(failed)?;
-                inner.counters.orphans.add(1);
+        let listed = inner.store.list(Folder::Segments).await.map_err(failed)?;
+        let is_orphan = |name: &ObjectName| {
+            let number = Number(name.number());
+            number < until && !known.contains(&number)
+        };
+        let orphans = listed.into_iter().map(|listed| listed.name);
+        let orphans = orphans.filter(is_orphan);
+        for (nth, name) in orphans.enumerate() {
+            if nth % DROPS_A_ROUND == DROPS_A_ROUND - 1 {
+                inner.clock.sleep(TICK).await;
             }
+            inner.store.delete(&name).await.map_err(failed)?;
+            inner.counters.orphans.add(1);
         }
         if inner.settings.state_dir.is_some() {
             // Of a start that had its index there.
@@ -338,6 +353,33 @@ impl Cold {
         }
         Ok(())
     }
+}
+
+/// Tensors for a segment each: those of one kind, where they make more than a small one, and the others together.
+fn by_kind(entries: Vec<Stored>, small_bytes: u64) -> Vec<(Layout, Vec<Stored>)> {
+    let mut kinds: HashMap<Kind, Vec<Stored>> = HashMap::new();
+    for stored in entries {
+        let Description {
+            id, dtype, shape, ..
+        } = &stored.description;
+        let kind = kind_of(id, *dtype, shape.clone());
+        kinds.entry(kind).or_default().push(stored);
+    }
+    let mut others = Vec::new();
+    let mut segments = Vec::new();
+    for (kind, entries) in kinds {
+        let bytes: u64 = entries.iter().map(Stored::file_bytes).sum();
+        // A small one would be rewritten again and again.
+        if bytes < small_bytes {
+            others.extend(entries);
+        } else {
+            segments.push((layout_of(kind), entries));
+        }
+    }
+    if !others.is_empty() {
+        segments.push((Layout::Opaque, others));
+    }
+    segments
 }
 
 /// Segments that are worth rewriting together, and the bytes in them that are alive.

@@ -3,7 +3,7 @@
 //! `keeping`: what is handed down is read back; `compressing`: the same, compressed; `changing`: what is gone while it is on its way; `annotating`: other metadata; `failing`: stores
 //! that fail, bytes that are damaged; `fencing`: a later start takes over; `elsewhere`: other servers' prefixes;
 //! `starting`: what the next start finds; `setting`: settings of namespaces that it finds; `warming`: what it brings up; `racing`: all at once; `streaming`: what is read
-//! past memory; `model`: anything at all, against maps
+//! past memory; `tidying`: what is done in the background; `model`: anything at all, against maps
 
 mod annotating;
 mod changing;
@@ -17,6 +17,7 @@ mod racing;
 mod setting;
 mod starting;
 mod streaming;
+mod tidying;
 mod warming;
 
 use std::sync::Arc;
