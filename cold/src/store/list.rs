@@ -36,7 +36,7 @@ impl Store {
             }
             self.shared.counts.retries.add(1);
             self.shared.clock.sleep(self.shared.pause(failures)).await;
-            if !listing.in_order {
+            if !listing.in_order || !self.shared.backend.resumes {
                 listing = Listing::default();
             }
         }

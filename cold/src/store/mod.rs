@@ -92,6 +92,8 @@ struct Backend {
     parts: Option<Arc<dyn MultipartStore>>,
     /// Where it is a directory.
     local: Option<Arc<Local>>,
+    /// Whether a listing may go on after a name.
+    resumes: bool,
 }
 
 struct Shared {
@@ -122,6 +124,7 @@ impl Store {
                 inner,
                 parts: None,
                 local: None,
+                resumes: true,
             },
             prefix,
             identity,
@@ -144,6 +147,7 @@ impl Store {
             inner,
             parts: Some(parts),
             local: None,
+            resumes: true,
         };
         Store::of(backend, prefix, identity, settings, clock)
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use bowstring_cache::clock::Clock;
 use bowstring_wire::error::{Error, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ObjectStoreScheme, RetryConfig, parse_url_opts};
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
 use super::local::Local;
@@ -18,16 +21,17 @@ use super::{Backend, Store, StoreSettings};
 const CLIENT_TIMEOUT: &str = "1h";
 
 impl Store {
-    /// The store of a URL: `file:///dir` (made where it is not there), `s3://bucket/prefix` with the usual
-    /// `AWS_` variables of the environment, `memory:`.
+    /// The store of a URL: `file:///dir` (made where it is not there), `s3://bucket/prefix`, `gs://bucket/prefix` and
+    /// `az://container/prefix` with the usual variables of the environment (`AWS_`, `GOOGLE_`, `AZURE_`), `memory:`.
     ///
     /// # Errors
     /// `invalid_argument` for a URL that is none of these, or settings that cannot be;
     /// `failed_precondition` for a directory that cannot be made.
     pub fn open(url: &str, settings: StoreSettings, clock: Arc<dyn Clock>) -> Result<Store> {
         let parsed = Url::parse(url).map_err(|error| unknown(url, &error.to_string()))?;
-        // A password in a URL would come out again in logs.
-        if !parsed.username().is_empty() || parsed.password().is_some() {
+        // A password in a URL would come out again in logs; the name in some of Azure's is the container.
+        let has_container = parsed.scheme().starts_with("abfs");
+        if parsed.password().is_some() || !has_container && !parsed.username().is_empty() {
             return Err(unknown(
                 parsed.scheme(),
                 "it has a name or a password in it",
@@ -50,6 +54,7 @@ impl Store {
                     // Its parts have to come in order (object_store 0.13.2 panics where they do not).
                     parts: None,
                     local: None,
+                    resumes: true,
                 };
                 Ok(Store::of(backend, prefix, identity, settings, clock))
             }
@@ -57,17 +62,18 @@ impl Store {
                 let builder = AmazonS3Builder::from_env().with_url(parsed.as_str());
                 Store::s3(builder, url, settings, clock)
             }
-            _ => {
-                let none: [(&str, &str); 0] = [];
-                let opened = parse_url_opts(&parsed, none);
-                let (inner, prefix) = opened.map_err(|error| unknown(url, &error.to_string()))?;
-                let backend = Backend {
-                    inner: inner.into(),
-                    parts: None,
-                    local: None,
-                };
-                Ok(Store::of(backend, prefix, identity, settings, clock))
+            ObjectStoreScheme::GoogleCloudStorage => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_url(parsed.as_str());
+                Store::gcs(builder, url, settings, clock)
             }
+            ObjectStoreScheme::MicrosoftAzure => {
+                let builder = MicrosoftAzureBuilder::from_env().with_url(parsed.as_str());
+                Store::azure(builder, url, settings, clock)
+            }
+            _ => Err(unknown(
+                url,
+                "it is none of a store that writes an object once",
+            )),
         }
     }
 
@@ -99,31 +105,106 @@ impl Store {
         settings: StoreSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Store> {
-        let refused = |why: &dyn std::fmt::Display| unknown(url, &why.to_string());
-        let parsed = Url::parse(url).map_err(|error| refused(&error))?;
-        let (_, prefix) = ObjectStoreScheme::parse(&parsed).map_err(|error| refused(&error))?;
-        let retry = RetryConfig {
-            max_retries: 0,
-            ..RetryConfig::default()
-        };
+        let (parsed, prefix) = parts_of(url)?;
         let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
         let inner = builder
-            .with_retry(retry)
+            .with_retry(no_retries())
             .with_config(timeout, CLIENT_TIMEOUT)
             .build();
-        let inner = Arc::new(inner.map_err(|error| refused(&error))?);
-        let backend = Backend {
-            inner: inner.clone(),
-            parts: Some(inner),
-            local: None,
+        let inner = inner.map_err(|error| unknown(url, &error.to_string()))?;
+        let (backend, identity) = (in_parts(inner), parsed.to_string());
+        Ok(Store::of(backend, prefix, identity, settings, clock))
+    }
+
+    /// The same of Google Cloud Storage.
+    ///
+    /// # Errors
+    /// `invalid_argument` for settings that cannot be.
+    pub fn gcs(
+        builder: GoogleCloudStorageBuilder,
+        url: &str,
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Store> {
+        let (parsed, prefix) = parts_of(url)?;
+        let timeout = GoogleConfigKey::Client(ClientConfigKey::Timeout);
+        let inner = builder
+            .with_retry(no_retries())
+            .with_config(timeout, CLIENT_TIMEOUT)
+            .build();
+        let inner = inner.map_err(|error| unknown(url, &error.to_string()))?;
+        let (backend, identity) = (in_parts(inner), parsed.to_string());
+        Ok(Store::of(backend, prefix, identity, settings, clock))
+    }
+
+    /// The same of Azure's blob storage.
+    ///
+    /// # Errors
+    /// `invalid_argument` for settings that cannot be.
+    pub fn azure(
+        builder: MicrosoftAzureBuilder,
+        url: &str,
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Store> {
+        let (parsed, prefix) = parts_of(url)?;
+        // One name for one place: a URL may or may not have the account, and the environment has it then.
+        let host = parsed.host_str().unwrap_or_default();
+        let (account, container) = match (parsed.scheme(), parsed.username()) {
+            ("https", _) => {
+                let first = parsed.path_segments().and_then(|mut all| all.next());
+                (Some(host), first.unwrap_or_default())
+            }
+            (_, "") => (None, host),
+            (_, container) => (Some(host), container),
         };
-        Ok(Store::of(
-            backend,
-            prefix,
-            parsed.to_string(),
-            settings,
-            clock,
-        ))
+        let account = match account.and_then(|host| host.split('.').next()) {
+            Some(account) => account.to_owned(),
+            None => builder
+                .get_config_value(&AzureConfigKey::AccountName)
+                .unwrap_or_default(),
+        };
+        let identity = format!("az://{account}/{container}/{prefix}");
+        let timeout = AzureConfigKey::Client(ClientConfigKey::Timeout);
+        let inner = builder
+            .with_retry(no_retries())
+            .with_config(timeout, CLIENT_TIMEOUT)
+            .build();
+        let inner = inner.map_err(|error| {
+            let hint = "the account is that of AZURE_STORAGE_ACCOUNT_NAME where the URL has none";
+            unknown(url, &format!("{error}; {hint}"))
+        })?;
+        let backend = Backend {
+            // Where a listing is to go on after a name, some of its servers begin anew, and some have nothing.
+            resumes: false,
+            ..in_parts(inner)
+        };
+        Ok(Store::of(backend, prefix, identity, settings, clock))
+    }
+}
+
+fn parts_of(url: &str) -> Result<(Url, Path)> {
+    let parsed = Url::parse(url).map_err(|error| unknown(url, &error.to_string()))?;
+    let (_, prefix) =
+        ObjectStoreScheme::parse(&parsed).map_err(|error| unknown(url, &error.to_string()))?;
+    Ok((parsed, prefix))
+}
+
+/// Tries are ours: each has its time, and is counted.
+fn no_retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
+}
+
+fn in_parts(inner: impl ObjectStore + MultipartStore) -> Backend {
+    let inner = Arc::new(inner);
+    Backend {
+        inner: Arc::clone(&inner) as _,
+        parts: Some(inner),
+        local: None,
+        resumes: true,
     }
 }
 
@@ -148,6 +229,7 @@ fn local(
         inner: Arc::clone(&local) as _,
         parts: None,
         local: Some(local),
+        resumes: true,
     };
     Ok(Store::of(
         backend,
@@ -160,7 +242,8 @@ fn local(
 
 fn unknown(url: &str, why: &str) -> Error {
     Error::invalid(format!(
-        "not a place for a cold tier: {why}; url=`{url}` expected file:///dir, s3://bucket/prefix or memory:"
+        "not a place for a cold tier: {why}; url=`{url}` expected file:///dir, s3://bucket/prefix, gs://bucket/prefix, \
+         az://container/prefix or memory:"
     ))
 }
 
@@ -199,6 +282,18 @@ mod tests {
             open("s3://bucket/a/b").unwrap().identity(),
             "s3://bucket/a/b"
         );
+        assert_eq!(
+            open("abfss://container@account.dfs.core.windows.net/a/b")
+                .unwrap()
+                .identity(),
+            "az://account/container/a/b"
+        );
+        assert_eq!(
+            open("https://account.blob.core.windows.net/container/a/b")
+                .unwrap()
+                .identity(),
+            "az://account/container/a/b"
+        );
         assert_eq!(open("memory:").unwrap().identity(), "memory:");
         assert!(open("memory:///").is_ok());
     }
@@ -210,9 +305,12 @@ mod tests {
             "/var/cold",
             "file://host/dir",
             "ftp://host/dir",
-            "gs://bucket/prefix",
             "http://host/dir",
+            "https://host/dir",
             "s3:///prefix",
+            "gs:///prefix",
+            "az://container.of/prefix",
+            "abfss://container@host/prefix",
             "s3://bucket/prefix?x=1",
         ];
         for url in bad {
@@ -222,13 +320,14 @@ mod tests {
                 "{url}: {refused}"
             );
             assert!(
-                refused.ends_with("expected file:///dir, s3://bucket/prefix or memory:"),
+                refused.ends_with("az://container/prefix or memory:"),
                 "{url}: {refused}"
             );
         }
-        let secret = open("s3://key:hunter2@bucket/prefix")
-            .unwrap_err()
-            .to_string();
-        assert!(!secret.contains("hunter2"), "{secret}");
+        for scheme in ["s3", "gs", "abfss"] {
+            let secret = open(&format!("{scheme}://key:hunter2@bucket/prefix"));
+            let secret = secret.unwrap_err().to_string();
+            assert!(!secret.contains("hunter2"), "{secret}");
+        }
     }
 }

@@ -53,7 +53,7 @@ impl std::fmt::Display for WritePolicy {
 /// See above.
 #[derive(Debug, Clone)]
 pub struct ColdSettings {
-    /// The store: `file:///dir`, `s3://bucket/prefix`, `memory:`, or what else `object_store` speaks.
+    /// The store: `file:///dir`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `memory:`.
     pub url: String,
     /// Stores of other servers, which are read and never written to.
     pub also: Vec<String>,

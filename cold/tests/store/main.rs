@@ -1,8 +1,10 @@
 //! What every store has to do, asked of each kind of them, and what they do when they fail.
 //!
+//! - `azure`: a server of Azure's blob storage
 //! - `contract`: the same questions for all
 //! - `directory`: what a directory has of its own: fsync, leftovers, a full disk
 //! - `failing`: memory behind faults, in simulated time
+//! - `gcs`: Google Cloud Storage, as far as it can be had
 //! - `s3`: an S3 server in this process, also one that fails
 //! - `seaweed`: a real one
 
@@ -12,13 +14,16 @@
     reason = "these are tests, and their numbers are small"
 )]
 
+mod azure;
 mod contract;
 mod directory;
 mod failing;
+mod gcs;
 mod s3;
 mod seaweed;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +76,21 @@ fn run(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     runtime.block_on(test);
+}
+
+/// A program that `tests/run` has installed; where it has not, nothing is asked, but in CI.
+fn installed(program: &str) -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests")
+        .join(program);
+    if program.exists() {
+        return Some(program);
+    }
+    let in_ci = std::env::var("CI").is_ok_and(|ci| !matches!(&*ci, "" | "0" | "false"));
+    let said = format!("`tests/run rust` installs {}", program.display());
+    assert!(!in_ci, "{said}");
+    eprintln!("not asked: {said}");
+    None
 }
 
 /// Bytes that no other seed gives.

@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bowstring_cache::clock::{Clock, SystemClock};
-use bowstring_cold::store::Store;
+use bowstring_cold::store::{ObjectName, Store};
 use tempfile::TempDir;
 
 use crate::contract::Races;
 use crate::s3::builder;
-use crate::{contract, patient, run};
+use crate::{contract, gcs, installed, patient, run};
 
-const IDENTITIES: &str = r#"{"identities": [{
-    "name": "test",
-    "credentials": [{"accessKey": "test", "secretKey": "secret"}],
-    "actions": ["Admin", "Read", "Write", "List", "Tagging"]
-}]}"#;
+const IDENTITIES: &str = r#"{"identities": [
+    {
+        "name": "test",
+        "credentials": [{"accessKey": "test", "secretKey": "secret"}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"]
+    },
+    {"name": "anonymous", "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+]}"#;
 
 /// A server that ends with the test.
 struct Weed {
@@ -102,40 +105,47 @@ impl Drop for Weed {
     }
 }
 
-fn program() -> Option<PathBuf> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/.venv/bin/weed");
+fn start() -> Option<Weed> {
     let named = std::env::var_os("BOWSTRING_TESTS_WEED").map(PathBuf::from);
-    named.or_else(|| installed.exists().then_some(installed))
+    let program = named.or_else(|| installed(".venv/bin/weed"))?;
+    Some(Weed::start(&program))
+}
+
+/// Waits until it takes an object.
+async fn is_up(store: &Store, clock: &SystemClock) {
+    let name = ObjectName::Epoch(u64::MAX - 1);
+    let mut tries = 0;
+    while let Err(error) = store.create(&name, vec![crate::bytes(1, 8)]).await {
+        tries += 1;
+        assert!(tries < 600, "{error}");
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    store.delete(&name).await.unwrap();
 }
 
 #[test]
 fn seaweedfs() {
-    let Some(program) = program() else {
-        let in_ci = std::env::var("CI").is_ok_and(|ci| !matches!(&*ci, "" | "0" | "false"));
-        assert!(
-            !in_ci,
-            "there is no SeaweedFS; `tests/run rust` installs it into tests/.venv"
-        );
-        eprintln!(
-            "not asked: there is no SeaweedFS; `tests/run rust` installs it into tests/.venv"
-        );
-        return;
-    };
-    let weed = Weed::start(&program);
+    let Some(weed) = start() else { return };
     run(async {
         let clock = Arc::new(SystemClock::new());
         let url = "s3://bucket/a/prefix";
-        let store = Store::s3(builder(&weed.endpoint), url, patient(), clock.clone()).unwrap();
-        let name = bowstring_cold::store::ObjectName::Epoch(u64::MAX - 1);
-        // It is up when it takes an object.
-        let mut tries = 0;
-        while let Err(error) = store.create(&name, vec![crate::bytes(1, 8)]).await {
-            tries += 1;
-            assert!(tries < 600, "{error}");
-            clock.sleep(Duration::from_millis(100)).await;
-        }
-        store.delete(&name).await.unwrap();
-        let store = Store::s3(builder(&weed.endpoint), url, patient(), clock).unwrap();
-        contract::all(&store, Races::Decided).await;
+        let open = || Store::s3(builder(&weed.endpoint), url, patient(), clock.clone()).unwrap();
+        is_up(&open(), &clock).await;
+        contract::all(&open(), Races::Decided).await;
+    });
+}
+
+#[test]
+fn seaweedfs_asked_as_google_cloud_storage_is() {
+    let Some(weed) = start() else { return };
+    run(async {
+        let clock = Arc::new(SystemClock::new());
+        let url = "gs://bucket/a/prefix";
+        let open = || {
+            let builder = gcs::builder(&weed.endpoint);
+            Store::gcs(builder, url, patient(), clock.clone()).unwrap()
+        };
+        is_up(&open(), &clock).await;
+        contract::all(&open(), Races::Decided).await;
     });
 }

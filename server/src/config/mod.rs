@@ -63,8 +63,8 @@ pub struct Config {
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub eviction: Eviction,
 
-    /// Where entries go that do not fit in memory: file:///DIRECTORY, s3://BUCKET/PREFIX with the
-    /// usual credentials, memory:, or what else object_store speaks. Each server has its own
+    /// Where entries go that do not fit in memory: file:///DIRECTORY, s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX or az://CONTAINER/PREFIX with the usual credentials, memory:. Each server has its own
     #[arg(long, value_name = "URL")]
     pub cold: Option<String>,
 
