@@ -6,8 +6,8 @@
     tests/.venv/bin/python benches/python/sql_beside.py --entries 10_000_000 --memory 8GiB
 
 Medians of a server over so many entries of 16 bytes: `count(*) GROUP BY namespace` and a look-up of a key, with the processor time of the
-server's process for each. Then gets of 3 KiB over mux, in turns alone and beside ten connections that run a query each again and again; every get's bytes are compared
-by the load generator. Prints the medians of both and of the ratios of the pairs.
+server's process for each. Then gets of 3 KiB over mux, in turns alone and beside ten connections that each run again and again one of these: a `GROUP BY` of all, a look-up of a key,
+the ten nearest of 400,000 x 50; every get's bytes are compared by the load generator. Prints the medians of both and of the ratios of the pairs.
 
 Those who ask are on the same machine, where they would not be: they are at idle priority, and a plain client of Arrow Flight, which needs a tenth of the processor
 of a driver.
@@ -31,9 +31,11 @@ import pyarrow.flight as flight
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BATCH = 50_000
 NAMESPACES = 10
+VECTORS, WIDTH = 400_000, 50
 QUERIES = [
     "SELECT namespace, count(*), sum(bytes) FROM tensors GROUP BY 1",
-    "SELECT key FROM ns.n3 ORDER BY cosine_similarity(value, tensor('n3', '000000000003')) DESC LIMIT 10",
+    "SELECT bytes FROM tensors WHERE namespace = 'n3' AND key = '000000000003'",
+    "SELECT key FROM ns.vectors ORDER BY cosine_similarity(value, tensor('vectors', '000000000003')) DESC LIMIT 10",
 ]
 
 
@@ -50,28 +52,29 @@ def main():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             uri = server.stdout.readline().removeprefix("flight ").strip()
-            load(uri, options.entries)
+            for number in range(NAMESPACES):
+                load(uri, f"n{number}", range(number, options.entries, NAMESPACES), 4)
             with dbapi.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
                 costs(cursor, server.pid, options)
+            load(uri, "vectors", range(VECTORS), WIDTH)
             beside(uri, options)
         finally:
             server.terminate()
 
 
-def load(uri, entries):
-    schema = pa.schema([("key", pa.utf8()), ("tensor", pa.list_(pa.float32(), 4))])
+def load(uri, namespace, rows, width):
+    schema = pa.schema([("key", pa.utf8()), ("tensor", pa.list_(pa.float32(), width))])
+    descriptor = flight.FlightDescriptor.for_command(json.dumps({"namespace": namespace}).encode())
+    random = np.random.default_rng(width)
     with flight.connect(uri) as client:
-        for number in range(NAMESPACES):
-            descriptor = flight.FlightDescriptor.for_command(b'{"namespace": "n%d"}' % number)
-            writer, _ = client.do_put(descriptor, schema)
-            with writer:
-                rows = range(number, entries, NAMESPACES)
-                for start in range(0, len(rows), BATCH):
-                    part = rows[start : start + BATCH]
-                    keys = pa.array([f"{row:012}" for row in part])
-                    numbers = np.arange(len(part) * 4, dtype=np.float32)
-                    cells = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 4)
-                    writer.write_batch(pa.record_batch([keys, cells], schema=schema))
+        writer, _ = client.do_put(descriptor, schema)
+        with writer:
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                keys = pa.array([f"{row:012}" for row in part])
+                numbers = random.random(len(part) * width, dtype=np.float32)
+                cells = pa.FixedSizeListArray.from_arrays(pa.array(numbers), width)
+                writer.write_batch(pa.record_batch([keys, cells], schema=schema))
 
 
 def costs(cursor, pid, options):
