@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::answer::{Answer, Step, Until};
 use crate::catalog::Tables;
+use crate::counters::Counters;
 use crate::error;
 use crate::functions::{named, order};
 use crate::limits::Limits;
@@ -59,6 +60,7 @@ struct Inner {
     base: SessionState,
     spills: Option<Spills>,
     turns: Arc<Semaphore>,
+    counters: Counters,
 }
 
 impl Sql {
@@ -70,9 +72,12 @@ impl Sql {
     pub fn new(cache: Cache, brought: Vec<Live>, limits: Limits) -> Result<Self> {
         let spills = limits.spill_dir.as_deref();
         let spills = spills.map(|dir| Spills::open(dir, limits.spill_bytes));
+        let spills = spills.transpose()?;
         let walks = Threads::walks()?;
+        let turns = Arc::new(Semaphore::new(limits.queries));
         Ok(Self(Arc::new(Inner {
-            spills: spills.transpose()?,
+            counters: Counters::new(turns.clone(), limits.queries, spills.clone()),
+            spills,
             normal: Normal {
                 handle: Handle::current(),
                 walks: walks.handle().clone(),
@@ -80,7 +85,7 @@ impl Sql {
             _walks: walks,
             threads: Threads::queries(limits.threads)?,
             base: base(&limits),
-            turns: Arc::new(Semaphore::new(limits.queries)),
+            turns,
             cache,
             brought,
             limits,
@@ -180,6 +185,11 @@ impl Sql {
         }
     }
 
+    /// What queries do and have done.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
     /// What is queried.
     pub(crate) fn cache(&self) -> &Cache {
         &self.0.cache
@@ -201,11 +211,16 @@ impl Sql {
         let timeout = plan.asked.scope.timeout(&self.0.limits);
         let until = Until::new(self.0.cache.clock().clone(), timeout);
         let turn = until.keep(self.turn()).await??;
+        let running = self.0.counters.begins();
         let (give, steps) = mpsc::channel::<Step<T>>(1);
         let (sql, plan) = (self.clone(), plan.clone());
         let query = self.spawn(async move {
             let _turn = turn;
             let end = sql.answer(plan, &mut encode, &give).await;
+            // Where nobody is left, it ended because of that.
+            if !give.is_closed() {
+                running.ends(end.is_ok());
+            }
             // Nobody may be left to be told.
             let _ = give.send(end.map(|()| None)).await;
         });
@@ -232,6 +247,7 @@ impl Sql {
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        let _waiting = self.0.counters.waits();
         let turns = self.0.turns.clone();
         let turn = turns.acquire_owned().await;
         turn.map_err(|_| Error::unavailable("the server takes no more queries"))
@@ -290,6 +306,7 @@ impl Sql {
                 )));
             }
             left -= rows;
+            inner.counters.found(rows);
             let batch = RecordBatch::try_new_with_options(
                 plan.rows.clone(),
                 batch.columns().to_vec(),

@@ -6,7 +6,7 @@
 //!   a query may;
 //!   [`Plan`] says what columns come and which parameters are asked for.
 //! - [`Sql::run`] answers it: on threads of their own at idle priority (`threads`), with memory that the ledger has
-//!   been asked for (`pool`), and as long as its time is not over ([`Answer`]).
+//!   been asked for (`pool`), and as long as its time is not over ([`Answer`]). [`Counters`] say how many did.
 //! - [`Sql::change`] makes a DELETE, an UPDATE or an INSERT of what a query finds (`change`).
 //! - `reads` is what a statement reads, for who decides whether it may; a [`Scope`], what a session has set
 //! - `spill`: files in which sorts go on that need more memory than there is for them, where a directory is set
@@ -26,6 +26,7 @@
 mod answer;
 mod catalog;
 mod change;
+mod counters;
 mod engine;
 mod error;
 mod filter;
@@ -53,6 +54,7 @@ mod tests;
 pub use answer::{Answer, Until};
 pub use catalog::{ALIKE, CATALOG, SCHEMA};
 pub use change::Coming;
+pub use counters::{Counters, SqlStats};
 pub use engine::listing::Table;
 pub use engine::{May, Sql};
 pub use limits::Limits;

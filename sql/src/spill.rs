@@ -68,7 +68,6 @@ impl Spills {
     }
 
     /// Bytes that all queries have on the disk.
-    #[cfg(test)]
     pub fn used_bytes(&self) -> u64 {
         self.0.used_bytes.load(Ordering::Relaxed)
     }

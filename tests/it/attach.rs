@@ -411,3 +411,41 @@ async fn rows_are_asked_for_by_sql() {
         "not known of what was not read"
     );
 }
+
+#[tokio::test]
+async fn rows_are_put_elsewhere_by_sql_and_changed_by_none() {
+    let files = Files::new();
+    let server = Arc::new(files.server("64MiB").start());
+    let from = Space::on(Arc::clone(&server), "from").await;
+    attach(&from, &files.text("a.parquet")).await.unwrap();
+    let to = Space::on(Arc::clone(&server), "to").await;
+    let mut client = client(&server).await;
+    let (source, target) = (&from.namespace, &to.namespace);
+    let insert = format!(
+        "INSERT INTO tensors (namespace, key, value) \
+         SELECT '{target}', key, value FROM tensors WHERE namespace = '{source}'"
+    );
+    let inserted = client.execute_update(insert, None).await.unwrap();
+    assert_eq!(inserted, 1_300);
+    for n in [0, 7, 1_299] {
+        is_as_written(&to, n).await;
+    }
+    for text in [
+        format!("DELETE FROM tensors WHERE namespace = '{source}'"),
+        format!("UPDATE tensors SET pinned = true WHERE namespace = '{source}'"),
+        format!(
+            "INSERT INTO tensors (namespace, key, value) \
+             SELECT '{source}', 'new', value FROM tensors WHERE namespace = '{target}' LIMIT 1"
+        ),
+    ] {
+        let refused = client.execute_update(text.clone(), None).await;
+        let refused = refused.unwrap_err().to_string();
+        for word in ["failed_precondition: ", "attached", "detach"] {
+            assert!(refused.contains(word), "{text}: {refused}");
+        }
+    }
+    let count = "SELECT count(*), count(pins) FROM tensors GROUP BY namespace";
+    let left = query(&mut client, count).await.unwrap();
+    assert_eq!(rows(&left), ["1300 1300", "1300 1300"]);
+    is_as_written(&from, 7).await;
+}

@@ -5,7 +5,7 @@
 //! - many: `bulk`, `many`, `exchange`, `mux`; many at once, or none: `loads`, of files that the server reads: `load_files`, that are served as they are: `attach`, `attach_settings`; what passes to a successor: `taking_over`
 //! - what is known of them: `info`, `actions`; how long they stay: `keeping`; namespaces:
 //!   `spaces`; what does not fit in memory: `cold`
-//! - what is asked by SQL: `sql`; what operators ask: `sql_tables`; what is changed by it: `sql_changes`
+//! - what is asked by SQL: `sql`; what operators ask: `sql_tables`, `sql_questions`; what is changed by it: `sql_changes`
 //!   how queries end: `sql_limits`; what is set for them: `sql_sessions`
 //! - what goes wrong: `errors`, `transport`, `limits`, `reliability`
 //! - what a page of the documentation shows: `rust_page`
@@ -59,6 +59,7 @@ mod sql_catalog;
 mod sql_changes;
 mod sql_inserts;
 mod sql_limits;
+mod sql_questions;
 mod sql_sessions;
 mod sql_tables;
 mod taking_over;

@@ -73,6 +73,21 @@ pub fn rows(batches: &[RecordBatch]) -> Vec<String> {
     cells.collect()
 }
 
+/// `docs/sql.md`.
+pub fn page() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
+    std::fs::read_to_string(page).unwrap()
+}
+
+/// The statements that a page, or a part of it, shows.
+pub fn statements(page: &str) -> Vec<String> {
+    let blocks = page.split("```sql\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let statements = blocks.flat_map(|block| block.split(';')).map(str::trim);
+    let statements = statements.filter(|text| !text.is_empty());
+    statements.map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn a_statement_is_planned_read_and_of_the_schema_that_was_said() {
     let (space, mut client) = filled("sql").await;
@@ -135,6 +150,29 @@ async fn schema_is_said_by_all_verbs_alike() {
         .await
         .unwrap();
     assert!(!batches.is_empty());
+}
+
+#[tokio::test]
+async fn a_ticket_is_refused_once_its_columns_are_others() {
+    let space = Space::new("sql").await;
+    let mut client = client(&space.server).await;
+    let tensor = |width| Tensor::sample(DType::Float32, &[width]);
+    space.put("a", &tensor(4)).await.unwrap();
+    let text = format!("SELECT key, value FROM ns.\"{}\"", space.namespace);
+    let info = client.execute(text.clone(), None).await.unwrap();
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    space.put("b", &tensor(4)).await.unwrap();
+    let (_, batches) = read(&mut client, info.clone()).await.unwrap();
+    assert_eq!(rows(&batches).len(), 2, "other rows are none");
+    for key in ["a", "b"] {
+        let members = json!({"key": key, "mode": "replace"});
+        space.put_with(&members, &tensor(5)).await.unwrap();
+    }
+    let refusal = client.do_get(ticket).await.err().unwrap().to_string();
+    for word in ["failed_precondition: ", "other columns", "another ticket"] {
+        assert!(refusal.contains(word), "{refusal}");
+    }
+    assert_eq!(rows(&query(&mut client, &text).await.unwrap()).len(), 2);
 }
 
 #[tokio::test]
@@ -287,18 +325,9 @@ async fn what_docs_sql_shows_is_what_runs() {
         space.bulk(bulk(&keys, &tensors)).await.unwrap();
     }
     let mut client = client(&server).await;
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let shown: Vec<&str> = page
-        .split("```sql\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .flat_map(|block| block.split(';'))
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-        .collect();
+    let shown = statements(&page());
     assert!(shown.len() >= 8, "{} statements", shown.len());
-    for text in shown {
+    for text in &shown {
         let answer = query(&mut client, text).await;
         assert!(answer.is_ok(), "{text}: {answer:?}");
     }

@@ -1,5 +1,6 @@
-//! What operators ask by SQL: evictions, segments, loads, connections, slow requests.
+//! What operators ask by SQL: evictions, segments, loads, connections, slow requests, all that is counted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,6 +217,70 @@ async fn what_was_slow_is_kept_as_the_log_has_it() {
     .await;
     let quick = "SELECT count(*) FROM slow_requests WHERE elapsed_ms < 200 OR answered_at > now()";
     assert_eq!(number(&mut client, quick).await, 0);
+}
+
+/// A series of the metrics page, as a row of `stats` shows it.
+fn shown(series: &str) -> String {
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.trim_end_matches('}').replace("=\"", ": ");
+    let labels = labels.replace("\",", ", ").replace('"', "");
+    format!("{name} {{{labels}}}")
+}
+
+#[tokio::test]
+async fn stats_says_all_that_the_metrics_page_says() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::builder()
+        .flag("--cold", format!("file://{}/store", dir.path().display()))
+        .flag("--state-dir", dir.path().join("state"))
+        .start();
+    let server = Arc::new(server);
+    let space = Space::on(Arc::clone(&server), "counted").await;
+    let mut client = client(&server).await;
+    let answered = "SELECT value FROM stats WHERE name = 'bowstring_sql_queries_total' AND labels['end'] = 'answered'";
+    assert_eq!(number(&mut client, answered).await, 0);
+    assert_eq!(number(&mut client, answered).await, 1);
+    let tensor = Tensor::sample(DType::Float32, &[4]);
+    space.put("a", &tensor).await.unwrap();
+    space.tensor("none").await.unwrap_err();
+
+    let all =
+        "SELECT name, labels FROM stats WHERE name LIKE 'bowstring_%' OR name LIKE 'process_%'";
+    let rows = ask(&mut client, all).await;
+    let told: BTreeSet<String> = rows.iter().cloned().collect();
+    assert_eq!(told.len(), rows.len(), "none stands twice");
+    let (_, page) = server.http_get("/metrics");
+    let samples = page.lines().filter(|line| !line.starts_with('#'));
+    let series = samples.filter_map(|line| Some(shown(line.rsplit_once(' ')?.0)));
+    let series: BTreeSet<String> = series.collect();
+    for series in [
+        "bowstring_requests_total {verb: DoGet, code: not_found}",
+        "bowstring_exchange_requests_total {op: mux.get, code: ok}",
+        "bowstring_request_duration_seconds_count {verb: DoPut}",
+        "bowstring_request_duration_seconds_sum {verb: DoPut}",
+        "bowstring_connections {transport: tcp}",
+        "bowstring_cold_entries {}",
+        "bowstring_sql_rows_total {}",
+        "process_cpu_seconds_total {}",
+    ] {
+        assert!(told.contains(series), "{series}");
+    }
+    assert_eq!(told, series);
+
+    for (of, expected) in [
+        ("name = 'bowstring_entries'", "1 1.0"),
+        (
+            "name = 'bowstring_requests_total' AND labels['verb'] = 'DoPut' AND labels['code'] = 'ok'",
+            "1 1.0",
+        ),
+        ("name = 'entries'", "1 1.0"),
+    ] {
+        let text = format!("SELECT value, value_float FROM stats WHERE {of}");
+        assert_eq!(ask(&mut client, &text).await, [expected], "{of}");
+    }
+    let took = "SELECT value_float > 0, value = floor(value_float) FROM stats \
+                WHERE name = 'bowstring_request_duration_seconds_sum' AND labels['verb'] = 'DoPut'";
+    assert_eq!(ask(&mut client, took).await, ["true true"]);
 }
 
 #[tokio::test]

@@ -126,6 +126,11 @@ pub fn render(stats: &Stats, text: &mut Text) {
     )
     .value(stats.events.evicted_bytes);
     text.counter(
+        "bowstring_evictions_unlisted_total",
+        "Evictions that the list of the last ones lacks.",
+    )
+    .value(stats.evictions_unlisted);
+    text.counter(
         "bowstring_moved_total",
         "Small entries moved to empty a page.",
     )
@@ -176,7 +181,7 @@ pub(super) mod tests {
                 evicted_bytes: 16,
                 ..EventCounts::default()
             },
-            evictions_unlisted: 0,
+            evictions_unlisted: 24,
         }
     }
 
@@ -202,7 +207,7 @@ pub(super) mod tests {
             samples["bowstring_unlinked_total{reason=\"evicted\"}"],
             15.0
         );
-        for value in 3..=23 {
+        for value in 3..=24 {
             assert!(
                 samples.values().any(|sample| *sample == f64::from(value)),
                 "{value}"

@@ -5,8 +5,10 @@
 //! - `histogram`: times in fixed buckets
 //! - `process`: memory that the machine charges, descriptors, CPU time
 //! - `engine`: the cache's figures, read when somebody asks
-//! - `namespaces`: those of the first namespaces; `cold`: those of the tier below
+//! - `namespaces`: those of the first namespaces; `cold`: those of the tier below; `sql`: those of queries
 //! - `connections`: who is connected; `slow`: the last slow requests
+//!
+//! What the page says is the table `stats` of SQL, too: whoever adds a metric adds it to both.
 //!
 //! Counting is a few relaxed additions: no lock, no allocation, and no label that a client chose but
 //! the names of the first namespaces. Only a connection that comes or goes, and a slow request, take a lock.
@@ -19,6 +21,8 @@ mod histogram;
 mod namespaces;
 mod process;
 mod slow;
+#[cfg(feature = "sql")]
+mod sql;
 mod text;
 
 use std::sync::Arc;
@@ -37,7 +41,9 @@ pub use exchange::ExchangeOp;
 pub use namespaces::{NAMESPACES_SHOWN, render as render_namespaces};
 pub use process::ProcessMemory;
 pub use slow::SlowRequest;
-pub use text::{Family, SERIES_MAX, Text};
+#[cfg(feature = "sql")]
+pub use sql::render as render_sql;
+pub use text::{Family, SERIES_MAX, Sample, Text, Value};
 
 use crate::flight::verb::Verb;
 use connections::Connections;
@@ -142,6 +148,15 @@ impl Metrics {
 
     /// The page. Reads files of `/proc`: not for a thread that must not block.
     pub fn render(&self) -> String {
+        self.text().finish()
+    }
+
+    /// All that the page says, in its order. As [`Metrics::render`], not for a thread that must not block.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.text().samples()
+    }
+
+    fn text(&self) -> Text {
         let mut text = Text::default();
         text.gauge("bowstring_build_info", "Always 1; the version is a label.")
             .labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -150,7 +165,7 @@ impl Metrics {
             source(&mut text);
         }
         process::render(&mut text);
-        text.finish()
+        text
     }
 }
 
@@ -307,7 +322,7 @@ impl Inner {
         self.verbs.iter().zip(names)
     }
 
-    fn each_verb<N: std::fmt::Display>(&self, mut family: Family<'_>, of: impl Fn(&PerVerb) -> N) {
+    fn each_verb<N: Into<Value>>(&self, mut family: Family<'_>, of: impl Fn(&PerVerb) -> N) {
         for (verb, name) in self.named() {
             family.labelled(&[("verb", name)], of(verb));
         }

@@ -180,6 +180,8 @@ fn the_fullest_page_is_within_the_limit_and_described() {
     engine::tests::add_example(&metrics);
     namespaces::tests::add_example(&metrics);
     metrics.add_source(|text| cold::render(&ColdStats::default(), text));
+    #[cfg(feature = "sql")]
+    metrics.add_source(|text| sql::render(&bowstring_sql::SqlStats::default(), text));
     let page = metrics.render();
     let samples = parse(&page);
     assert!(samples.len() < SERIES_MAX, "{}", samples.len());

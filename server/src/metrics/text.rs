@@ -1,6 +1,6 @@
-//! The text that Prometheus scrapes (exposition format 0.0.4).
+//! What the metrics say: as the text that Prometheus scrapes (exposition format 0.0.4), or sample by sample.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 
 /// Most series a scrape gives, whatever clients do.
 pub const SERIES_MAX: usize = 1_000;
@@ -8,7 +8,7 @@ pub const SERIES_MAX: usize = 1_000;
 /// The page under construction.
 #[derive(Debug, Default)]
 pub struct Text {
-    out: String,
+    families: Vec<Told>,
     series: usize,
     dropped: usize,
 }
@@ -16,29 +16,83 @@ pub struct Text {
 /// One metric of the page; its samples follow.
 #[derive(Debug)]
 pub struct Family<'a> {
-    text: &'a mut Text,
-    name: &'a str,
+    told: &'a mut Told,
+    series: &'a mut usize,
+    dropped: &'a mut usize,
+}
+
+/// A number of the page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Its metric's name; of a histogram, with `_bucket`, `_sum` or `_count`.
+    pub name: String,
+    /// Names and values, in order.
+    pub labels: Vec<(String, String)>,
+    /// How much.
+    pub value: Value,
+}
+
+/// How much, in numbers of either kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// What is counted.
+    Whole(i128),
+    /// What has a fraction: seconds.
+    Float(f64),
+}
+
+/// A metric as far as it was told.
+#[derive(Debug)]
+struct Told {
+    name: String,
+    kind: &'static str,
+    help: String,
+    samples: Vec<Part>,
+}
+
+/// A sample whose name is its metric's with this behind it.
+#[derive(Debug)]
+struct Part {
+    part: &'static str,
+    labels: Vec<(String, String)>,
+    value: Value,
 }
 
 impl Text {
     /// A number that goes up and down.
-    pub fn gauge<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
+    pub fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "gauge", help)
     }
 
     /// A number that only grows; its name ends in `_total`.
-    pub fn counter<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
+    pub fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
         debug_assert!(name.ends_with("_total"), "{name}");
         self.family(name, "counter", help)
     }
 
     /// Counts of what fell into buckets; see [`super::histogram`].
-    pub(super) fn histogram<'a>(&'a mut self, name: &'a str, help: &str) -> Family<'a> {
+    pub(super) fn histogram(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(name, "histogram", help)
     }
 
     /// The page, and how many samples the limit kept out of it.
     pub fn finish(mut self) -> String {
+        self.tell_dropped();
+        let mut out = String::new();
+        for told in &self.families {
+            told.write(&mut out);
+        }
+        out
+    }
+
+    /// All that the page says, in its order.
+    pub fn samples(mut self) -> Vec<Sample> {
+        self.tell_dropped();
+        let families = self.families.into_iter();
+        families.flat_map(Told::samples).collect()
+    }
+
+    fn tell_dropped(&mut self) {
         let dropped = self.dropped;
         self.series = 0;
         self.gauge(
@@ -46,60 +100,162 @@ impl Text {
             "Series left out of this page by its limit.",
         )
         .value(dropped);
-        self.out
     }
 
-    fn family<'a>(&'a mut self, name: &'a str, kind: &str, help: &str) -> Family<'a> {
-        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        Family { text: self, name }
+    fn family(&mut self, name: &str, kind: &'static str, help: &str) -> Family<'_> {
+        let Self {
+            families,
+            series,
+            dropped,
+        } = self;
+        let at = families.len();
+        families.push(Told {
+            name: name.to_owned(),
+            kind,
+            help: help.to_owned(),
+            samples: Vec::new(),
+        });
+        Family {
+            told: &mut families[at],
+            series,
+            dropped,
+        }
     }
 }
 
 impl Family<'_> {
     /// The only sample.
-    pub fn value(mut self, value: impl Display) {
+    pub fn value(mut self, value: impl Into<Value>) {
         self.sample("", &[], value);
     }
 
     /// One of several samples. Labels are names of ours, so that their number is known.
-    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
+    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
         self.sample("", labels, value)
     }
 
     /// A sample of a part of a histogram: `_bucket`, `_sum`, `_count`.
     pub(super) fn sample(
         &mut self,
-        part: &str,
+        part: &'static str,
         labels: &[(&str, &str)],
-        value: impl Display,
+        value: impl Into<Value>,
     ) -> &mut Self {
-        let Text {
-            out,
-            series,
-            dropped,
-        } = self.text;
-        if *series >= SERIES_MAX {
-            *dropped += 1;
+        if *self.series >= SERIES_MAX {
+            *self.dropped += 1;
             return self;
         }
-        *series += 1;
-        let _ = write!(out, "{}{part}", self.name);
-        for (at, (name, value)) in labels.iter().enumerate() {
-            let open = if at == 0 { '{' } else { ',' };
-            let _ = write!(out, "{open}{name}=\"");
-            for c in value.chars() {
-                let _ = match c {
-                    '\\' => out.write_str("\\\\"),
-                    '"' => out.write_str("\\\""),
-                    '\n' => out.write_str("\\n"),
-                    c => out.write_char(c),
-                };
-            }
-            out.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(out, "{close} {value}");
+        *self.series += 1;
+        let labels = labels.iter();
+        let labels = labels.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.told.samples.push(Part {
+            part,
+            labels: labels.collect(),
+            value: value.into(),
+        });
         self
+    }
+}
+
+impl Told {
+    fn write(&self, out: &mut String) {
+        let (name, kind, help) = (&self.name, self.kind, &self.help);
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for sample in &self.samples {
+            let _ = write!(out, "{name}{}", sample.part);
+            for (at, (label, text)) in sample.labels.iter().enumerate() {
+                let open = if at == 0 { '{' } else { ',' };
+                let _ = write!(out, "{open}{label}=\"");
+                for c in text.chars() {
+                    let _ = match c {
+                        '\\' => out.write_str("\\\\"),
+                        '"' => out.write_str("\\\""),
+                        '\n' => out.write_str("\\n"),
+                        c => out.write_char(c),
+                    };
+                }
+                out.push('"');
+            }
+            let close = if sample.labels.is_empty() { "" } else { "}" };
+            let _ = writeln!(out, "{close} {}", sample.value);
+        }
+    }
+
+    fn samples(self) -> Vec<Sample> {
+        let Self { name, samples, .. } = self;
+        let samples = samples.into_iter().map(|sample| Sample {
+            name: format!("{name}{}", sample.part),
+            labels: sample.labels,
+            value: sample.value,
+        });
+        samples.collect()
+    }
+}
+
+impl Value {
+    /// Without its fraction; what does not fit is the largest that does, or the least.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float that does not fit becomes what does"
+    )]
+    pub fn whole(self) -> i64 {
+        match self {
+            Self::Whole(n) => n.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+            Self::Float(n) => n as i64,
+        }
+    }
+
+    /// With its fraction.
+    pub fn float(self) -> f64 {
+        match self {
+            Self::Whole(n) => n as f64,
+            Self::Float(n) => n,
+        }
+    }
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(n) => Display::fmt(n, f),
+            Self::Float(n) => Display::fmt(n, f),
+        }
+    }
+}
+
+impl From<i32> for Value {
+    fn from(n: i32) -> Self {
+        Self::Whole(n.into())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(n: u32) -> Self {
+        Self::Whole(n.into())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(n: i64) -> Self {
+        Self::Whole(n.into())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(n: u64) -> Self {
+        Self::Whole(n.into())
+    }
+}
+
+impl From<usize> for Value {
+    fn from(n: usize) -> Self {
+        Self::Whole(n as i128)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(n: f64) -> Self {
+        Self::Float(n)
     }
 }
 
@@ -193,6 +349,36 @@ pub(crate) mod tests {
             "{page}"
         );
         parse(&page);
+    }
+
+    #[test]
+    fn samples_are_what_the_page_says() {
+        let told = || {
+            let mut text = Text::default();
+            text.gauge("a_bytes", "Help.")
+                .labelled(&[("b", "x")], u64::MAX)
+                .labelled(&[("b", "y")], -1_i64);
+            text.histogram("c_seconds", "Help.")
+                .sample("_sum", &[], 2.75);
+            text
+        };
+        let page = parse(&told().finish());
+        let samples = told().samples();
+        assert_eq!(samples.len(), page.len());
+        for Sample {
+            name,
+            labels,
+            value,
+        } in &samples
+        {
+            let labels = labels
+                .iter()
+                .map(|(name, value)| format!("{{{name}=\"{value}\"}}"));
+            let series = format!("{name}{}", labels.collect::<String>());
+            assert_eq!(page[&series], value.float(), "{series}");
+        }
+        let whole: Vec<i64> = samples.iter().map(|sample| sample.value.whole()).collect();
+        assert_eq!(whole, [i64::MAX, -1, 2, 0]);
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl Sql {
             changed += put;
             done
         };
-        match done.await {
+        let done = done.await;
+        self.counters().changed(changed);
+        match done {
             Ok(()) => Ok(changed),
             Err(error) if changed == 0 => Err(error),
             Err(error) => Err(Error::new(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::Tenant;
@@ -16,12 +16,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use super::tensors::{map_builder, metadata_type};
 use super::{int, time, times};
 use crate::DfResult;
 use crate::scan::{Give, Scan, Source};
 
 type Rows = dyn Fn(&Tenant) -> Result<RecordBatch> + Send + Sync;
-type Make<T> = Box<dyn Fn(&[T]) -> ArrayRef + Send + Sync>;
+type Made = std::result::Result<ArrayRef, ArrowError>;
+type Make<T> = Box<dyn Fn(&[T]) -> Made + Send + Sync>;
 
 /// A small table. Cheap to clone.
 #[derive(Clone)]
@@ -95,6 +97,40 @@ impl<T: 'static> Columns<T> {
         })
     }
 
+    /// A number, of either sign.
+    #[must_use]
+    pub fn number(self, name: &str, of: fn(&T) -> i64) -> Self {
+        self.column(Field::new(name, DataType::Int64, false), move |rows| {
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(of)))
+        })
+    }
+
+    /// A number with a fraction.
+    #[must_use]
+    pub fn float(self, name: &str, of: fn(&T) -> f64) -> Self {
+        self.column(Field::new(name, DataType::Float64, false), move |rows| {
+            Arc::new(Float64Array::from_iter_values(rows.iter().map(of)))
+        })
+    }
+
+    /// Texts, each by its name.
+    #[must_use]
+    pub fn texts_by_name(self, name: &str, of: fn(&T) -> &[(String, String)]) -> Self {
+        let field = Field::new(name, metadata_type(), false);
+        self.column_if_made(field, move |rows| {
+            let mut maps = map_builder();
+            for row in rows {
+                for (name, text) in of(row) {
+                    maps.keys().append_value(name);
+                    maps.values().append_value(text);
+                }
+                maps.append(true)?;
+            }
+            let maps: ArrayRef = Arc::new(maps.finish());
+            Ok(maps)
+        })
+    }
+
     /// A part of a whole, where there is a whole.
     #[must_use]
     pub fn share(self, name: &str, of: fn(&T) -> Option<f64>) -> Self {
@@ -120,10 +156,14 @@ impl<T: 'static> Columns<T> {
         })
     }
 
-    fn column(
+    fn column(self, field: Field, make: impl Fn(&[T]) -> ArrayRef + Send + Sync + 'static) -> Self {
+        self.column_if_made(field, move |rows| Ok(make(rows)))
+    }
+
+    fn column_if_made(
         mut self,
         field: Field,
-        make: impl Fn(&[T]) -> ArrayRef + Send + Sync + 'static,
+        make: impl Fn(&[T]) -> Made + Send + Sync + 'static,
     ) -> Self {
         self.fields.push(field);
         self.make.push(Box::new(make));
@@ -141,8 +181,9 @@ impl<T: 'static> Columns<T> {
         let of = schema.clone();
         let rows = move |tenant: &Tenant| {
             let rows = rows(tenant)?;
-            let columns = make.iter().map(|make| make(&rows)).collect();
-            RecordBatch::try_new(of.clone(), columns).map_err(misfit)
+            let columns: std::result::Result<Vec<ArrayRef>, ArrowError> =
+                make.iter().map(|make| make(&rows)).collect();
+            RecordBatch::try_new(of.clone(), columns.map_err(misfit)?).map_err(misfit)
         };
         Live {
             name,

@@ -1,6 +1,8 @@
+use arrow_array::{ArrayRef, StringArray};
 use bowstring_wire::error::Code;
 
 use super::*;
+use crate::{Answer, Plan};
 
 fn floats(values: &[f32]) -> Vec<u8> {
     values
@@ -233,8 +235,30 @@ async fn what_is_not_alike_ends_the_query_that_comes_upon_it() {
     assert!(error.to_string().contains("dtype=`float64`"), "{error}");
 }
 
+impl Bed {
+    /// Begins to answer a plan: the rows of its first batch, and what comes behind them.
+    async fn begin(&self, plan: &Plan) -> (usize, Answer<usize>) {
+        let answer = self.sql.run(plan, |batch| Ok(batch.num_rows())).await;
+        let mut answer = answer.unwrap();
+        let first = answer.next().await.unwrap();
+        (first.expect("a batch"), answer)
+    }
+}
+
+/// The rows of an answer up to its end, and how it ends.
+async fn finish((mut rows, mut answer): (usize, Answer<usize>)) -> (usize, Result<()>) {
+    loop {
+        match answer.next().await {
+            Ok(Some(more)) => rows += more,
+            Ok(None) => return (rows, Ok(())),
+            Err(error) => return (rows, Err(error)),
+        }
+    }
+}
+
+/// A query holds a few batches ahead of who reads it, and no more: what is changed behind those is changed before it is read.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_during_a_query_is_left_out_and_what_becomes_another_ends_it() {
+async fn what_goes_during_a_walk_is_left_out_and_so_is_what_comes_in_its_place() {
     let bed = Bed::new();
     let key = |n: usize| format!("{n:05}");
     for n in 0..20_000 {
@@ -245,41 +269,96 @@ async fn what_goes_during_a_query_is_left_out_and_what_becomes_another_ends_it()
         .plan(&Tenant::public(), "SELECT value FROM ns.t")
         .await
         .unwrap();
-    let mut answer = bed
-        .sql
-        .run(&plan, |batch| Ok(batch.num_rows()))
-        .await
-        .unwrap();
-    let mut all = answer.next().await.unwrap().unwrap();
+    let begun = bed.begin(&plan).await;
     for n in 19_500..20_000 {
         bed.delete("t", &key(n)).await;
     }
-    while let Some(rows) = answer.next().await.unwrap() {
-        all += rows;
-    }
-    assert_eq!(all, 19_500);
-    let mut answer = bed
-        .sql
-        .run(&plan, |batch| Ok(batch.num_rows()))
-        .await
-        .unwrap();
-    assert!(answer.next().await.unwrap().is_some());
+    assert_eq!(finish(begun).await, (19_500, Ok(())));
+    // It is of another shape, and nobody minds: it was not there when the walk began.
+    let begun = bed.begin(&plan).await;
     bed.put("t", &key(19_400), &[1.0]).await;
-    let end = loop {
-        match answer.next().await {
-            Ok(Some(_)) => {}
-            end => break end,
+    assert_eq!(finish(begun).await, (19_499, Ok(())));
+    // Of a walk that begins now it is a part.
+    let (rows, end) = finish(bed.begin(&plan).await).await;
+    let error = end.unwrap_err();
+    assert!(rows <= 19_400, "{rows}");
+    assert!(error.to_string().contains("key=`19400`"), "{error}");
+}
+
+/// Each tensor is a batch, and what `metadata` says is looked up with it, when its turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_another_before_it_is_looked_up_ends_the_query_and_is_named() {
+    const KEYS: usize = 32;
+    const ELEMENTS: usize = 1 << 18;
+    let bed = Bed::new();
+    let key = |n: usize| format!("{n:02}");
+    for n in 0..KEYS {
+        bed.put("t", &key(n), &vec![n as f32; ELEMENTS]).await;
+    }
+    let whole = [ELEMENTS as u64];
+    let text = "SELECT key, metadata, value FROM ns.t";
+    let plan = bed.sql.plan(&Tenant::public(), text).await.unwrap();
+    let others = [
+        (DType::Float32, &[1_u64][..], 4),
+        (DType::Int32, &whole[..], 4 * ELEMENTS),
+        (DType::Float64, &whole[..], 8 * ELEMENTS),
+    ];
+    for (dtype, shape, bytes) in others {
+        let begun = bed.begin(&plan).await;
+        let last = key(KEYS - 1);
+        bed.put_as("t", &last, dtype, shape, &vec![0; bytes]).await;
+        let (rows, end) = finish(begun).await;
+        let error = end.unwrap_err();
+        assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+        let text = error.to_string();
+        for part in [
+            "namespace=`t` key=`31`",
+            &format!("dtype=`{dtype}` shape=`{shape:?}`"),
+            "expected dtype=`float32` shape=`[262144]`",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
         }
+        // All before it were answered.
+        assert_eq!(rows, KEYS - 1, "{dtype}");
+        bed.put("t", &last, &vec![0.0; ELEMENTS]).await;
+    }
+    let begun = bed.begin(&plan).await;
+    assert_eq!(finish(begun).await, (KEYS, Ok(())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_another_since_a_statement_was_read_ends_it_and_is_named() {
+    let bed = Bed::new();
+    for key in ["a", "b"] {
+        bed.put("t", key, &[1.0, 2.0]).await;
+    }
+    let plan = async |text: &str| bed.sql.plan(&Tenant::public(), text).await.unwrap();
+    let walks = plan("SELECT value FROM ns.t").await;
+    let looks_up = plan("SELECT norm(value) FROM ns.t WHERE key = 'b'").await;
+    let prepared = plan("SELECT value FROM ns.t WHERE key = ?").await;
+    bed.put("t", "b", &[1.0, 2.0, 3.0]).await;
+    let row = |key: &str| {
+        let key: ArrayRef = Arc::new(StringArray::from(vec![key]));
+        RecordBatch::try_from_iter([("1", key)]).unwrap()
     };
-    // What was replaced before it was read is left out, or told.
-    match end {
-        Ok(None) => {}
-        Ok(Some(_)) => unreachable!(),
-        Err(error) => {
-            assert_eq!(error.code, Code::FailedPrecondition, "{error}");
-            assert!(error.to_string().contains("key=`19400`"), "{error}");
+    let bound = bed.sql.bind(&prepared, &row("b")).await.unwrap();
+    for plan in [walks, looks_up, bound] {
+        let mut answer = bed.sql.run(&plan, Ok).await.unwrap();
+        let error = answer.next().await.unwrap_err();
+        assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+        let text = error.to_string();
+        for part in [
+            "key=`b`",
+            "shape=`[3]`",
+            "expected dtype=`float32` shape=`[2]`",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
+    // One that does not come upon it has its answer.
+    let bound = bed.sql.bind(&prepared, &row("a")).await.unwrap();
+    let mut answer = bed.sql.run(&bound, Ok).await.unwrap();
+    assert_eq!(answer.next().await.unwrap().unwrap().num_rows(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 //! `reading`: what the tables say; `operating`: those that operators ask; `finding`: look-ups, walks and early ends; `values`: the
 //! bytes of tensors; `asking`: schemas, parameters and the catalogue; `changing`, `racing`: DELETE and UPDATE; `annotating`: of metadata; `inserting`: INSERT; `running_away`:
 //! what queries may not do; `functions`: numbers of tensors; `parts`: their elements and slices; `named`: tensors that a query
-//! names; `alike`: a table for each namespace; `allowing`: what statements read; `limiting`: sessions, and the disk
+//! names; `alike`: a table for each namespace; `allowing`: what statements read; `limiting`: sessions, and the disk;
+//! `counting`: what is counted of queries
 #![expect(clippy::cast_possible_truncation, reason = "small figures")]
 
 mod alike;
@@ -11,6 +12,7 @@ mod allowing;
 mod annotating;
 mod asking;
 mod changing;
+mod counting;
 mod finding;
 mod functions;
 mod inserting;
@@ -39,7 +41,7 @@ use bowstring_wire::error::{Error, Result};
 use bowstring_wire::name::{Key, Namespace, Tenant};
 use bowstring_wire::shape::Shape;
 
-use crate::{Figure, Limits, Setting, Sql, settings, stats};
+use crate::{Figure, Limits, Setting, Sql, SqlStats, settings, stats};
 
 const MIB: u64 = 1 << 20;
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -57,7 +59,12 @@ impl Bed {
     }
 
     fn with(change: impl FnOnce(&mut Limits)) -> Self {
-        let clock = Arc::new(ManualClock::new(NOW_MS));
+        Self::at(NOW_MS, change)
+    }
+
+    /// Where the clock shows this.
+    fn at(now_ms: u64, change: impl FnOnce(&mut Limits)) -> Self {
+        let clock = Arc::new(ManualClock::new(now_ms));
         let config = CacheConfig {
             memory: 256 * MIB,
             ..CacheConfig::default()
@@ -70,7 +77,7 @@ impl Bed {
         change(&mut limits);
         let figures = cache.clone();
         let brought = vec![
-            stats(move || vec![Figure::new("entries", figures.stats().entries)]),
+            stats(move |_| Ok(vec![Figure::new("entries", figures.stats().entries)])),
             settings(vec![Setting {
                 name: "memory".to_owned(),
                 value: Some("256MiB".to_owned()),

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use bowstring_cache::clock::{Clock, SystemClock};
 use bowstring_cache::loads::LoadSpec;
 use bowstring_wire::settings::SettingsChange;
 
@@ -68,6 +71,35 @@ async fn loads_say_how_far_they_are_and_each_tenant_sees_its_own() {
         .batches_for(&them, "SELECT load_id, state FROM loads")
         .await;
     assert_eq!(rows(&batches.unwrap()), [format!("{other} open")]);
+}
+
+/// In the words of `docs/sql.md`, which asks the machine's clock for the week.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_read_since_monday_is_told_by_namespace() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql.md"));
+    let blocks = page.split("```sql\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let mut statements = blocks.flat_map(|block| block.split(';'));
+    let text = statements.find(|text| text.contains("date_trunc('week'"));
+    let text = text.unwrap().trim();
+
+    // Before any Monday that this week may begin with.
+    let then = SystemClock::new().now_ms() - 8 * 24 * 3_600_000;
+    let bed = Bed::at(then, |_| {});
+    bed.put("a", "old", &[1.0]).await;
+    bed.put("a", "older", &[1.0, 2.0]).await;
+    bed.put("a", "read", &[1.0; 100]).await;
+    bed.put("b", "old", &[1.0; 10]).await;
+    bed.put("c", "read", &[1.0]).await;
+    // A Monday that begins during the test is none that they were not read since.
+    bed.clock.advance(8 * 24 * HOUR + HOUR);
+    for namespace in ["a", "c"] {
+        let read = bed.cache.get(&super::changing::id(namespace, "read"));
+        assert!(read.is_some());
+    }
+    bed.put("d", "new", &[1.0; 1_000]).await;
+    assert_eq!(bed.rows(text).await, ["b 1 40", "a 2 12"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

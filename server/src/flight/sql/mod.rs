@@ -414,3 +414,6 @@ fn encapsulated(schema: &Schema) -> Result<Bytes> {
 fn arrow_error(error: impl std::fmt::Display) -> Error {
     Error::internal(format!("an answer cannot be written; {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ use bowstring_wire::name::Tenant;
 
 use crate::config::Config;
 use crate::flight::authorize::{Operation, Principal, Resource, authorize};
-use crate::metrics::{Connected, Metrics, SlowRequest, cold_counters, cold_gauges};
+use crate::metrics::{
+    Connected, Metrics, Sample, SlowRequest, cold_counters, cold_gauges, render_sql,
+};
 
 /// The least that a query can have: what the ledger is asked for at once.
 const QUERY_BYTES_MIN: u64 = 1 << 20;
@@ -29,7 +31,10 @@ pub fn open(
     let limits = limits(config, memory)?;
     let stats = {
         let (cache, cold, metrics) = (cache.clone(), cold.cloned(), metrics.clone());
-        bowstring_sql::stats(move || figures(&cache, cold.as_ref(), &metrics))
+        bowstring_sql::stats(move |tenant| {
+            see_server(tenant)?;
+            Ok(figures(&cache, cold.as_ref(), &metrics))
+        })
     };
     let brought = vec![
         stats,
@@ -38,7 +43,12 @@ pub fn open(
         connections(metrics.clone()),
         slow_requests(metrics.clone()),
     ];
-    Sql::new(cache.clone(), brought, limits).map(Some)
+    let sql = Sql::new(cache.clone(), brought, limits)?;
+    metrics.add_source({
+        let counters = sql.counters().clone();
+        move |text| render_sql(&counters.now(), text)
+    });
+    Ok(Some(sql))
 }
 
 /// What queries may use: what is set, or else what goes with `memory`.
@@ -120,7 +130,8 @@ fn see_server(tenant: &Tenant) -> Result<()> {
     authorize(&principal, Operation::Stats, Resource::Server)
 }
 
-/// Every counter and gauge, now.
+/// Every counter and gauge, now: a short name for what is mostly asked for, then all that `/metrics` says, by the names
+/// that it has there.
 fn figures(cache: &Cache, cold: Option<&Cold>, metrics: &Metrics) -> Vec<Figure> {
     let stats = cache.stats();
     let (events, loads) = (stats.events, stats.loads);
@@ -178,7 +189,22 @@ fn figures(cache: &Cache, cold: Option<&Cold>, metrics: &Metrics) -> Vec<Figure>
         let of_cold = cold_gauges(&stats).into_iter().chain(cold_counters(&stats));
         figures.extend(of_cold.map(|(name, _, value)| Figure::new(format!("cold_{name}"), value)));
     }
+    figures.extend(metrics.samples().into_iter().map(figure));
     figures
+}
+
+fn figure(sample: Sample) -> Figure {
+    let Sample {
+        name,
+        labels,
+        value,
+    } = sample;
+    Figure {
+        name,
+        labels,
+        value: value.whole(),
+        value_float: value.float(),
+    }
 }
 
 /// What the server was started with. What may have a secret in it is not shown.

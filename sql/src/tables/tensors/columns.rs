@@ -54,6 +54,16 @@ pub fn metadata_type() -> DataType {
     DataType::Map(Arc::new(entries), false)
 }
 
+/// What makes a column of that type.
+pub fn map_builder() -> MapBuilder<StringBuilder, StringBuilder> {
+    let names = MapFieldNames {
+        entry: "entries".to_owned(),
+        key: "key".to_owned(),
+        value: "value".to_owned(),
+    };
+    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
+}
+
 /// The columns that a query wants.
 #[derive(Debug)]
 pub struct Columns {
@@ -224,12 +234,7 @@ fn shapes(rows: &Rows) -> ArrayRef {
 }
 
 fn metadata(rests: &[Rest]) -> DfResult<ArrayRef> {
-    let names = MapFieldNames {
-        entry: "entries".to_owned(),
-        key: "key".to_owned(),
-        value: "value".to_owned(),
-    };
-    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    let mut maps = map_builder();
     for rest in rests {
         let metadata = Metadata::decode(&rest.metadata).map_err(crate::error::passed)?;
         for (name, value) in metadata.iter() {

@@ -27,7 +27,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
 use self::columns::Columns;
-pub use self::columns::metadata_type;
+pub use self::columns::{map_builder, metadata_type};
 pub use self::uniform::Uniform;
 use self::walk::Walking;
 use crate::DfResult;
