@@ -105,15 +105,10 @@ impl Store {
         settings: StoreSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Store> {
-        let (parsed, prefix) = parts_of(url)?;
         let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
-        let inner = builder
-            .with_retry(no_retries())
-            .with_config(timeout, CLIENT_TIMEOUT)
-            .build();
-        let inner = inner.map_err(|error| unknown(url, &error.to_string()))?;
-        let (backend, identity) = (in_parts(inner), parsed.to_string());
-        Ok(Store::of(backend, prefix, identity, settings, clock))
+        let builder = builder.with_retry(no_retries());
+        let built = builder.with_config(timeout, CLIENT_TIMEOUT).build();
+        bucket(built, url, settings, clock)
     }
 
     /// The same of Google Cloud Storage.
@@ -126,15 +121,10 @@ impl Store {
         settings: StoreSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Store> {
-        let (parsed, prefix) = parts_of(url)?;
         let timeout = GoogleConfigKey::Client(ClientConfigKey::Timeout);
-        let inner = builder
-            .with_retry(no_retries())
-            .with_config(timeout, CLIENT_TIMEOUT)
-            .build();
-        let inner = inner.map_err(|error| unknown(url, &error.to_string()))?;
-        let (backend, identity) = (in_parts(inner), parsed.to_string());
-        Ok(Store::of(backend, prefix, identity, settings, clock))
+        let builder = builder.with_retry(no_retries());
+        let built = builder.with_config(timeout, CLIENT_TIMEOUT).build();
+        bucket(built, url, settings, clock)
     }
 
     /// The same of Azure's blob storage.
@@ -181,6 +171,25 @@ impl Store {
         };
         Ok(Store::of(backend, prefix, identity, settings, clock))
     }
+}
+
+/// A bucket that its URL names.
+fn bucket(
+    built: object_store::Result<impl ObjectStore + MultipartStore>,
+    url: &str,
+    settings: StoreSettings,
+    clock: Arc<dyn Clock>,
+) -> Result<Store> {
+    let (parsed, prefix) = parts_of(url)?;
+    let inner = built.map_err(|error| unknown(url, &error.to_string()))?;
+    let identity = parsed.to_string();
+    Ok(Store::of(
+        in_parts(inner),
+        prefix,
+        identity,
+        settings,
+        clock,
+    ))
 }
 
 fn parts_of(url: &str) -> Result<(Url, Path)> {
